@@ -1,0 +1,122 @@
+"""Random numbers that do not depend on how the work is cut up.
+
+Training uses ordinary :class:`torch.Generator` objects. Sampling uses a *counter-based*
+generator instead: the noise of a cell is a pure function of (seed, content of its row, draw,
+step, cell). A row therefore receives the same noise alone, in a batch, in another order and at
+another batch size, and two rows never share noise, which would make their errors move together.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def draw_seed(random_state):
+    """Turn ``random_state`` into one 63-bit seed; an int always gives the same one."""
+    high, low = check_random_state(random_state).randint(0, 2**31 - 1, size=2, dtype=np.int64)
+    return int(high) << 31 | int(low)
+
+
+def torch_generator(seed, device="cpu"):
+    """Return a fresh generator, so that the global one is never touched."""
+    return torch.Generator(device=device).manual_seed(int(seed))
+
+
+def philox(counter, key, rounds=10):
+    """Philox-4x32: four 32-bit words from a 128-bit counter and a 64-bit key.
+
+    Parameters
+    ----------
+    counter : sequence of four int64 tensors
+        The counter words, each in [0, 2**32); they broadcast against each other and the key.
+    key : sequence of two int64 tensors
+        The key words.
+    rounds : int, default=10
+        Number of rounds.
+
+    Returns
+    -------
+    words : tuple of four int64 tensors
+        Independent uniform integers in [0, 2**32).
+
+    References
+    ----------
+    .. [1] J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for i in range(rounds):
+        # int64 products wrap, but their 64 bits are those of the unsigned product.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        step0, step1 = (k0 + i * _WEYL[0]) & _MASK, (k1 + i * _WEYL[1]) & _MASK
+        c0, c1, c2, c3 = (
+            (p1 >> 32) & _MASK ^ c1 ^ step0,
+            p1 & _MASK,
+            (p0 >> 32) & _MASK ^ c3 ^ step1,
+            p0 & _MASK,
+        )
+    return c0, c1, c2, c3
+
+
+def normals(keys, draw, step, cell, dtype=torch.float32):
+    """Standard normal noise as a pure function of its address.
+
+    Parameters
+    ----------
+    keys : int64 tensor
+        One 64-bit key a row, from :func:`row_keys`.
+    draw, step, cell : int64 tensors or ints
+        Non-negative addresses below 2**32; all four arguments broadcast.
+    dtype : torch.dtype, default=torch.float32
+        Type of the result.
+
+    Returns
+    -------
+    noise : tensor
+        Independent N(0, 1) values of the broadcast shape.
+    """
+    as_tensor = lambda value: torch.as_tensor(value, dtype=torch.int64, device=keys.device)  # noqa: E731
+    cell = as_tensor(cell)
+    zero = torch.zeros((), dtype=torch.int64, device=keys.device)
+    key = (keys & _MASK, (keys >> 32) & _MASK)
+    words = philox((cell, as_tensor(step), as_tensor(draw), zero), key)
+    # Two words give one 53-bit uniform in (0, 1); Box-Muller needs one more for the angle.
+    radius = ((words[0] << 21 | words[1] >> 11).to(torch.float64) + 0.5) * 2.0**-53
+    angle = (words[2].to(torch.float64) + 0.5) * (2.0**-32 * 2 * np.pi)
+    return (torch.sqrt(-2 * torch.log(radius)) * torch.cos(angle)).to(dtype)
+
+
+def row_keys(rows, seed):
+    """Return one 64-bit noise key a row, from the row's bytes and the seed.
+
+    Equal rows get different keys by their order of occurrence, so that repeated rows receive
+    independent draws.
+
+    Parameters
+    ----------
+    rows : iterable of ndarray
+        The rows (samples, windows or whole series); missing values count by their place only.
+    seed : int
+        The seed of the whole call.
+
+    Returns
+    -------
+    keys : int64 tensor of shape (n_rows,)
+        The keys.
+    """
+    seen, keys = {}, []
+    for row in rows:
+        row = np.asarray(row, dtype=np.float64)
+        # One canonical NaN and one zero, so that equal rows have equal bytes.
+        content = np.where(np.isnan(row), np.nan, row + 0.0).tobytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        repeat = seen[digest] = seen.get(digest, -1) + 1
+        final = hashlib.blake2b(digest, digest_size=8, key=f"{seed}:{repeat}".encode()[:64])
+        keys.append(int.from_bytes(final.digest(), "little", signed=True))
+    return torch.tensor(keys, dtype=torch.int64)
