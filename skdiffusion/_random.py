@@ -15,6 +15,9 @@ from sklearn.utils import check_random_state
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+# Constants of SplitMix64 as signed 64-bit integers.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 
 def draw_seed(random_state):
@@ -120,3 +123,98 @@ def row_keys(rows, seed):
         final = hashlib.blake2b(digest, digest_size=8, key=f"{seed}:{repeat}".encode()[:64])
         keys.append(int.from_bytes(final.digest(), "little", signed=True))
     return torch.tensor(keys, dtype=torch.int64)
+
+
+def chain_keys(seed, start, stop, device="cpu"):
+    """Return the 64-bit noise keys of chains ``start`` to ``stop``, a hash of seed and index."""
+    index = torch.arange(start, stop, dtype=torch.int64, device=device)
+    return _mix64(_mix64(index.new_full((1,), seed)) + index * _GOLDEN)
+
+
+class ChainNoise:
+    """Noise of many Markov chains as a pure function of (chain key, stream, step, cell).
+
+    A chain receives the same noise in whatever block it runs. The bits come from a SplitMix64
+    hash, which in blocks of steps is as cheap as a sequential generator; :func:`normals` is ten
+    times dearer.
+
+    Parameters
+    ----------
+    keys : int64 tensor of shape (n_chains,)
+        One key a chain.
+    n_features : int
+        Number of normals a chain and step.
+    dtype : torch.dtype
+        Type of the noise.
+
+    References
+    ----------
+    .. [1] G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators",
+       OOPSLA 2014.
+    """
+
+    n_streams = 4
+
+    def __init__(self, keys, n_features, dtype=torch.float64):
+        self._keys, self._gamma = keys, _mix64(keys ^ _GOLDEN) | 1
+        self._pairs, self._n_features, self._dtype = (n_features + 1) // 2, n_features, dtype
+        # Enough steps at once to hide the overhead of a call, few enough to stay in the cache.
+        self._ahead = max(1, min(32, 2**14 // max(1, len(keys) * self._pairs)))
+        self._cache = {}
+
+    def normal(self, step):
+        """Standard normals of shape (n_chains, n_features)."""
+        return self._at("normal", step, self._normals)
+
+    def log_uniform(self, step, stream=1):
+        """Logarithms of uniforms of shape (n_chains,), for acceptance tests."""
+        return self._at(stream, step, lambda first: self._log_uniforms(first, stream))
+
+    def _at(self, name, step, make):
+        """Noise of one step out of a block of steps made ahead."""
+        first = step - step % self._ahead
+        if self._cache.get(name, (None,))[0] != first:
+            self._cache[name] = first, make(first)
+        return self._cache[name][1][step - first]
+
+    def _bits(self, first, stream, n_cells):
+        """Hash of the addresses: int64 tensor (n_steps, n_cells, n_chains)."""
+        step = torch.arange(first, first + self._ahead, device=self._keys.device)
+        cell = torch.arange(n_cells, device=self._keys.device)
+        # The cells of a stream and step come in one run, so no two addresses share a counter.
+        counter = (step[:, None] * self.n_streams + stream) * max(self._pairs, 1) + cell
+        return _mix64(counter[:, :, None] * self._gamma + self._keys)
+
+    def _normals(self, first):
+        """Box-Muller on the two halves of every hash."""
+        bits = self._bits(first, 0, self._pairs)
+        radius, angle = self._halves(bits)
+        radius = radius.log_().mul_(-2).sqrt_()
+        angle = angle.mul_(2 * np.pi)
+        noise = torch.empty(
+            (self._ahead, bits.shape[2], 2 * self._pairs), dtype=self._dtype, device=bits.device
+        )
+        noise[:, :, 0::2] = (torch.cos(angle) * radius).transpose(1, 2)
+        noise[:, :, 1::2] = angle.sin_().mul_(radius).transpose(1, 2)
+        return noise[:, :, : self._n_features]
+
+    def _log_uniforms(self, first, stream):
+        """Logarithms of the upper halves."""
+        return self._halves(self._bits(first, stream, 1)[:, 0])[0].log_()
+
+    def _halves(self, bits):
+        """Two uniforms in (0, 1] from the halves of each 64-bit word."""
+        upper = ((bits >> 32) & _MASK).to(self._dtype).add_(0.5).mul_(2.0**-32)
+        lower = (bits & _MASK).to(self._dtype).add_(0.5).mul_(2.0**-32)
+        return upper, lower
+
+
+def _mix64(x):
+    """Finaliser of SplitMix64; the masks turn torch's arithmetic shift into a logical one."""
+    x, shifted = x.clone(), torch.empty_like(x)
+    for shift, factor in ((30, _MIX[0]), (27, _MIX[1]), (31, 1)):
+        torch.bitwise_right_shift(x, shift, out=shifted)
+        x.bitwise_xor_(shifted.bitwise_and_((1 << 64 - shift) - 1))
+        if factor != 1:
+            x.mul_(factor)
+    return x

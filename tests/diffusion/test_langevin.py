@@ -1,0 +1,311 @@
+"""Kernels: laws that hold exactly, or that a false alarm breaks once in a million runs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from skdiffusion._random import ChainNoise, chain_keys
+from skdiffusion.diffusion.langevin import (
+    Bridge,
+    State,
+    adapt,
+    anneal,
+    autograd,
+    mala,
+    minibatch_gradient,
+    relax,
+    start,
+    tempered,
+    ula,
+    underdamped,
+)
+
+FALSE_ALARM = 1e-6
+PRECISION = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
+COVARIANCE = torch.linalg.inv(PRECISION)
+
+
+def gaussian(x):
+    """Correlated Gaussian with condition number 7."""
+    push = x @ PRECISION
+    return -0.5 * (x * push).sum(1), -push
+
+
+def banana(x):
+    """Curved density, exp(-x^2/2 - (y - x^2)^2)."""
+    bend = x[:, 1] - x[:, 0] ** 2
+    return (
+        -0.5 * x[:, 0] ** 2 - bend**2,
+        torch.stack([-x[:, 0] + 4 * bend * x[:, 0], -2 * bend], 1),
+    )
+
+
+def noise_of(n_chains, n_features, seed=0):
+    return ChainNoise(chain_keys(seed, 0, n_chains), n_features)
+
+
+def stationary_covariance(kernel, n_state):
+    """Covariance left unchanged by a linear kernel, from its response to unit vectors.
+
+    ``kernel(x, eps)`` maps (n, n_state) and (n, 2) to (n, n_state).
+    """
+    eye, zero = torch.eye(n_state, dtype=torch.float64), torch.zeros(n_state, 2).double()
+    a = kernel(eye, zero).T
+    b = kernel(torch.zeros(2, n_state).double(), torch.eye(2, dtype=torch.float64)).T
+    system = torch.eye(n_state**2, dtype=torch.float64) - torch.kron(a, a)
+    return torch.linalg.solve(system, (b @ b.T).reshape(-1)).reshape(n_state, n_state)
+
+
+def assert_moments(x, mean, covariance, alarm=FALSE_ALARM):
+    """Test mean and covariance of independent Gaussian rows, each at a shared false alarm."""
+    z = np.linalg.solve(np.linalg.cholesky(covariance), (np.asarray(x) - mean).T)
+    d, n = z.shape
+    n_tests = d + d * (d + 1) // 2
+    quantile = stats.norm.isf(alarm / n_tests / 2)
+    assert np.all(np.abs(z.mean(1)) * math.sqrt(n) < quantile)
+    squares = (z**2).sum(1)
+    low, high = stats.chi2.ppf([alarm / n_tests / 2, 1 - alarm / n_tests / 2], n)
+    assert np.all((squares > low) & (squares < high))
+    products = z[0] * z[1]
+    assert abs(products.mean()) * math.sqrt(n) < quantile * 1.1
+
+
+def linear(step):
+    """Position-only kernel from a step of the form used by ``stationary_covariance``."""
+    return lambda x, eps: step(start(x, gaussian), eps)[0].position
+
+
+@pytest.mark.parametrize("step_size", [0.01, 0.1, 0.5])
+def test_ula_has_its_known_bias(step_size):
+    left = stationary_covariance(linear(lambda s, e: ula(s, gaussian, step_size, e)), 2)
+    eye = torch.eye(2, dtype=torch.float64)
+    known = COVARIANCE @ torch.linalg.inv(eye - step_size / 2 * PRECISION)
+    torch.testing.assert_close(left, known, rtol=1e-11, atol=0)
+
+
+def test_ula_at_a_temperature_samples_the_power():
+    left = stationary_covariance(linear(lambda s, e: ula(s, gaussian, 1e-6, e, 3.0)), 2)
+    torch.testing.assert_close(left, 3 * COVARIANCE, rtol=1e-5, atol=0)
+    state = ula(start(torch.ones(1, 2).double(), gaussian), gaussian, 0.1, torch.ones(1, 2), 0.0)[0]
+    torch.testing.assert_close(state.position, 1 - 0.1 * torch.ones(1, 2).double() @ PRECISION)
+
+
+@pytest.mark.parametrize("step_size", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("friction", [0.5, 3.0])
+def test_baoab_is_exact_in_position_and_of_second_order_in_velocity(step_size, friction):
+    def kernel(x, eps):
+        state = start(x[:, :2], gaussian, x[:, 2:])
+        state = underdamped(state, gaussian, step_size, eps, friction)[0]
+        return torch.cat([state.position, state.velocity], 1)
+
+    left = stationary_covariance(kernel, 4)
+    torch.testing.assert_close(left[:2, :2], COVARIANCE, rtol=1e-10, atol=1e-10)
+    velocity = torch.eye(2, dtype=torch.float64) - step_size**2 / 4 * PRECISION
+    torch.testing.assert_close(left[2:, 2:], velocity, rtol=1e-10, atol=1e-10)
+
+
+def test_baoab_is_of_second_order_on_a_pendulum():
+    pendulum = lambda x: (None, -torch.sin(x))  # noqa: E731
+
+    def end(step_size):
+        one = torch.ones(1, 1).double()
+        state = start(one, pendulum, one)
+        for _ in range(round(4 / step_size)):
+            state, _ = underdamped(state, pendulum, step_size, 0 * one, friction=0.0)
+        return torch.cat([state.position, state.velocity])
+
+    exact = end(0.001)
+    coarse, fine = (end(h) - exact for h in (0.1, 0.05))
+    torch.testing.assert_close(coarse / fine, torch.full((2, 1), 4.0).double(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.9])
+def test_relax_keeps_the_gaussian_it_is_made_for(ratio):
+    s, scale = 2.0, 0.7
+    variance = s**2 + scale**2
+    kernel = lambda z, eps: relax(lambda z, s: -z / variance, z, s, scale, ratio, eps)  # noqa: E731
+    left = stationary_covariance(kernel, 2)
+    torch.testing.assert_close(left, variance * torch.eye(2).double(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("density", [gaussian, banana])
+def test_mala_is_in_detailed_balance(density):
+    noise = noise_of(500, 2)
+    x, h = noise.normal(0), 0.05
+    y = x + 0.3 * noise.normal(1)
+
+    def flow(x, y):
+        """Density at x times the probability to go from x to y."""
+        state = start(x, density)
+        eps = (y - x - h * state.gradient) / math.sqrt(2 * h)
+        info = mala(state, density, h, eps, torch.zeros(len(x)).double())[1]
+        return state.log_density - eps.square().sum(1) / 2 + info.acceptance.log()
+
+    there, back = flow(x, y), flow(y, x)
+    possible = torch.isfinite(there) & torch.isfinite(back)
+    assert possible.sum() > 490
+    torch.testing.assert_close(there[possible], back[possible], rtol=1e-10, atol=1e-10)
+
+
+def run_mala(kernel, n_chains=40_000, n_steps=30, step_size=0.6):
+    noise = noise_of(n_chains, 2, seed=3)
+    exact = noise.normal(10**6) @ torch.linalg.cholesky(COVARIANCE).T
+    state = start(exact, gaussian)
+    for i in range(n_steps):
+        state, info = kernel(state, gaussian, step_size, noise.normal(i), noise.log_uniform(i))
+    return state, info
+
+
+def test_mala_leaves_a_gaussian_unchanged_and_the_test_sees_a_planted_bug():
+    state, info = run_mala(mala)
+    assert_moments(state.position, 0.0, COVARIANCE.numpy())
+    assert 0.3 < float(info.accepted.double().mean()) < 0.95
+    torch.testing.assert_close(state.gradient, gaussian(state.position)[1])
+    torch.testing.assert_close(state.log_density, gaussian(state.position)[0])
+
+    def without_proposal_ratio(state, evaluate, step_size, noise, log_uniform):
+        proposal = ula(state, evaluate, step_size, noise)[0]
+        accepted = log_uniform < proposal.log_density - state.log_density
+        mixed = [
+            torch.where(accepted.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+            for a, b in zip(proposal[:3], state[:3])
+        ]
+        return State(*mixed), None
+
+    with pytest.raises(AssertionError):
+        assert_moments(run_mala(without_proposal_ratio)[0].position, 0.0, COVARIANCE.numpy())
+
+
+def test_mala_refuses_proposals_that_are_not_finite():
+    evaluate = lambda x: (torch.where(x[:, 0] > 0, torch.nan, 0.0), torch.zeros_like(x))  # noqa: E731
+    state = start(-torch.ones(4, 2).double(), evaluate)
+    noise = torch.tensor([[10.0, 0], [-1, 0], [10, 1], [0, 0]], dtype=torch.float64)
+    state, info = mala(state, evaluate, 0.5, noise, torch.full((4,), -50.0).double())
+    assert info.accepted.tolist() == [False, True, False, True]
+    assert torch.isfinite(state.position).all()
+    assert info.acceptance[0] == 0
+
+
+def test_adaptation_reaches_the_target_acceptance():
+    noise, step_size = noise_of(500, 2, seed=5), 1e-4
+    state = start(noise.normal(10**6), gaussian)
+    rates = []
+    for i in range(200):
+        state, info = mala(state, gaussian, step_size, noise.normal(i), noise.log_uniform(i))
+        rates.append(float(info.acceptance.mean()))
+        step_size = adapt(step_size, rates[-1], i)
+    assert abs(np.mean(rates[-50:]) - 0.574) < 0.02
+
+
+def test_tempering_leaves_every_temperature_unchanged():
+    n, radius = 30_000, 3.0
+    beta = torch.tensor([1.0, 0.3, 0.1], dtype=torch.float64)
+    noise = noise_of(3 * n, 2, seed=7)
+    eye = torch.eye(2, dtype=torch.float64)
+    covariances = [torch.linalg.inv(b * PRECISION + (1 - b) / radius**2 * eye) for b in beta]
+    roots = [torch.linalg.cholesky(c).T for c in covariances]
+    exact = [x @ root for x, root in zip(noise.normal(10**6).chunk(3), roots)]
+    bridge = Bridge(gaussian, beta, radius)
+    state = start(torch.cat(exact), bridge)
+    for i in range(30):
+        state, info = tempered(
+            state, bridge, 0.5, noise.normal(i), noise.log_uniform(i), noise.log_uniform(i, 2), i
+        )
+        assert 0.2 < float(info.swap_acceptance.mean()) < 0.99
+    for x, covariance in zip(state.position.chunk(3), covariances):
+        assert_moments(x, 0.0, covariance.numpy())
+    log_density, gradient = bridge(state.position)
+    torch.testing.assert_close(state.log_density, log_density)
+    torch.testing.assert_close(state.gradient, gradient)
+
+
+def test_tempering_crosses_where_a_single_chain_stays():
+    def two_modes(x):
+        return autograd(
+            lambda x: torch.logaddexp(-2 * (x - 6).square().sum(1), -2 * (x + 6).square().sum(1)), x
+        )
+
+    n, beta = 400, torch.tensor([1.0, 0.1, 0.01], dtype=torch.float64)
+    noise, bridge = noise_of(3 * n, 1, seed=9), Bridge(two_modes, beta, 20.0)
+    state = start(6 + 0 * noise.normal(0), bridge)
+    step = (0.3 / beta).repeat_interleave(n)[:, None]
+    for i in range(300):
+        uniforms = noise.log_uniform(i), noise.log_uniform(i, 2)
+        state, _ = tempered(state, bridge, step, noise.normal(i), *uniforms, i)
+    share = float((state.position[:n] > 0).double().mean())
+    assert abs(share - 0.5) < 5 * math.sqrt(0.25 / n)
+
+
+def test_annealing_shares_out_the_modes():
+    means, weights = torch.tensor([-30.0, 0.0, 20.0]).double(), torch.tensor([0.2, 0.3, 0.5])
+
+    def score(z, s):
+        log_weights = weights.double().log() - (z - means) ** 2 / (2 * (1 + s**2))
+        return (torch.softmax(log_weights, 1) @ means[:, None] - z) / (1 + s**2)
+
+    n, noise = 20_000, noise_of(20_000, 1, seed=11)
+    levels = [*np.geomspace(100, 0.1, 80), 0.0]
+    calls = []
+    record = lambda i, s, z: calls.append((i, s))  # noqa: E731
+    z = 100 * noise.normal(10**6)
+    z = anneal(score, z, levels, noise.normal, scale=1.0, record=record)[:, 0]
+    nearest = (z[:, None] - means).abs().argmin(1)
+    share = torch.bincount(nearest) / n
+    quantile = stats.norm.isf(FALSE_ALARM / 6)
+    assert torch.all(
+        (share - weights).abs() < quantile * (weights * (1 - weights) / n).sqrt() + 5e-3
+    )
+    spread = float((z - means[nearest]).var())
+    assert abs(spread - 1) < quantile * math.sqrt(2 / n) + 0.02
+    assert calls[0] == (0, levels[1])
+    assert calls[-1] == (79, 0.0)
+
+
+def test_minibatch_gradient_is_unbiased():
+    data = torch.arange(6.0).double()[:, None]
+    likelihood = lambda x, rows: -0.5 * (x[:, None] - rows).square().sum((1, 2))  # noqa: E731
+    prior = lambda x: -0.5 * x.square().sum(1)  # noqa: E731
+    x = torch.tensor([[0.3], [-2.0]], dtype=torch.float64)
+    pairs = torch.combinations(torch.arange(6), 2)
+    mean = sum(minibatch_gradient(likelihood, prior, data, p)(x)[1] for p in pairs) / len(pairs)
+    torch.testing.assert_close(mean, -x + (data.T - x).sum(1, keepdim=True))
+
+
+def test_sgld_spreads_as_ula_around_its_minibatches():
+    data = torch.tensor([-1.0, 1.0, 2.0, 4.0], dtype=torch.float64)[:, None]
+    likelihood = lambda x, rows: -0.5 * (x[:, None] - rows).square().sum((1, 2))  # noqa: E731
+    prior = lambda x: 0 * x[:, 0]  # noqa: E731
+    h, k, n = 0.1, 4.0, 20_000
+    noise = noise_of(n, 1, seed=13)
+    generator = torch.Generator().manual_seed(0)
+    evaluate = lambda: minibatch_gradient(  # noqa: E731
+        likelihood, prior, data, torch.randint(4, (1,), generator=generator)
+    )
+    within = []
+    state = start(data.mean() + 0 * noise.normal(0), evaluate())
+    for i in range(4000 // 20):
+        state, _ = ula(state, evaluate(), h, noise.normal(i))
+        within.append(float(state.position.var()))
+    # All chains share the minibatch, so it moves their mean; around it they spread as ULA does.
+    known = 2 * h / (1 - (1 - h * k) ** 2)
+    assert abs(np.mean(within[50:]) / known - 1) < 0.02
+
+
+def test_noise_does_not_depend_on_the_block_and_is_normal():
+    whole = noise_of(1000, 3)
+    part = ChainNoise(chain_keys(0, 300, 340), 3)
+    for step in (0, 5, 77):
+        assert torch.equal(part.normal(step), whole.normal(step)[300:340])
+        assert torch.equal(part.log_uniform(step), whole.log_uniform(step)[300:340])
+    values = torch.stack([whole.normal(i) for i in range(200)]).numpy()
+    assert stats.kstest(values[:, :, :2].ravel(), "norm").pvalue > FALSE_ALARM
+    lagged = (values[1:] * values[:-1]).mean() * math.sqrt(values[1:].size)
+    across = (values[:, 1:] * values[:, :-1]).mean() * math.sqrt(values[:, 1:].size)
+    pairs = (values[..., 0] * values[..., 1]).mean() * math.sqrt(values[..., 0].size)
+    assert max(abs(lagged), abs(across), abs(pairs)) < stats.norm.isf(FALSE_ALARM / 6)
+    uniforms = torch.stack([whole.log_uniform(i) for i in range(200)]).exp().numpy()
+    assert stats.kstest(uniforms.ravel(), "uniform").pvalue > FALSE_ALARM
+    assert not np.array_equal(uniforms[0], whole.log_uniform(0, 2).exp())
