@@ -41,6 +41,7 @@ References
    ICML 2011.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -276,7 +277,7 @@ def anneal(score, z, noise_levels, noise, *, scale, ratio=0.1, steps_per_level=1
     """
     denoise = lambda z, s: z + s**2 * score(z, s)  # noqa: E731
     memory, step = None, 0
-    for i, (s, s_next) in enumerate(zip(noise_levels[:-1], noise_levels[1:])):
+    for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):
         z, memory = dpmpp_2m_sde(denoise, z, s, s_next, memory, lambda step=step: noise(step))
         step += 1
         for _ in range(steps_per_level if s_next > 0 else 0):

@@ -27,6 +27,7 @@ References
    NeurIPS 2022.
 """
 
+import itertools
 import math
 
 
@@ -129,7 +130,7 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
     """
     step = STEPS[step] if isinstance(step, str) else step
     memory = None
-    for i, (s, s_next) in enumerate(zip(noise_levels[:-1], noise_levels[1:], strict=True)):
+    for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):
         z, memory = step(denoise, z, float(s), float(s_next), memory, lambda i=i: noise(i))
     return z
 
