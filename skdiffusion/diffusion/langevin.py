@@ -437,8 +437,8 @@ def autograd(log_density, x):
     gradient : tensor of shape (n_chains, n_features)
         Gradients.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        x = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_(True)
         value = log_density(x)
         (gradient,) = torch.autograd.grad(value.sum(), x)
     return value.detach(), gradient

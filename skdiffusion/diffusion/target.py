@@ -1,0 +1,438 @@
+r"""Targets: what a sampler needs to know of a density.
+
+Letters. ``x`` is a point, ``p`` the density, perhaps without its constant, ``z = x + s eps`` a
+noisy point and ``p_s`` its density. A target offers as much of the following as it can:
+
+* ``gradient(x)``, the gradient of ``log p``; every target has it;
+* ``evaluate(x)``, log density and gradient; only where ``has_log_density``;
+* ``score(z, s)``, the gradient of ``log p_s``; only where ``has_noisy_score``. With it come
+  ``reach``, the largest distance between two places where there is mass, and ``scale``, the
+  smallest local standard deviation: between them lies every noise level that matters;
+* ``draw(n, generator)``, exact draws; only where ``has_noisy_score`` is in closed form.
+
+Coordinates. In ``u`` with ``x = m + F u`` the density is ``p(m + F u) |det F|`` and its gradient
+``F' grad log p``. A kernel that runs in ``u`` is the preconditioned kernel with the matrix
+``F F'`` [1]_; :func:`change_coordinates` therefore serves all of them.
+
+References
+----------
+.. [1] G. Roberts, O. Stramer, "Langevin diffusions and Metropolis-Hastings algorithms",
+   Methodology and Computing in Applied Probability 2002.
+"""
+
+import torch
+from torch import distributions as td
+
+from skdiffusion.diffusion.analytic import gaussian_mixture
+from skdiffusion.diffusion.langevin import autograd, minibatch_gradient
+
+# Up to this many points the distances of all pairs are compared.
+_ALL_PAIRS = 4000
+
+
+class Target:
+    """What every target has; see the module's introduction.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features.
+    """
+
+    has_log_density = False
+    has_noisy_score = False
+    stochastic = False
+
+    def __init__(self, n_features):
+        self.n_features = n_features
+
+    def evaluate(self, x):
+        """Log density, or None, and gradient."""
+        return None, self.gradient(x)
+
+    def at_step(self, step):
+        """Gradient-only evaluation for one step; only stochastic gradients depend on it."""
+        return lambda x: (None, self.gradient(x))
+
+
+class MixtureTarget(Target):
+    """Closed-form Gaussian mixture or kernel density estimate.
+
+    Parameters
+    ----------
+    mixture : skdiffusion.diffusion.analytic.Mixture
+        The density, already of the type and on the device of the chains.
+    """
+
+    has_log_density = True
+    has_noisy_score = True
+
+    def __init__(self, mixture):
+        super().__init__(mixture.n_features)
+        self.mixture = mixture
+        self.scale = float(mixture.eigenvalues.min().sqrt())
+        self.reach = max(_largest_distance(mixture.means), self._widest())
+
+    def gradient(self, x):
+        """Gradient of the log density."""
+        return self.mixture.log_density_gradient(x)
+
+    def evaluate(self, x):
+        """Log density and gradient."""
+        return self.mixture.log_density_and_gradient(x)
+
+    def score(self, z, s):
+        """Gradient of the noisy log density."""
+        return self.mixture.log_density_gradient(z, s)
+
+    def draw(self, n_samples, generator):
+        """Exact draws."""
+        return self.mixture.sample(n_samples, generator)
+
+    def _widest(self):
+        """A component's own width, for mixtures of few components or one."""
+        return 4 * float(self.mixture.eigenvalues.max().sqrt())
+
+
+class FunctionTarget(Target):
+    """Density or gradient written as a function of a batch of points.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x)`` with ``x`` of shape (n_chains, n_features) returns log densities of shape
+        (n_chains,), differentiable by torch; or gradients of shape (n_chains, n_features); or
+        the pair of both.
+    n_features : int
+        Number of features.
+    dtype : torch.dtype
+        Type of the chains. A function that refuses it is called with float32 or float64 instead.
+    device : torch.device
+        Device of the chains.
+
+    Raises
+    ------
+    TypeError
+        If the function does not return tensors.
+    ValueError
+        If shapes are wrong, if the value cannot be differentiated, or if rows influence each
+        other.
+    """
+
+    def __init__(self, function, n_features, dtype, device):
+        super().__init__(n_features)
+        self._function, self._dtype = function, dtype
+        self._name = getattr(function, "__qualname__", None) or repr(function)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn((3, n_features), generator=generator, dtype=torch.float64)
+        self._kind = self._recognise(x.to(device=device, dtype=dtype))
+        self.has_log_density = self._kind != "gradient"
+
+    def gradient(self, x):
+        """Gradient of the log density."""
+        return self._call(x)[1]
+
+    def evaluate(self, x):
+        """Log density, or None, and gradient."""
+        return self._call(x)
+
+    def _call(self, x):
+        """Log density or None and gradient in the chains' type."""
+        y = x.to(self._dtype)
+        if self._kind == "log_density":
+            value, gradient = autograd(self._function, y)
+            return value.to(x.dtype), gradient.to(x.dtype)
+        with torch.enable_grad():
+            result = self._function(y)
+        value, gradient = result if self._kind == "both" else (None, result)
+        return None if value is None else value.detach().to(x.dtype), gradient.detach().to(x.dtype)
+
+    def _recognise(self, x):
+        """Find out what the function returns, with three points."""
+        value = self._try_types(x)
+        pair = isinstance(value, tuple) and len(value) == 2
+        for part in value if pair else (value,):
+            if not isinstance(part, torch.Tensor):
+                raise TypeError(
+                    f"target {self._name} must return a torch tensor, got {type(part).__name__}: "
+                    "compute with torch operations on its argument."
+                )
+        shapes = [tuple(part.shape) for part in value] if pair else [tuple(value.shape)]
+        kind = {
+            ((3,),): "log_density",
+            (tuple(x.shape),): "gradient",
+            ((3,), tuple(x.shape)): "both",
+        }.get(tuple(shapes))
+        if kind is None:
+            raise ValueError(
+                f"target {self._name} returned shape {shapes[0] if len(shapes) == 1 else shapes} "
+                f"for x of shape {tuple(x.shape)}; expected log densities of shape (3,), one for "
+                f"every row of x, or gradients of shape {tuple(x.shape)}, or the pair of both."
+            )
+        self._check_rows(x, kind)
+        return kind
+
+    def _try_types(self, x):
+        """Call the function, in the other precision if it holds tensors of that one."""
+        try:
+            return self._function(x.to(self._dtype))
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "same type" not in str(error):
+                raise
+            other = torch.float32 if self._dtype == torch.float64 else torch.float64
+            self._dtype = other
+            return self._function(x.to(other))
+
+    def _check_rows(self, x, kind):
+        """Check that the value can be differentiated and that rows do not meet."""
+        self._kind = kind
+        try:
+            together = self._call(x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the value of target {self._name} cannot be differentiated ({error}); compute "
+                "it with torch operations on its argument, or return the pair "
+                "(log_density, gradient)."
+            ) from error
+        alone = self._call(x[:1])
+        for a, b in zip(together, alone, strict=True):
+            if a is not None and not torch.allclose(a[:1], b, rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise ValueError(
+                    f"target {self._name} gives the first row another value when it is alone: "
+                    "each row of x must have its own value, independent of the other rows."
+                )
+
+
+class EstimatorTarget(Target):
+    """Fitted estimator with ``log_density_gradient(X, noise_level)`` on numpy arrays.
+
+    Parameters
+    ----------
+    estimator : object
+        The estimator.
+    n_features : int
+        Number of features.
+    reach, scale : float
+        Largest distance between points with mass and smallest local scale.
+    """
+
+    has_noisy_score = True
+
+    def __init__(self, estimator, n_features, reach, scale):
+        super().__init__(n_features)
+        self._estimator, self.reach, self.scale = estimator, reach, scale
+
+    def gradient(self, x):
+        """Gradient of the log density at the smallest level the estimator knows well."""
+        return self.score(x, 0.0)
+
+    def score(self, z, s):
+        """Gradient of the noisy log density."""
+        gradient = self._estimator.log_density_gradient(z.detach().cpu().numpy(), float(s))
+        return torch.as_tensor(gradient).to(z)
+
+
+class MinibatchPosterior(Target):
+    """Log posterior whose gradient is estimated on minibatches of the data.
+
+    Parameters
+    ----------
+    log_likelihood : callable
+        ``log_likelihood(x, rows) -> tensor of shape (n_chains,)``, the log likelihood of
+        parameters ``x`` of shape (n_chains, n_features) summed over the given rows of the data.
+    log_prior : callable
+        ``log_prior(x) -> tensor of shape (n_chains,)``.
+    data : tensor of shape (n_rows, ...)
+        All the data.
+    n_features : int
+        Number of parameters.
+    batch_size : int, default=100
+        Rows a step.
+    seed : int, default=0
+        Seed of the choice of rows; all chains share the rows of a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.target import MinibatchPosterior
+    >>> data = torch.arange(10.0)[:, None]
+    >>> likelihood = lambda x, rows: -0.5 * (x[:, None] - rows).square().sum((1, 2))
+    >>> prior = lambda x: -0.5 * x.square().sum(1)
+    >>> target = MinibatchPosterior(likelihood, prior, data, n_features=1, batch_size=10)
+    >>> target.gradient(torch.zeros(1, 1))
+    tensor([[45.]])
+    """
+
+    stochastic = True
+
+    def __init__(self, log_likelihood, log_prior, data, n_features, batch_size=100, seed=0):
+        super().__init__(n_features)
+        self._log_likelihood, self._log_prior = log_likelihood, log_prior
+        self._data, self._seed = data, seed
+        self._batch_size = min(batch_size, len(data))
+
+    def gradient(self, x):
+        """Gradient on all the data."""
+        return self._evaluate(torch.arange(len(self._data)))(x)[1]
+
+    def at_step(self, step):
+        """Gradient on the rows of one step."""
+        generator = torch.Generator().manual_seed(self._seed * 2**32 + step)
+        return self._evaluate(
+            torch.randperm(len(self._data), generator=generator)[: self._batch_size]
+        )
+
+    def _evaluate(self, rows):
+        """Evaluate on some rows."""
+        return minibatch_gradient(self._log_likelihood, self._log_prior, self._data, rows)
+
+
+class Affine(Target):
+    """A target seen in the coordinates ``u`` of ``x = shift + factor u``.
+
+    Parameters
+    ----------
+    target : Target
+        The target in ``x``.
+    shift : tensor of shape (n_features,)
+        Origin of the new coordinates.
+    factor : tensor of shape (n_features, n_features)
+        Columns are the new axes.
+    """
+
+    def __init__(self, target, shift, factor):
+        super().__init__(target.n_features)
+        self._target, self._shift, self._factor = target, shift, factor
+        self.has_log_density, self.stochastic = target.has_log_density, target.stochastic
+
+    def gradient(self, u):
+        """Gradient with respect to u."""
+        return self._target.gradient(self._point(u)) @ self._factor
+
+    def evaluate(self, u):
+        """Log density up to a constant, or None, and gradient."""
+        log_density, gradient = self._target.evaluate(self._point(u))
+        return log_density, gradient @ self._factor
+
+    def at_step(self, step):
+        """Gradient-only evaluation for one step."""
+        evaluate = self._target.at_step(step)
+        return lambda u: (None, evaluate(self._point(u))[1] @ self._factor)
+
+    def _point(self, u):
+        """Back to x."""
+        return self._shift + u @ self._factor.T
+
+
+def change_coordinates(target, shift, factor):
+    """Return the target in the coordinates ``u`` of ``x = shift + factor u``.
+
+    Parameters
+    ----------
+    target : Target
+        The target in ``x``.
+    shift : tensor of shape (n_features,)
+        Origin of the new coordinates.
+    factor : tensor of shape (n_features, n_features)
+        Columns are the new axes.
+
+    Returns
+    -------
+    target : Target
+        The target in ``u``. Mixtures stay closed form, with noise added in ``u``.
+    """
+    if not isinstance(target, MixtureTarget):
+        return Affine(target, shift, factor)
+    old, inverse = target.mixture, torch.linalg.inv(factor)
+    means = (old.means + old.centre - shift) @ inverse.T
+    weights = old.log_weights.exp()
+    values = old.eigenvalues
+    vectors = torch.eye(len(shift)).to(factor) if old.eigenvectors is None else old.eigenvectors
+    values = values if values.shape[-1] == len(shift) else values.expand(len(shift))
+    covariances = inverse @ (vectors * values.unsqueeze(-2)) @ vectors.mT @ inverse.T
+    kind = "full" if covariances.ndim == 3 else "tied"
+    if not covariances.diagonal(dim1=-2, dim2=-1).diag_embed().ne(covariances).any():
+        covariances = covariances.diagonal(dim1=-2, dim2=-1).expand_as(means)
+        kind = "diag"
+    return MixtureTarget(gaussian_mixture(weights, means, covariances, kind).to(means))
+
+
+def from_distribution(distribution, dtype, device):
+    """Turn a torch distribution into a target.
+
+    Parameters
+    ----------
+    distribution : torch.distributions.Distribution
+        A distribution over the whole space with ``batch_shape == ()`` and an event of at most
+        one dimension. Gaussians and mixtures of Gaussians become closed form.
+    dtype : torch.dtype
+        Type of the chains.
+    device : torch.device
+        Device of the chains.
+
+    Returns
+    -------
+    target : Target
+        The target.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or the support is not the whole space.
+    """
+    batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    if batch or len(event) > 1:
+        raise ValueError(
+            f"target distribution has batch_shape {batch} and event_shape {event}; expected () "
+            "and (n_features,): torch.distributions.Independent(d, 1) turns a batch dimension "
+            "into features."
+        )
+    closed_form = _gaussian_arrays(distribution)
+    if closed_form is not None:
+        return MixtureTarget(gaussian_mixture(*closed_form).to(device=device, dtype=dtype))
+    if not _covers_the_space(distribution.support):
+        raise ValueError(
+            f"target distribution has the support {distribution.support}; Langevin chains need "
+            "the whole space: sample a transformed variable, such as its logarithm "
+            "(torch.distributions.TransformedDistribution)."
+        )
+    column = (lambda x: x) if event else (lambda x: x[:, 0])
+    log_density = lambda x: distribution.log_prob(column(x))  # noqa: E731
+    log_density.__qualname__ = f"{type(distribution).__name__}.log_prob"
+    return FunctionTarget(log_density, event[0] if event else 1, dtype, device)
+
+
+def _gaussian_arrays(distribution):
+    """Weights, means, covariances and their type where they are all there is, else None."""
+    weights, components = torch.ones(1), distribution
+    if isinstance(distribution, td.MixtureSameFamily):
+        weights = distribution.mixture_distribution.probs
+        components = distribution.component_distribution
+    if isinstance(components, td.MultivariateNormal):
+        mean, covariance, kind = components.loc, components.covariance_matrix, "full"
+        covariance = covariance.reshape(len(weights), *covariance.shape[-2:])
+    else:
+        if isinstance(components, td.Independent):
+            components = components.base_dist
+        if not isinstance(components, td.Normal):
+            return None
+        mean, covariance, kind = components.loc, components.variance, "diag"
+        covariance = covariance.reshape(len(weights), -1)
+    return weights.detach(), mean.detach().reshape(len(weights), -1), covariance.detach(), kind
+
+
+def _covers_the_space(support):
+    """Whether a support constraint is no constraint."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return isinstance(support, type(td.constraints.real))
+
+
+def _largest_distance(points):
+    """Largest distance of two points; for many points an upper bound, twice the radius."""
+    points = points.double()
+    if len(points) == 1:
+        return 0.0
+    if len(points) <= _ALL_PAIRS:
+        return max(float(torch.cdist(part, points).max()) for part in points.split(500))
+    return 2 * float((points - points.mean(0)).norm(dim=1).max())
