@@ -1,7 +1,8 @@
-"""Series with gaps, shipped or downloaded, and a function that makes gaps."""
+"""Series with gaps, shipped or downloaded, a function that makes gaps, and test densities."""
 
 from skdiffusion.datasets._ampute import ampute
 from skdiffusion.datasets._beijing import fetch_beijing_air_quality
+from skdiffusion.datasets._make import make_gaussian_mixture
 from skdiffusion.datasets._nyc_weather import load_nyc_weather
 from skdiffusion.datasets._physionet2012 import fetch_physionet2012
 
@@ -10,4 +11,5 @@ __all__ = [
     "fetch_beijing_air_quality",
     "fetch_physionet2012",
     "load_nyc_weather",
+    "make_gaussian_mixture",
 ]

@@ -1,0 +1,5 @@
+"""Estimators that follow the contract of scikit-learn."""
+
+from skdiffusion.estimators.langevin_sampler import LangevinSampler
+
+__all__ = ["LangevinSampler"]

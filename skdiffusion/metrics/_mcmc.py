@@ -52,7 +52,7 @@ def r_hat(draws):
 
 
 def nested_r_hat(draws, superchains):
-    r"""Nested R-hat of many short chains.
+    r"""Rank-normalised nested R-hat of many short chains.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def nested_r_hat(draws, superchains):
     With the variance :math:`B` of the means of superchains and the mean over superchains
     :math:`W` of the variance between their chains plus that within their chains, it is
     :math:`\sqrt{1 + B / W}` [1]_. With :math:`m` independent chains a superchain it
-    is about :math:`1 + 1 / (2 m)` for perfect chains.
+    is about :math:`1 + 1 / (2 m)` for perfect chains. As in :func:`r_hat` the larger one of the
+    values for location and for spread is returned.
 
     References
     ----------
@@ -102,11 +103,8 @@ def nested_r_hat(draws, superchains):
         if len(values) != len(group):
             raise ValueError(f"superchains has {len(group)} labels for {len(values)} chains")
         values = values[order].reshape(len(labels), sizes[0], -1)
-        means = values.mean(2)
-        within = values.var(2, ddof=1).mean(1) if values.shape[2] > 1 else 0.0
-        between = means.var(1, ddof=1) if sizes[0] > 1 else 0.0
-        total = float(np.mean(within + between))
-        return np.sqrt(1 + means.mean(1).var(ddof=1) / total) if total > 0 else np.nan
+        folded = np.abs(values - np.median(values))
+        return max(_plain_nested_r_hat(_normal_scores(v)) for v in (values, folded))
 
     return _each_feature(draws, one, n_least=1)
 
@@ -301,6 +299,15 @@ def _plain_r_hat(values):
     if within == 0:
         return np.nan
     return np.sqrt((n_draws - 1) / n_draws + values.mean(1).var(ddof=1) / within)
+
+
+def _plain_nested_r_hat(values):
+    """Nested R-hat of values of shape (n_superchains, n_chains, n_draws)."""
+    means = values.mean(2)
+    within = values.var(2, ddof=1).mean(1) if values.shape[2] > 1 else 0.0
+    between = means.var(1, ddof=1) if values.shape[1] > 1 else 0.0
+    total = float(np.mean(within + between))
+    return np.sqrt(1 + means.mean(1).var(ddof=1) / total) if total > 0 else np.nan
 
 
 def _tail_ess(values):

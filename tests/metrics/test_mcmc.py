@@ -11,6 +11,7 @@ from skdiffusion.metrics import (
     nested_r_hat,
     r_hat,
 )
+from skdiffusion.metrics._mcmc import _plain_nested_r_hat
 
 
 def autoregressive(n_chains, n_draws, phi, seed=0):
@@ -33,13 +34,15 @@ def test_r_hat_and_effective_sample_sizes_are_those_of_arviz(shape, phi):
     for kind in ("bulk", "tail", "mean"):
         prob = (0.05, 0.95) if kind == "tail" else None
         known = float(oracle.ess(x, method=kind, prob=prob, **axes))
-        if kind == "mean" and shape[1] < 10:
+        # Sums that are zero up to rounding decide where the tail's sequence ends.
+        if kind == "tail" and shape[1] == 10:
             continue
         assert effective_sample_size(x, kind) == pytest.approx(known, rel=1e-8)
     if shape[0] == 4:
         groups = np.array([0, 1, 0, 1])
         known = float(oracle.rhat_nested(x, method="identity", superchain_ids=groups, **axes))
-        assert nested_r_hat(x, groups) == pytest.approx(known, rel=1e-10)
+        nested = _plain_nested_r_hat(x[[0, 2, 1, 3]].reshape(2, 2, -1))
+        assert nested == pytest.approx(known, rel=1e-10)
 
 
 def test_effective_sample_size_of_an_autoregression_is_the_theoretical_one():
@@ -56,8 +59,10 @@ def test_features_are_treated_one_by_one():
 def test_nested_r_hat_catches_what_four_chains_miss():
     rng = np.random.default_rng(0)
     modes = np.repeat([-20.0, 20.0], 100)[:, None] + rng.normal(size=(200, 1))
-    assert nested_r_hat(modes, np.repeat([0, 1], 100)) > 10
+    assert nested_r_hat(modes, np.repeat([0, 1], 100)) > 2
     assert nested_r_hat(rng.permutation(modes), np.repeat([0, 1], 100)) < 1.02
+    spread = np.repeat([1.0, 5.0], 100)[:, None] * rng.normal(size=(200, 1))
+    assert nested_r_hat(spread, np.repeat([0, 1], 100)) > 1.3
 
 
 def test_energy_distance_is_that_of_scipy_in_one_dimension():

@@ -1,0 +1,960 @@
+"""LangevinSampler: draws from a density that can be written down, or from data."""
+
+import dataclasses
+import math
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
+
+from skdiffusion._arrays import column_moments, resolve_device
+from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
+from skdiffusion.diffusion.analytic import gaussian_mixture, kernel_density
+from skdiffusion.diffusion.chains import Divergence, Plan, curvature, run, tune
+from skdiffusion.diffusion.target import (
+    EstimatorTarget,
+    FunctionTarget,
+    MixtureTarget,
+    Target,
+    change_coordinates,
+    from_distribution,
+)
+from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
+
+_METHODS = ("ula", "mala", "underdamped", "annealed", "tempered")
+# Chains of the trial run in fit, and draws of each that the diagnostics look at.
+_N_PILOT, _N_TRACE = 128, 50
+# Cells of the largest matrix of a block: more and it leaves the processor's cache.
+_BLOCK_CELLS = 150_000
+_SMALLEST_BETA = 0.002
+_START = 2**40
+
+
+def _can_score(sampler):
+    """Whether the target gives log densities; the reason is in the error otherwise."""
+    kind = getattr(sampler, "target_kind_", None)
+    if kind in ("gradient", "minibatch"):
+        raise AttributeError(
+            "score_samples needs a log density, but the target gives only a gradient: return the "
+            "log density, or the pair (log_density, gradient)."
+        )
+    return True
+
+
+class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    r"""Sampler of densities by Langevin dynamics, annealed, tempered or plain.
+
+    The density is given by ``target``, or learned from the data passed to ``fit``. Thousands of
+    chains run at once, and a chain does not depend on which others run beside it. The defaults
+    reach all modes where that is possible: with a known noisy score by annealing, with a log
+    density alone by parallel tempering.
+
+    Parameters
+    ----------
+    target : object, default=None
+        What to sample:
+
+        * None: the density of the rows of X, by a Gaussian kernel density estimate whose
+          bandwidth maximises the leave-one-out likelihood;
+        * a callable ``f(x)`` in torch operations, for ``x`` of shape (n_chains, n_features)
+          returning log densities of shape (n_chains,), or gradients of the shape of ``x``, or
+          the pair of both. A constant in the log density does not matter;
+        * a ``torch.distributions.Distribution``;
+        * a fitted ``GaussianMixture``, ``BayesianGaussianMixture`` or Gaussian
+          ``KernelDensity`` of scikit-learn;
+        * a fitted estimator with ``log_density_gradient(X, noise_level)``;
+        * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
+    method : {"auto", "ula", "mala", "underdamped", "annealed", "tempered"}, default="auto"
+        How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
+        only the log density is known, and "ula" where there is only a gradient, with a warning:
+        a plain chain does not cross between modes.
+    noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
+        Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
+        (of their standard deviations where ``target`` is None, of the preconditioned coordinates
+        where ``preconditioner`` is given). "auto" goes from the largest distance between two
+        places with mass to a tenth of the smallest local scale; an int is the number of levels
+        of that ladder.
+    steps_per_level : int, default=1
+        Langevin steps on each level, of a size proportional to ``s**2 + scale**2``. A
+        second-order step of the reverse diffusion leads from level to level.
+    n_steps : "auto" or int, default="auto"
+        Steps before the first draw; with "annealed" those after the ladder. "auto" is 20 for
+        "annealed" (0 where the log density is not known), 500 for "tempered" and 1000 otherwise.
+    step_size : "auto" or float, default="auto"
+        Step ``h`` of ``x + h g + sqrt(2 h) eps`` in squared units of x; for "underdamped" the
+        time step. "auto" adapts the acceptance to 0.574 in ``fit`` for Metropolis methods and
+        takes a tenth of the inverse of the largest curvature for the others.
+    preconditioner : None, "pilot" or array-like, default=None
+        Covariance by which chains are scaled: an array of shape (n_features,) or
+        (n_features, n_features), or "pilot" for the covariance of a trial run in ``fit``.
+    friction : "auto" or float, default="auto"
+        Friction of "underdamped", per unit of time.
+    temperature : float, default=1.0
+        With "ula", the chains sample ``p ** (1 / temperature)``; 0 leaves out the noise, which is
+        plain gradient ascent.
+    n_temperatures : "auto" or int, default="auto"
+        Number of temperatures of "tempered".
+    n_chains : int, default=None
+        Number of chains; None runs one chain a draw, so that draws are independent.
+    thin : int, default=1
+        Steps between the draws of a chain, and between the points of a trajectory.
+    init : {"normal", "data"}, callable or array-like, default="normal"
+        Where chains start: N(0, I), rows of X, ``init(n_chains, rng)`` with a numpy Generator,
+        or the rows of an array, used in turn. "annealed" adds the noise of the first level.
+    n_features : int, default=None
+        Number of features, for a callable target when neither X nor an ``init`` array tells.
+    dtype : {"float64", "float32"}, default="float64"
+        Type of the chains in ``sample``; float32 is about twice as fast.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU where there is one.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the noise; an int makes every call give the same result.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X in ``fit`` had names.
+    method_ : str
+        Method in use.
+    target_kind_ : str
+        What the target was taken for.
+    noise_levels_ : ndarray
+        Ladder in use, empty unless annealed.
+    step_size_ : float or ndarray
+        Step size in use, one a temperature for "tempered".
+    inverse_temperatures_ : ndarray
+        Temperatures in use.
+    acceptance_rate_ : float
+        Mean acceptance of the trial run; NaN without Metropolis steps.
+    rhat_, nested_rhat_ : ndarray of shape (n_features_in_,)
+        Convergence of trial chains of which one half starts at ``init`` and the other half at
+        exact draws, at rows of X or far out; near 1 where the start is forgotten. NaN for
+        "annealed", whose chains forget their start on the first level.
+    ess_ : ndarray of shape (n_features_in_,)
+        Bulk effective sample size of the trial run for every thousand draws.
+
+    See Also
+    --------
+    sklearn.neighbors.KernelDensity : Density of data in closed form.
+
+    Notes
+    -----
+    Annealed sampling costs ``2 n_levels + n_steps`` evaluations of the score a chain, below 200
+    with the defaults.
+
+    ``transform`` moves the given points by the same dynamics; a row's result depends neither on
+    the other rows nor on their order. The tests of convergence in ``fit`` warn when chains from
+    two starts disagree.
+
+    References
+    ----------
+    .. [1] Y. Song, S. Ermon, "Generative modeling by estimating gradients of the data
+       distribution", NeurIPS 2019.
+    .. [2] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
+       discrete approximations", Bernoulli 1996.
+    .. [3] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.estimators import LangevinSampler
+    >>> means = torch.tensor([[-8.0], [8.0]])
+    >>> two_modes = torch.distributions.MixtureSameFamily(
+    ...     torch.distributions.Categorical(torch.tensor([0.25, 0.75])),
+    ...     torch.distributions.Independent(torch.distributions.Normal(means, 1.0), 1),
+    ... )
+    >>> sampler = LangevinSampler(two_modes, random_state=0).fit()
+    >>> X = sampler.sample(1000)
+    >>> X.shape
+    (1000, 1)
+    >>> print(f"{(X > 0).mean():.1f}")
+    0.8
+    """
+
+    _parameter_constraints = {
+        "target": "no_validation",
+        "method": [StrOptions({"auto", *_METHODS})],
+        "noise_levels": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+        ],
+        "steps_per_level": [Interval(Integral, 0, None, closed="left")],
+        "n_steps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "step_size": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "preconditioner": [None, StrOptions({"pilot"}), "array-like"],
+        "friction": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "temperature": [Interval(Real, 0, None, closed="left")],
+        "n_temperatures": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+        "n_chains": [None, Interval(Integral, 1, None, closed="left")],
+        "thin": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"normal", "data"}), callable, "array-like"],
+        "n_features": [None, Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        target=None,
+        *,
+        method="auto",
+        noise_levels="auto",
+        steps_per_level=1,
+        n_steps="auto",
+        step_size="auto",
+        preconditioner=None,
+        friction="auto",
+        temperature=1.0,
+        n_temperatures="auto",
+        n_chains=None,
+        thin=1,
+        init="normal",
+        n_features=None,
+        dtype="float64",
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.target = target
+        self.method = method
+        self.noise_levels = noise_levels
+        self.steps_per_level = steps_per_level
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.preconditioner = preconditioner
+        self.friction = friction
+        self.temperature = temperature
+        self.n_temperatures = n_temperatures
+        self.n_chains = n_chains
+        self.thin = thin
+        self.init = init
+        self.n_features = n_features
+        self.dtype = dtype
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X=None, y=None):
+        """Recognise or learn the target, choose steps and ladder, and try the chains out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), default=None
+            Data: the density to learn where ``target`` is None; otherwise rows where the density
+            has mass, which make the diagnostics sharper, and starting points for ``init="data"``.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : LangevinSampler
+            The fitted sampler.
+        """
+        X = self._check_fit_data(X)
+        self._seed = draw_seed(self.random_state)
+        self._rows = X if self._keeps_rows() else None
+        self.n_features_in_ = self._find_n_features(X)
+        self._learned = self._learn(X) if self.target is None else None
+        device = resolve_device(self.device)
+        target = self._build_target(torch.float64, device, X)
+        self.target_kind_ = _kind(target)
+        self.method_ = self._choose_method(target)
+        self._shift, self._factor = self._coordinates(X)
+        target = self._to_chains(target, torch.float64, device)
+        if self.preconditioner is not None and isinstance(self.preconditioner, str):
+            self._shift, self._factor = self._pilot_coordinates(target, device)
+            target = self._to_chains(
+                self._build_target(torch.float64, device, X), torch.float64, device
+            )
+        plan = self._tuned_plan(target, device)
+        self._plan = dataclasses.asdict(plan)
+        self.noise_levels_ = np.array(plan.noise_levels)
+        self.step_size_ = np.array(plan.step_size)[()]
+        self.inverse_temperatures_ = np.array(plan.inverse_temperatures)
+        self._diagnose(target, plan, device, X)
+        return self
+
+    def sample(self, n_samples=1, random_state=None, return_trajectory=False):
+        """Draw from the target.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of draws.
+        random_state : int, RandomState instance or None, default=None
+            Seed of these draws; None uses the estimator's.
+        return_trajectory : bool, default=False
+            Whether to return, too, where the chains were every ``thin`` steps.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Draws; with ``n_chains`` the draws of all chains at one step come together.
+        trajectory : ndarray of shape (n_points, n_chains, n_features)
+            Start, path and end of every chain. Only if ``return_trajectory``.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        if random_state is None:
+            random_state = self.random_state
+        seed = draw_seed(random_state)
+        n_chains = min(n_samples, self.n_chains or n_samples)
+        n_draws = -(-n_samples // n_chains)
+        starts = self._starts(n_chains, seed)
+        draws, trajectory, _ = self._run(
+            starts, lambda a, b: chain_keys(seed, a, b), n_draws, self.dtype, return_trajectory
+        )
+        X = draws.reshape(-1, self.n_features_in_)[:n_samples]
+        return (X, trajectory) if return_trajectory else X
+
+    def transform(self, X):
+        """Move the given points by the chosen dynamics.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Starting points.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            Where the points are after the run: draws from the target if the run is long enough.
+        """
+        check_is_fitted(self)
+        X = self._check_data(X)
+        keys = row_keys(X, self._seed)
+        draws, _, _ = self._run(X, lambda a, b: keys[a:b], 1, "float64", False)
+        return draws[0].astype(X.dtype, copy=False)
+
+    @available_if(_can_score)
+    def score_samples(self, X):
+        """Log density of each row, as the target gives it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Log densities in nats; without their constant where the target lacks it.
+        """
+        check_is_fitted(self)
+        X = self._check_data(X)
+        return self._log_density(X)
+
+    @available_if(_can_score)
+    def score(self, X, y=None):
+        """Mean log density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            Mean of ``score_samples``.
+        """
+        check_is_fitted(self)
+        return float(np.mean(self._log_density(self._check_data(X))))
+
+    def log_density_gradient(self, X, noise_level=0.0):
+        """Gradient of the log density, with noise if asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points.
+        noise_level : float, default=0.0
+            Level of the noise, as ``noise_levels``; above 0 only where the noisy score is known.
+
+        Returns
+        -------
+        gradient : ndarray of shape (n_samples, n_features)
+            Gradient with respect to X.
+        """
+        check_is_fitted(self)
+        X = self._check_data(X)
+        if not isinstance(noise_level, Real) or not 0 <= noise_level < np.inf:
+            raise ValueError(f"noise_level must be a number >= 0, got {noise_level!r}")
+        target = self._chain_target(torch.float64)
+        if noise_level > 0 and not target.has_noisy_score:
+            raise ValueError(
+                f"noise_level={noise_level} needs a noisy score, but the target is a "
+                f"{self.target_kind_}: use noise_level=0, a mixture, a KernelDensity or data."
+            )
+        u = self._to_u(X, torch.float64)
+        with torch.no_grad():
+            parts = [
+                target.score(part, noise_level) if noise_level > 0 else target.gradient(part)
+                for part in u.split(self._block(target))
+            ]
+        return torch.cat(parts).cpu().numpy() @ np.linalg.inv(self._factor)
+
+    def to_inference_data(self, n_chains=4, n_draws=1000, random_state=None):
+        """Run a few chains and hand their draws to ArviZ.
+
+        Parameters
+        ----------
+        n_chains : int, default=4
+            Number of chains.
+        n_draws : int, default=1000
+            Draws of each chain, ``thin`` steps apart.
+        random_state : int, RandomState instance or None, default=None
+            Seed; None uses the estimator's.
+
+        Returns
+        -------
+        data : object
+            What ``arviz.from_dict`` makes of the group "posterior" with one variable ``x`` of
+            shape (n_chains, n_draws, n_features).
+        """
+        check_is_fitted(self)
+        try:
+            from arviz import from_dict
+        except ImportError:
+            try:
+                from arviz_base import from_dict
+            except ImportError as error:
+                raise ImportError("to_inference_data needs ArviZ: pip install arviz") from error
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        keys = lambda a, b: chain_keys(seed, a, b)  # noqa: E731
+        starts = self._starts(n_chains, seed)
+        draws, _, _ = self._run(starts, keys, n_draws, self.dtype, False)
+        return from_dict({"posterior": {"x": draws.transpose(1, 0, 2)}})
+
+    def __sklearn_tags__(self):
+        """Tags of scikit-learn: NaN is refused, float32 is kept."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.requires_fit = True
+        return tags
+
+    # ---------------------------------------------------------------- the data and the target
+
+    def _check_fit_data(self, X):
+        """Validate X where it is given or needed."""
+        if X is None and self.target is None:
+            raise ValueError(
+                "LangevinSampler has no target and no data: pass X to fit, or a target."
+            )
+        if X is None and isinstance(self.init, str) and self.init == "data":
+            raise ValueError("init='data' starts chains at rows of X: pass X to fit.")
+        if X is None:
+            return None
+        _refuse_nan(X)
+        least = 2 if self.target is None else 1
+        return validate_data(
+            self, X, dtype=np.float64, ensure_min_samples=least, ensure_all_finite=True
+        )
+
+    def _check_data(self, X):
+        """Validate X against the fitted features."""
+        _refuse_nan(X)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    def _keeps_rows(self):
+        """Whether chains start at rows of X."""
+        return isinstance(self.init, str) and self.init == "data"
+
+    def _find_n_features(self, X):
+        """Number of features, from whatever tells it."""
+        found = {"n_features": self.n_features}
+        if X is not None:
+            found["X"] = X.shape[1]
+        if not isinstance(self.init, str) and not callable(self.init):
+            found["init"] = self._init_array().shape[1]
+        found["target"] = _target_features(self.target)
+        found = {name: number for name, number in found.items() if number is not None}
+        if not found:
+            raise ValueError(
+                "the number of features is unknown: pass n_features, X in fit, or an init array."
+            )
+        if len(set(found.values())) > 1:
+            raise ValueError(f"the numbers of features differ: {found}")
+        return next(iter(found.values()))
+
+    def _init_array(self):
+        """The array of starting points."""
+        array = np.asarray(self.init, dtype=np.float64)
+        if array.ndim != 2 or len(array) == 0 or not np.isfinite(array).all():
+            raise ValueError(
+                f"init must be finite with shape (n_points, n_features), got {array.shape}"
+            )
+        return array
+
+    def _learn(self, X):
+        """Kernel density estimate of the standardised data."""
+        mean, scale = column_moments(X)
+        if (scale == 0).any():
+            constant = np.flatnonzero(scale == 0)
+            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
+            raise ValueError(
+                f"column {names[constant[0]]!r} is constant, and the density of a constant is not "
+                "bounded: drop the column."
+            )
+        points = (X - mean) / scale
+        return {"mean": mean, "scale": scale, "points": points, "bandwidth": _bandwidth(points)}
+
+    def _build_target(self, dtype, device, X=None):
+        """Target in the user's coordinates, or in standardised ones where it was learned."""
+        if self._learned is not None:
+            density = kernel_density(self._learned["points"], self._learned["bandwidth"])
+            return MixtureTarget(density.to(device=device, dtype=dtype))
+        if X is not None:
+            # What the ladder needs to know of an estimator is kept from fit.
+            self._extent = _extent(X)
+        extent = getattr(self, "_extent", None)
+        return _as_target(self.target, self.n_features_in_, dtype, device, extent)
+
+    def _choose_method(self, target):
+        """Method that suits what is known of the target."""
+        if self.method == "annealed" and not target.has_noisy_score:
+            raise ValueError(
+                f"method='annealed' needs a noisy score, but the target is a {_kind(target)}: use "
+                "method='tempered' or 'mala', or a mixture, a KernelDensity or data as target."
+            )
+        if self.method in ("mala", "tempered") and not target.has_log_density:
+            raise ValueError(
+                f"method={self.method!r} needs a log density, but the target is a {_kind(target)}: "
+                "return the pair (log_density, gradient), or use method='ula'."
+            )
+        if self.temperature != 1 and self.method != "ula":
+            raise ValueError(
+                f"temperature={self.temperature} works with method='ula' only, got "
+                f"method={self.method!r}"
+            )
+        if self.method != "auto":
+            return self.method
+        if target.has_noisy_score:
+            return "annealed"
+        if target.has_log_density:
+            return "tempered"
+        if not target.stochastic:
+            warnings.warn(
+                "The target gives only a gradient, so plain Langevin chains are used, which do not "
+                "cross between modes. Give the log density to allow parallel tempering, or pass "
+                "method='ula' to silence this warning.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return "ula"
+
+    # ---------------------------------------------------------------- coordinates
+
+    def _coordinates(self, X):
+        """Origin and axes of the coordinates in which chains run."""
+        d = self.n_features_in_
+        if self._learned is not None:
+            return self._learned["mean"], np.diag(self._learned["scale"])
+        if self.preconditioner is None or isinstance(self.preconditioner, str):
+            return np.zeros(d), np.eye(d)
+        covariance = np.asarray(self.preconditioner, dtype=np.float64)
+        if covariance.shape == (d,):
+            covariance = np.diag(covariance)
+        if covariance.shape != (d, d) or not np.allclose(covariance, covariance.T):
+            raise ValueError(
+                f"preconditioner must be a covariance of shape ({d},) or ({d}, {d}), got shape "
+                f"{np.shape(self.preconditioner)}"
+            )
+        try:
+            return np.zeros(d), np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("preconditioner must be positive definite") from error
+
+    def _to_chains(self, target, dtype, device):
+        """Target in the coordinates of the chains."""
+        if self._learned is not None and self.preconditioner is None:
+            return target
+        if np.array_equal(self._factor, np.eye(self.n_features_in_)) and not self._shift.any():
+            return target
+        if isinstance(target, EstimatorTarget):
+            raise ValueError(
+                "preconditioner cannot be used with an estimator as target, whose noise is added "
+                "in its own coordinates: scale the data instead."
+            )
+        shift, factor = (
+            torch.as_tensor(a, dtype=dtype, device=device) for a in (self._shift, self._factor)
+        )
+        return change_coordinates(target, shift, factor)
+
+    def _pilot_coordinates(self, target, device):
+        """Coordinates in which the target is about a standard Gaussian, by a trial run."""
+        if self._learned is not None:
+            return self._shift, self._factor
+        plan = self._tuned_plan(target, device)
+        seed = self._seed ^ 2
+        noise = _noise(chain_keys(seed, 0, _N_PILOT, device), plan, target, torch.float64)
+        start = torch.as_tensor(self._starts(_N_PILOT, seed), device=device)
+        draws, _ = run(target, plan, start, noise, n_draws=_N_TRACE)
+        x = draws.reshape(-1, self.n_features_in_).cpu().numpy()
+        covariance = np.cov(x.T).reshape(self.n_features_in_, -1)
+        covariance += 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        return x.mean(0), np.linalg.cholesky(covariance)
+
+    def _to_u(self, X, dtype):
+        """Chain coordinates of points."""
+        u = np.linalg.solve(self._factor, (np.asarray(X, dtype=np.float64) - self._shift).T).T
+        return torch.as_tensor(u.copy(), dtype=dtype, device=resolve_device(self.device))
+
+    def _to_x(self, u):
+        """The user's coordinates of points, in float64."""
+        return u.cpu().double().numpy() @ self._factor.T + self._shift
+
+    # ---------------------------------------------------------------- the plan
+
+    def _tuned_plan(self, target, device):
+        """What to run, with ladder, temperatures and step size found."""
+        method = self.method_
+        n_steps = self.n_steps
+        if n_steps == "auto":
+            n_steps = {"annealed": 20 * target.has_log_density, "tempered": 500}.get(method, 1000)
+        seed = self._seed ^ 1
+        x = self._to_u(self._starts(_N_PILOT, seed), torch.float64)
+        keys = chain_keys(seed, 0, _N_PILOT, device)
+        plan = Plan(method, n_steps, self.thin, temperature=float(self.temperature))
+        if method == "annealed":
+            levels, scale = self._ladder(target)
+            plan = dataclasses.replace(
+                plan, noise_levels=levels, scale=scale, steps_per_level=self.steps_per_level
+            )
+            without = dataclasses.replace(plan, n_steps=0, step_size=1.0)
+            x = run(target, without, x, _noise(keys, plan, target, torch.float64))[0][0]
+        if method == "tempered":
+            plan = dataclasses.replace(
+                plan,
+                inverse_temperatures=self._inverse_temperatures(),
+                radius=100 * max(float(x.std(0).max()), 1e-12),
+            )
+        return self._find_step_size(target, plan, x, keys)
+
+    def _find_step_size(self, target, plan, x, keys):
+        """Plan with the step size given, adapted, or taken from the curvature."""
+        noise = _noise(keys, plan, target, torch.float64)
+        bend = curvature(target, x, noise.normal(_START)[: len(x)])
+        if self.friction != "auto" or plan.method == "underdamped":
+            friction = math.sqrt(bend) / 2 if self.friction == "auto" else float(self.friction)
+            plan = dataclasses.replace(plan, friction=friction)
+        betas = np.array(plan.inverse_temperatures)
+        if self.step_size != "auto":
+            step = float(self.step_size)
+            step = tuple(step / betas) if plan.method == "tempered" else step
+            return dataclasses.replace(plan, step_size=step)
+        metropolis = plan.method in ("mala", "tempered") or (
+            plan.method == "annealed" and target.has_log_density
+        )
+        if not metropolis:
+            step = {"underdamped": 0.5 / math.sqrt(bend)}.get(plan.method, 0.1 / bend)
+            return dataclasses.replace(plan, step_size=step)
+        step = tuple(1 / bend / betas) if plan.method == "tempered" else 1 / bend
+        plan = dataclasses.replace(plan, step_size=step)
+        at_target = plan
+        if plan.method == "annealed":
+            at_target = dataclasses.replace(plan, method="mala", noise_levels=())
+        tuned, _ = tune(target, at_target, x, noise, n_steps=200)
+        return dataclasses.replace(plan, step_size=tuned.step_size)
+
+    def _ladder(self, target):
+        """Noise levels and the local scale."""
+        if not isinstance(self.noise_levels, str | Integral):
+            levels = np.asarray(self.noise_levels, dtype=np.float64)
+            ordered = levels.ndim == 1 and len(levels) > 0 and (np.diff(levels) < 0).all()
+            if not ordered or not (np.isfinite(levels) & (levels > 0)).all():
+                raise ValueError(
+                    "noise_levels must be positive and strictly decreasing, from the largest "
+                    f"distance between modes to a part of their width; got {levels.tolist()[:8]}"
+                )
+            scale = getattr(target, "scale", None) or levels[-1]
+            return (*levels.tolist(), 0.0), float(scale)
+        if target.reach is None:
+            raise ValueError(
+                "noise_levels='auto' needs data to find the ladder for an estimator: pass X to "
+                "fit, or noise_levels as an array."
+            )
+        high, low = target.reach, target.scale / 10
+        n_levels = self.noise_levels
+        if n_levels == "auto":
+            n_levels = round(min(max(11.5 * math.log(high / low), 10), 85))
+        return (*np.geomspace(high, low, n_levels).tolist(), 0.0), target.scale
+
+    def _inverse_temperatures(self):
+        """Geometric temperatures whose ratio lets neighbours swap in this dimension."""
+        n = self.n_temperatures
+        if n == "auto":
+            ratio = 1 + 5.3 / math.sqrt(self.n_features_in_)
+            n = 1 + math.ceil(-math.log(_SMALLEST_BETA) / math.log(ratio))
+        return tuple(np.geomspace(1, _SMALLEST_BETA, n).tolist())
+
+    # ---------------------------------------------------------------- running
+
+    def _starts(self, n_chains, seed):
+        """Starting points in the user's coordinates."""
+        d = self.n_features_in_
+        if callable(self.init):
+            points = np.asarray(self.init(n_chains, np.random.default_rng(seed)), dtype=float)
+            if points.shape != (n_chains, d) or not np.isfinite(points).all():
+                raise ValueError(
+                    f"init returned shape {points.shape}, expected finite values of shape "
+                    f"({n_chains}, {d})"
+                )
+            return points
+        if not isinstance(self.init, str):
+            points = self._init_array()
+            return points[np.arange(n_chains) % len(points)]
+        if self.init == "data":
+            order = np.random.default_rng(seed).permutation(len(self._rows))
+            return self._rows[order[np.arange(n_chains) % len(order)]]
+        keys = chain_keys(seed, 0, n_chains)
+        normal = ChainNoise(keys, d).normal(_START).numpy()
+        return normal @ self._factor.T + self._shift
+
+    def _chain_target(self, dtype):
+        """Target in the coordinates of the chains, as fitted."""
+        device = resolve_device(self.device)
+        return self._to_chains(self._build_target(dtype, device), dtype, device)
+
+    def _block(self, target):
+        """Chains that run together: as many as the cache holds."""
+        if resolve_device(self.device).type != "cpu":
+            return 2**17
+        width = self.n_features_in_
+        if isinstance(target, MixtureTarget):
+            parts = 1 if target.mixture.eigenvalues.ndim == 1 else self.n_features_in_
+            width = target.mixture.n_components * parts
+        return int(min(max(_BLOCK_CELLS // width, 64), 4096))
+
+    def _run(self, X, keys, n_draws, dtype, with_trajectory):
+        """Run chains from X in blocks: draws, trajectory or None, mean acceptance."""
+        dtype = getattr(torch, dtype)
+        target, plan = self._chain_target(dtype), Plan(**self._plan)
+        block = self._block(target) // plan.n_replicas or 1
+        n_levels = max(len(plan.noise_levels) - 1, 0)
+        n_steps = n_levels + plan.n_steps + (n_draws - 1) * plan.thin
+        draws = np.empty((n_draws, *X.shape))
+        paths, rates = [], []
+        starts = range(0, len(X), block)
+        bar = tqdm(total=n_steps * len(starts), disable=not self.verbose, desc="LangevinSampler")
+        for first in starts:
+            last = min(first + block, len(X))
+            u = self._to_u(X[first:last], dtype)
+            noise = _noise(keys(first, last).to(u.device), plan, target, dtype)
+            path = _Path(plan.thin, n_steps) if with_trajectory else None
+            try:
+                part, rate = run(target, plan, u, noise, n_draws, path, bar.update)
+            except Divergence as error:
+                raise Divergence(f"block of chains from {first}: {error}") from None
+            draws[:, first:last] = self._to_x(part)
+            rates += [] if rate is None else [rate.cpu().numpy()]
+            paths += [self._to_x(path.points())] if with_trajectory else []
+        bar.close()
+        trajectory = np.concatenate(paths, 1) if with_trajectory else None
+        return draws, trajectory, float(np.mean(np.concatenate(rates))) if rates else np.nan
+
+    def _log_density(self, X):
+        """Log density of validated rows, in float64 and the user's coordinates."""
+        if isinstance(self.target, BaseEstimator) and self.target_kind_ == "estimator":
+            return np.asarray(self.target.score_samples(X))
+        target = self._chain_target(torch.float64)
+        with torch.no_grad():
+            u = self._to_u(X, torch.float64)
+            parts = [target.evaluate(part)[0] for part in u.split(self._block(target))]
+        value = torch.cat(parts).cpu().numpy()
+        return value - np.linalg.slogdet(self._factor)[1]
+
+    # ---------------------------------------------------------------- diagnostics
+
+    def _diagnose(self, target, plan, device, X):
+        """Run chains from two kinds of start and see whether they agree."""
+        d, half = self.n_features_in_, _N_PILOT // 2
+        self.rhat_ = self.nested_rhat_ = self.ess_ = np.full(d, np.nan)
+        self.acceptance_rate_ = np.nan
+        if self.temperature != 1:
+            return
+        seed = self._seed ^ 3
+        near = self._to_u(self._starts(half, seed), torch.float64)
+        far = self._far_starts(target, half, seed, X, near)
+        keys = chain_keys(seed, 0, _N_PILOT, device)
+        noise = _noise(keys, plan, target, torch.float64)
+        try:
+            draws, rate = run(target, plan, torch.cat([near, far]), noise, n_draws=_N_TRACE)
+        except Divergence as error:
+            raise Divergence(f"trial run in fit: {error}") from None
+        self.acceptance_rate_ = np.nan if rate is None else float(rate.mean())
+        if plan.method == "annealed":
+            return
+        draws = draws.transpose(0, 1).cpu().numpy()
+        order = np.arange(_N_PILOT) // (half // 2)
+        self.rhat_, self.nested_rhat_ = r_hat(draws), nested_r_hat(draws, order)
+        self.ess_ = effective_sample_size(draws) * 1000 / (_N_PILOT * _N_TRACE)
+        worst = int(np.nanargmax(self.nested_rhat_)) if np.isfinite(self.nested_rhat_).any() else 0
+        if not self.nested_rhat_[worst] < 1.1:
+            warnings.warn(
+                f"Chains from two kinds of start disagree after {plan.n_steps} steps: nested R-hat "
+                f"of feature {worst} is {self.nested_rhat_[worst]:.2f} (1.1 is the limit). The "
+                f"chains have not reached all modes; {_advice(plan.method, target)}",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _far_starts(self, target, n, seed, X, near):
+        """Exact draws, rows of X, or points spread five times as wide as the others."""
+        if isinstance(target, MixtureTarget):
+            return target.draw(n, torch_generator(seed, near.device))
+        if X is not None:
+            rows = np.random.default_rng(seed).integers(len(X), size=n)
+            return self._to_u(X[rows], torch.float64)
+        centre = near.mean(0)
+        return centre + 5 * (near - centre)
+
+
+class _Path:
+    """Positions every ``thin`` steps, with the first and the last."""
+
+    def __init__(self, thin, n_steps):
+        self._thin, self._n_steps, self._count, self._kept = thin, n_steps, 0, []
+
+    def __call__(self, step, x, acceptance):
+        if self._count % self._thin == 0 or self._count == self._n_steps:
+            self._kept.append(x.clone())
+        self._count += 1
+
+    def points(self):
+        return torch.stack(self._kept)
+
+
+def _noise(keys, plan, target, dtype):
+    """Noise of the chains; every temperature of a chain has a stream of its own."""
+    if plan.n_replicas > 1:
+        level = torch.arange(plan.n_replicas, device=keys.device)[:, None]
+        keys = (keys + level * 0x632BE59BD9B4E019).reshape(-1)
+    return ChainNoise(keys, target.n_features, dtype)
+
+
+def _refuse_nan(X):
+    """Point to the imputer where X has missing values."""
+    values = np.asarray(X) if not hasattr(X, "toarray") else None
+    if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(
+            "Input X contains NaN. LangevinSampler does not accept missing values: impute first, "
+            "for example with CSDIImputer or SimpleImputer."
+        )
+
+
+def _target_features(target):
+    """Number of features a target knows of itself, or None."""
+    if isinstance(target, torch.distributions.Distribution):
+        event = tuple(target.event_shape)
+        return event[0] if event else 1
+    if isinstance(target, Target):
+        return target.n_features
+    return getattr(target, "n_features_in_", None)
+
+
+def _as_target(target, n_features, dtype, device, extent):
+    """Recognise what the user gave."""
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, torch.distributions.Distribution):
+        return from_distribution(target, dtype, device)
+    if isinstance(target, BaseEstimator):
+        check_is_fitted(target)
+    if hasattr(target, "covariance_type") and hasattr(target, "means_"):
+        arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
+        return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
+    if hasattr(target, "tree_"):
+        return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
+    if hasattr(target, "log_density_gradient"):
+        reach, scale = extent if extent is not None else (None, None)
+        return EstimatorTarget(target, n_features, reach, scale)
+    if callable(target):
+        return FunctionTarget(target, n_features, dtype, device)
+    raise TypeError(
+        f"target of type {type(target).__name__} is not understood: give a callable, a torch "
+        "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "
+        "log_density_gradient, or None."
+    )
+
+
+def _kernel_density(estimator):
+    """Mixture of a fitted KernelDensity."""
+    if estimator.kernel != "gaussian":
+        raise ValueError(
+            f"target KernelDensity has kernel={estimator.kernel!r}, which has no gradient "
+            "everywhere: fit it with kernel='gaussian'."
+        )
+    points = np.array(estimator.tree_.data)
+    weights = estimator.tree_.__getstate__()[-1]
+    weights = np.ones(len(points)) if weights is None else np.array(weights)
+    variances = np.full(len(points), estimator.bandwidth_**2)
+    return gaussian_mixture(weights / weights.sum(), points, variances, "spherical")
+
+
+def _kind(target):
+    """Word for a target in messages."""
+    if isinstance(target, MixtureTarget):
+        return "mixture"
+    if isinstance(target, EstimatorTarget):
+        return "estimator"
+    if target.stochastic:
+        return "minibatch"
+    return "log density" if target.has_log_density else "gradient"
+
+
+def _extent(X):
+    """Bound on the largest distance between rows, and the typical distance of neighbours."""
+    centred = torch.as_tensor(X[:2000] - X.mean(0))
+    reach = 2 * float(np.linalg.norm(X - X.mean(0), axis=1).max())
+    distance = torch.cdist(centred, centred)
+    distance.fill_diagonal_(math.inf)
+    nearest = distance.amin(1)
+    positive = nearest[nearest > 0]
+    scale = float(positive.median()) if len(positive) else reach / 10
+    return reach, scale / math.sqrt(X.shape[1])
+
+
+def _bandwidth(points):
+    """Bandwidth of the largest leave-one-out likelihood, for points of unit variance."""
+    n, d = points.shape
+    scott = n ** (-1 / (d + 4))
+    rows = np.random.default_rng(0).permutation(n)[:1000]
+    x, own = torch.as_tensor(points[rows]), torch.as_tensor(rows)
+
+    def likelihood(bandwidth):
+        density = kernel_density(points, bandwidth)
+        parts = zip(x.split(250), own.split(250), strict=True)
+        return sum(float(density.log_density(a, 0.0, leave_out=b).sum()) for a, b in parts)
+
+    # A lower end keeps repeated values from pulling the bandwidth to nothing.
+    return max(scott * np.geomspace(0.1, 1.5, 14), key=likelihood)
+
+
+def _advice(method, target):
+    """What to do about chains that do not meet."""
+    if target.has_noisy_score:
+        return "use method='annealed'."
+    if method == "tempered":
+        return "raise n_steps or n_temperatures, or start wider (init)."
+    if target.has_log_density:
+        return "use method='tempered', or raise n_steps."
+    return "raise n_steps, or give the log density and use method='tempered'."

@@ -1,0 +1,472 @@
+"""LangevinSampler: the contract of scikit-learn, known answers, and honest failure."""
+
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import distributions as td
+
+from skdiffusion.datasets import make_gaussian_mixture
+from skdiffusion.diffusion.target import FunctionTarget, MinibatchPosterior
+from skdiffusion.estimators import LangevinSampler, langevin_sampler
+from skdiffusion.metrics import energy_distance, mode_coverage, mode_weight_error
+
+COVARIANCE = np.array([[2.0, 1.2], [1.2, 1.0]])
+PRECISION = torch.tensor(np.linalg.inv(COVARIANCE))
+MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
+
+
+def log_density(x):
+    centred = x - MEAN
+    return -0.5 * ((centred @ PRECISION) * centred).sum(1)
+
+
+def gradient(x):
+    return -(x - MEAN) @ PRECISION
+
+
+def both(x):
+    return log_density(x), gradient(x)
+
+
+def two_modes(x):
+    """Modes at -6 and 6 with weights 1/4 and 3/4."""
+    left, right = (-2 * (x[:, 0] - m) ** 2 for m in (-6.0, 6.0))
+    return torch.logaddexp(left, right + math.log(3)) - 2 * x[:, 1] ** 2
+
+
+def data(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(-3, 1, (n // 2, 2)), rng.normal(4, 0.5, (n - n // 2, 2))])
+
+
+def fitted(target, **parameters):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LangevinSampler(target, n_features=2, random_state=0, **parameters).fit()
+
+
+def assert_gaussian(X, alarm=1e-6, slack=0.0):
+    """Independent draws of the Gaussian above; slack for the bias of unadjusted methods."""
+    z = np.linalg.solve(np.linalg.cholesky(COVARIANCE), (X - MEAN.numpy()).T)
+    n = z.shape[1]
+    quantile = stats.norm.isf(alarm / 10)
+    assert np.all(np.abs(z.mean(1)) < quantile / math.sqrt(n) + slack)
+    assert np.all(np.abs(z.var(1) - 1) < quantile * math.sqrt(2 / n) + slack)
+    assert abs((z[0] * z[1]).mean()) < quantile / math.sqrt(n) + slack
+
+
+@parametrize_with_checks([LangevinSampler(random_state=0)])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+# ------------------------------------------------------------------ known answers
+
+
+@pytest.mark.parametrize(
+    ("method", "slack"),
+    [("mala", 0.0), ("tempered", 0.0), ("ula", 0.06), ("underdamped", 0.06)],
+)
+def test_every_method_samples_a_gaussian(method, slack):
+    parameters = {"n_steps": 150} if method in ("mala", "tempered") else {"n_steps": 300}
+    assert_gaussian(fitted(log_density, method=method, **parameters).sample(3000), slack=slack)
+
+
+def test_ula_is_wider_by_its_known_bias():
+    sampler = fitted(gradient, method="ula", step_size=0.2, n_steps=200)
+    x = sampler.sample(20_000)
+    known = COVARIANCE @ np.linalg.inv(np.eye(2) - 0.1 * PRECISION.numpy())
+    np.testing.assert_allclose(np.cov(x.T), known, rtol=0.05)
+
+
+def test_temperature_zero_climbs_to_the_mode():
+    sampler = fitted(gradient, method="ula", temperature=0, step_size=0.1, n_steps=500)
+    np.testing.assert_allclose(sampler.sample(5), np.tile(MEAN, (5, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("preconditioner", ["pilot", np.array([1e4, 1.0])])
+def test_preconditioning_makes_scales_equal(preconditioner):
+    wide = lambda x: -0.5 * (x[:, 0] / 100) ** 2 - 0.5 * (x[:, 1] - 3) ** 2  # noqa: E731
+    plain = fitted(wide, method="mala", n_steps=200)
+    if isinstance(preconditioner, str):
+        init = lambda n, rng: rng.normal(size=(n, 2)) * [100, 1]  # noqa: E731
+    else:
+        init = "normal"
+    sampler = fitted(wide, method="mala", n_steps=100, preconditioner=preconditioner, init=init)
+    x = sampler.sample(3000)
+    assert sampler.ess_.min() > 3 * np.nanmin(plain.ess_)
+    np.testing.assert_allclose(x.std(0), [100, 1], rtol=0.1)
+    np.testing.assert_allclose(x.mean(0) / [100, 1], [0, 3], atol=0.1)
+    np.testing.assert_allclose(sampler.score_samples(x[:5]), wide(torch.tensor(x[:5])), rtol=1e-6)
+    expected = np.stack([-x[:5, 0] / 1e4, -(x[:5, 1] - 3)], 1)
+    np.testing.assert_allclose(sampler.log_density_gradient(x[:5]), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_defaults_find_150_modes_in_200_evaluations(monkeypatch):
+    mixture = make_gaussian_mixture(150, random_state=0)
+    sampler = LangevinSampler(mixture, random_state=0).fit()
+    assert sampler.method_ == "annealed"
+    calls = []
+    inner = langevin_sampler.MixtureTarget
+    for name in ("gradient", "evaluate", "score"):
+        original = getattr(inner, name)
+        monkeypatch.setattr(
+            inner, name, lambda self, *a, f=original: (calls.append(len(a[0])), f(self, *a))[1]
+        )
+    x = sampler.sample(8000)
+    assert sum(calls) / 8000 <= 200
+    mixture.random_state = 1
+    reference = mixture.sample(4000)[0]
+    mixture.random_state = 2
+    exact = mixture.sample(8000)[0]
+    floors = [energy_distance(part, reference) for part in np.split(exact, 4)]
+    distances = [energy_distance(part, reference) for part in np.split(x, 4)]
+    assert np.mean(distances) < 1.15 * np.mean(floors)
+    coverage = [mode_coverage(mixture.predict(a), mixture.weights_) for a in (x, exact)]
+    error = [mode_weight_error(mixture.predict(a), mixture.weights_) for a in (x, exact)]
+    assert coverage[0] > coverage[1] - 0.03
+    assert error[0] < 1.2 * error[1]
+
+
+def test_log_density_alone_is_enough_for_25_modes():
+    mixture = make_gaussian_mixture(25, random_state=3)
+    means = torch.tensor(mixture.means_)
+
+    def function(x):
+        logits = torch.tensor(mixture.weights_).log() - 2 * torch.cdist(x, means) ** 2
+        return torch.logsumexp(logits, 1)
+
+    sampler = fitted(function)
+    assert sampler.method_ == "tempered"
+    x = sampler.sample(500)
+    exact = mixture.sample(500)[0]
+    coverage = [mode_coverage(mixture.predict(a), mixture.weights_) for a in (x, exact)]
+    assert coverage[0] >= 0.9 * coverage[1]
+    assert mode_coverage(mixture.predict(sampler.transform(np.zeros((500, 2)))), mixture.weights_)
+
+
+def test_data_are_learned():
+    X = data(400) * [1.0, 1000.0]
+    sampler = LangevinSampler(random_state=0).fit(X)
+    draws = sampler.sample(2000)
+    scaled = [a / X.std(0) for a in (draws, X, data(400, seed=1) * [1.0, 1000.0])]
+    assert energy_distance(scaled[0], scaled[1]) < 1.5 * energy_distance(scaled[2], scaled[1])
+    held_out = data(400, seed=2) * [1.0, 1000.0]
+    gaussian = stats.multivariate_normal(X.mean(0), np.cov(X.T)).logpdf(held_out).mean()
+    assert sampler.score(held_out) > gaussian + 0.5
+    kde = KernelDensity(bandwidth=sampler._learned["bandwidth"]).fit((X - X.mean(0)) / X.std(0))
+    known = kde.score_samples((held_out - X.mean(0)) / X.std(0)) - np.log(X.std(0)).sum()
+    np.testing.assert_allclose(sampler.score_samples(held_out), known, rtol=1e-9)
+
+
+def test_minibatches_reach_the_posterior():
+    rows = torch.tensor(np.random.default_rng(0).normal(2.0, 1.0, (400, 1)))
+    likelihood = lambda x, rows: -0.5 * (x - rows.T).square().sum(1)  # noqa: E731
+    prior = lambda x: -0.5 * x.square().sum(1) / 100  # noqa: E731
+    target = MinibatchPosterior(likelihood, prior, rows, n_features=1, batch_size=100)
+    sampler = LangevinSampler(target, step_size=1e-4, n_steps=400, random_state=0).fit()
+    assert sampler.method_ == "ula"
+    x = sampler.sample(4000)
+    mean = float(rows.sum()) / (400 + 0.01)
+    assert abs(x.mean() - mean) < 0.05
+    assert x.std() == pytest.approx(1 / math.sqrt(400.01), rel=0.1)
+
+
+# ------------------------------------------------------------------ targets
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_fitted_mixtures_keep_their_density(covariance_type):
+    X = data()
+    for kind in (GaussianMixture, BayesianGaussianMixture):
+        mixture = kind(3, covariance_type=covariance_type, random_state=0).fit(X)
+        sampler = LangevinSampler(mixture, random_state=0).fit()
+        np.testing.assert_allclose(sampler.score_samples(X), mixture.score_samples(X), rtol=1e-9)
+        np.testing.assert_allclose(sampler.sample(2000).mean(0), X.mean(0), atol=0.5)
+
+
+def test_noisy_gradient_is_that_of_the_wider_mixture():
+    X = data()
+    mixture = GaussianMixture(2, random_state=0).fit(X)
+    wider = clone(mixture).fit(X)
+    wider.covariances_ = mixture.covariances_ + 4 * np.eye(2)
+    wider.precisions_cholesky_ = np.linalg.cholesky(np.linalg.inv(wider.covariances_))
+    sampler = LangevinSampler(mixture, random_state=0).fit()
+    step = 1e-5
+    for level, density in ((0.0, mixture), (2.0, wider)):
+        differences = [
+            (density.score_samples(X + step * e) - density.score_samples(X - step * e)) / (2 * step)
+            for e in np.eye(2)
+        ]
+        np.testing.assert_allclose(
+            sampler.log_density_gradient(X, level), np.stack(differences, 1), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.1, 2, 200)])
+def test_kernel_density_keeps_its_density(weights):
+    X = data()
+    kde = KernelDensity(bandwidth=0.4).fit(X, sample_weight=weights)
+    sampler = LangevinSampler(kde, random_state=0).fit()
+    np.testing.assert_allclose(sampler.score_samples(X), kde.score_samples(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "method"),
+    [
+        (td.MultivariateNormal(MEAN, torch.tensor(COVARIANCE)), "annealed"),
+        (td.Independent(td.Normal(MEAN.float(), torch.tensor([1.0, 2.0])), 1), "annealed"),
+        (td.Independent(td.StudentT(torch.tensor([5.0, 5.0])), 1), "tempered"),
+        (td.Laplace(torch.tensor(0.0), torch.tensor(1.0)), "tempered"),
+    ],
+)
+def test_torch_distributions(distribution, method):
+    sampler = LangevinSampler(distribution, random_state=0).fit()
+    assert sampler.method_ == method
+    x = torch.tensor(sampler.sample(5))
+    known = distribution.log_prob(x if distribution.event_shape else x[:, 0])
+    np.testing.assert_allclose(sampler.score_samples(x.numpy()), known, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_callables_of_either_precision(dtype):
+    matrix = PRECISION.float()
+    fixed = lambda x: -0.5 * ((x @ matrix) * x).sum(1)  # noqa: E731
+    x = fitted(fixed, method="mala", dtype=dtype, n_steps=50).sample(500)
+    assert np.cov(x.T)[0, 0] == pytest.approx(2, rel=0.3)
+
+
+def test_log_density_gradient_and_pair_give_the_same_chains():
+    a, b = (fitted(f, method="mala", n_steps=20).sample(20) for f in (log_density, both))
+    np.testing.assert_allclose(a, b, rtol=1e-8)
+    a, b = (fitted(f, method="ula", n_steps=20, step_size=0.1).sample(20) for f in (gradient, both))
+    np.testing.assert_allclose(a, b, rtol=1e-8)
+
+
+def test_an_estimator_with_a_noisy_score_is_a_target():
+    X = data()
+    inner = LangevinSampler(GaussianMixture(2, random_state=0).fit(X), random_state=0).fit()
+    sampler = LangevinSampler(inner, random_state=0).fit(X)
+    assert (sampler.method_, sampler.target_kind_) == ("annealed", "estimator")
+    draws = sampler.sample(1000)
+    assert energy_distance(draws, X) < 0.4
+    np.testing.assert_allclose(sampler.score_samples(X), inner.score_samples(X))
+    with pytest.raises(ValueError, match="pass X to fit"):
+        LangevinSampler(inner).fit()
+
+
+# ------------------------------------------------------------------ reproducible, whatever the cut
+
+
+@pytest.mark.parametrize("method", ["ula", "mala", "underdamped", "tempered", "annealed"])
+def test_chains_do_not_depend_on_blocks(method, monkeypatch):
+    mixture = make_gaussian_mixture(4, random_state=0)
+    sampler = fitted(mixture, method=method, n_steps=15, noise_levels=12)
+    whole = sampler.sample(150, return_trajectory=True)
+    monkeypatch.setattr(LangevinSampler, "_block", lambda self, target: 37)
+    parts = sampler.sample(150, return_trajectory=True)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(sampler.sample(40), whole[0][:40], rtol=1e-9, atol=1e-9)
+
+
+def test_seeds():
+    sampler = fitted(log_density, method="mala", n_steps=5)
+    np.testing.assert_array_equal(sampler.sample(9), sampler.sample(9))
+    assert not np.array_equal(sampler.sample(9), sampler.sample(9, random_state=1))
+    free = clone(sampler).set_params(random_state=None).fit()
+    assert not np.array_equal(free.sample(9), free.sample(9))
+    x = np.zeros((6, 2))
+    np.testing.assert_array_equal(free.transform(x), free.transform(x))
+    assert len(np.unique(free.transform(x), axis=0)) == 6
+
+
+def test_global_generators_and_input_are_left_alone():
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state().clone(), np.random.get_state()[1].copy()
+    X = data()
+    copy = X.copy()
+    sampler = LangevinSampler(random_state=0).fit(X)
+    sampler.transform(X)
+    sampler.sample(3)
+    np.testing.assert_array_equal(X, copy)
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+
+
+def test_trajectory_and_thinning():
+    sampler = fitted(log_density, method="mala", n_steps=10, thin=5, n_chains=4, init=[[3.0, 3.0]])
+    draws, path = sampler.sample(12, return_trajectory=True)
+    assert draws.shape == (12, 2)
+    assert path.shape == (1 + 4, 4, 2)
+    np.testing.assert_array_equal(path[0], np.full((4, 2), 3.0))
+    np.testing.assert_array_equal(path[2:].reshape(-1, 2), draws)
+
+
+def test_init():
+    X = data()
+    counts = []
+
+    def init(n_chains, rng):
+        counts.append(n_chains)
+        return rng.normal(size=(n_chains, 2))
+
+    fitted(log_density, init=init, n_steps=2).sample(7)
+    assert counts[-1] == 7
+    start = LangevinSampler(log_density, init="data", n_steps=2, random_state=0).fit(X)
+    path = start.sample(50, return_trajectory=True)[1]
+    assert {tuple(row) for row in path[0]} <= {tuple(row) for row in X}
+
+
+def test_pandas_pipeline_pickle_and_cross_validation():
+    X = pd.DataFrame(data(), columns=["a", "b"])
+    sampler = LangevinSampler(random_state=0).set_output(transform="pandas").fit(X)
+    moved = sampler.transform(X)
+    assert list(moved.columns) == ["a", "b"]
+    again = pickle.loads(pickle.dumps(sampler))
+    pd.testing.assert_frame_equal(again.transform(X), moved)
+    assert "torch" not in repr({k: type(v) for k, v in vars(sampler).items()})
+    pipeline = make_pipeline(StandardScaler(), LangevinSampler(random_state=0)).fit(X)
+    assert pipeline.transform(X).shape == X.shape
+    assert np.isfinite(cross_val_score(LangevinSampler(random_state=0), X, cv=3)).all()
+
+
+# ------------------------------------------------------------------ diagnostics
+
+
+@pytest.mark.parametrize("method", ["mala", "ula", "underdamped"])
+def test_chains_that_miss_modes_are_reported(method):
+    mixture = make_gaussian_mixture(10, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="disagree after 50 steps.*annealed"):
+        sampler = LangevinSampler(mixture, method=method, n_steps=50, random_state=0).fit()
+    assert sampler.nested_rhat_.max() > 1.1
+    with pytest.warns(ConvergenceWarning, match="tempered"):
+        LangevinSampler(two_modes, method="mala", n_steps=50, random_state=0).fit(
+            np.array([[-6.0, 0.0], [6, 0], [6, 0], [6, 0]])
+        )
+
+
+def test_good_chains_pass_quietly():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler = LangevinSampler(log_density, n_features=2, method="mala", random_state=0).fit()
+        LangevinSampler(two_modes, n_features=2, random_state=0).fit()
+        LangevinSampler(random_state=0).fit(data())
+    assert abs(sampler.acceptance_rate_ - 0.574) < 0.04
+    assert sampler.nested_rhat_.max() < 1.1
+    assert 0 < sampler.ess_.min() <= 2000
+
+
+def test_export_to_arviz():
+    pytest.importorskip("arviz_base")
+    sampler = fitted(log_density, method="mala", n_steps=10)
+    tree = sampler.to_inference_data(n_chains=3, n_draws=20)
+    x = np.asarray(tree["posterior"]["x"])
+    assert x.shape == (3, 20, 2)
+    np.testing.assert_allclose(x[:, 0], sampler.sample(3))
+
+
+# ------------------------------------------------------------------ honest failure
+
+
+def nan_gradient(x):
+    return torch.where(x[:, :1] > -9, torch.nan, 0.0) * x
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        ({"noise_levels": [0.1, 1.0]}, ValueError, "strictly decreasing"),
+        ({"noise_levels": [1.0, 0.0]}, ValueError, "noise_levels must be positive"),
+        ({"n_steps": 0}, InvalidParameterError, "n_steps"),
+        ({"step_size": -1.0}, InvalidParameterError, "step_size"),
+        ({"method": "hmc"}, InvalidParameterError, "method"),
+        ({"device": "cuda:9"}, InvalidParameterError, "cuda:9"),
+        ({"random_state": "a"}, InvalidParameterError, "random_state"),
+        ({"temperature": 2.0}, ValueError, "method='ula' only"),
+        ({"target": GaussianMixture()}, NotFittedError, "GaussianMixture"),
+        ({"target": KernelDensity(kernel="tophat").fit(data())}, ValueError, "kernel='tophat'"),
+        ({"target": td.Gamma(1.0, 1.0)}, ValueError, "whole space"),
+        ({"target": td.Normal(torch.zeros(2), 1.0)}, ValueError, "batch_shape"),
+        ({"target": 3.0}, TypeError, "type float is not understood"),
+        ({"target": lambda x: x.sum(1).detach()}, ValueError, "cannot be differentiated"),
+        ({"target": lambda x: x[:, :1]}, ValueError, r"returned shape \(3, 1\)"),
+        ({"target": lambda x: x.sum()}, ValueError, "one for every row"),
+        ({"target": lambda x: -(x - x.mean(0)).square().sum(1)}, ValueError, "independent of"),
+        ({"target": lambda x: 3.0}, TypeError, "torch tensor, got float"),
+        ({"target": nan_gradient, "method": "ula"}, FloatingPointError, "at the start of"),
+        ({"target": lambda x: 9 * x**3, "method": "ula"}, FloatingPointError, "at step .* first"),
+        ({"target": gradient, "method": "mala"}, ValueError, "needs a log density"),
+        ({"target": log_density, "method": "annealed"}, ValueError, "needs a noisy score"),
+        ({"target": log_density, "init": np.zeros((3, 5))}, ValueError, "numbers of features"),
+        ({"target": log_density, "init": "data", "fit": None}, ValueError, "pass X to fit"),
+        ({"target": log_density, "preconditioner": -np.eye(2)}, ValueError, "positive definite"),
+        ({"target": log_density, "preconditioner": np.ones(3)}, ValueError, "preconditioner"),
+        ({"fit": None}, ValueError, "no target and no data"),
+        ({"target": log_density, "fit": None}, ValueError, "pass n_features"),
+    ],
+)
+def test_errors_name_the_parameter_and_the_remedy(parameters, error, words):
+    parameters = dict(parameters)
+    X = parameters.pop("fit", data())
+    with pytest.raises(error, match=words):
+        LangevinSampler(**parameters).fit(X)
+
+
+def test_divergence_names_step_and_level():
+    class Wrong(LangevinSampler):
+        def log_density_gradient(self, X, noise_level=0.0):
+            return np.full(np.shape(X), np.nan if noise_level < 1 else 0.0)
+
+    inner = Wrong(random_state=0).fit(data())
+    with pytest.raises(FloatingPointError, match=r"noise level 0\.5.*chain 0"):
+        LangevinSampler(inner, noise_levels=[4.0, 2.0, 0.6, 0.5, 0.1]).fit(data())
+
+
+def test_errors_of_data():
+    sampler = LangevinSampler(random_state=0).fit(data())
+    with pytest.raises(ValueError, match="CSDIImputer"):
+        sampler.transform([[np.nan, 1.0]])
+    with pytest.raises(ValueError, match="contains NaN"):
+        LangevinSampler().fit([[np.nan, 1.0], [2, 3]])
+    with pytest.raises(ValueError, match="column 'b' is constant"):
+        LangevinSampler().fit(pd.DataFrame({"a": [1.0, 2, 3], "b": 1.0}))
+    with pytest.raises(ValueError, match="n_samples"):
+        sampler.sample(0)
+    with pytest.raises(ValueError, match="noise_level"):
+        sampler.log_density_gradient(data(), -1.0)
+    with pytest.raises(ValueError, match="needs a noisy score"):
+        fitted(log_density, method="mala", n_steps=2).log_density_gradient(data(), 1.0)
+    with pytest.raises(NotFittedError):
+        LangevinSampler().sample()
+    assert not hasattr(fitted(gradient, n_steps=2), "score_samples")
+
+
+def test_a_gradient_alone_warns():
+    with pytest.warns(UserWarning, match="do not cross between modes"):
+        LangevinSampler(gradient, n_features=2, n_steps=200, random_state=0).fit()
+
+
+def test_function_target_names_the_function():
+    def my_density(x):
+        return x.new_zeros(7)
+
+    with pytest.raises(ValueError, match="my_density"):
+        FunctionTarget(my_density, 2, torch.float64, torch.device("cpu"))
