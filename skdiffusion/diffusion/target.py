@@ -303,6 +303,7 @@ class Affine(Target):
     def __init__(self, target, shift, factor):
         super().__init__(target.n_features)
         self._target, self._shift, self._factor = target, shift, factor
+        self._log_volume = torch.linalg.slogdet(factor)[1]
         self.has_log_density, self.stochastic = target.has_log_density, target.stochastic
 
     def gradient(self, u):
@@ -310,8 +311,10 @@ class Affine(Target):
         return self._target.gradient(self._point(u)) @ self._factor
 
     def evaluate(self, u):
-        """Log density up to a constant, or None, and gradient."""
+        """Log density, or None, and gradient."""
         log_density, gradient = self._target.evaluate(self._point(u))
+        if log_density is not None:
+            log_density = log_density + self._log_volume
         return log_density, gradient @ self._factor
 
     def at_step(self, step):
