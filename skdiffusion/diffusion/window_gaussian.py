@@ -33,7 +33,9 @@ from typing import NamedTuple
 
 import torch
 
-NUGGET = 1e-3
+NUGGET = 1e-4
+# Above this many features only the next rows are used to fill gaps before estimation.
+_WIDE = 60
 
 
 class Conditional(NamedTuple):
@@ -204,8 +206,11 @@ def _identity_on(matrix, pad):
     return matrix
 
 
-def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
+def stationary_gaussian(series, length, *, nugget=NUGGET):
     """Fit the block-Toeplitz Gaussian of a window to stationary series with gaps.
+
+    The gaps are filled three times, each time from the rows around them by the Gaussian learnt
+    from the last filling: twice from the rows next to them, then from three rows on each side.
 
     Parameters
     ----------
@@ -214,10 +219,7 @@ def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
         are observed.
     length : int
         Window length L.
-    n_passes : int, default=2
-        How often the gaps are filled by the neighbouring time steps before the
-        autocovariances of the full window are taken.
-    nugget : float, default=1e-3
+    nugget : float, default=1e-4
         Variance of independent measurement noise added to every cell, in standardised units.
 
     Returns
@@ -225,12 +227,11 @@ def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
     base : WindowGaussian
         Over the ``length * n_features`` cells of a window.
     """
-    filled = [
-        (_interpolate(values, observed), torch.zeros_like(values)) for values, observed in series
-    ]
-    for _ in range(n_passes):
-        near = _toeplitz_gaussian(filled, 3, nugget)
-        filled = [_fill_by_neighbours(near, values, observed) for values, observed in series]
+    n_features = series[0][0].shape[1]
+    filled = [(_interpolate(x, observed), torch.zeros_like(x)) for x, observed in series]
+    for reach in (1, 1, 3 if n_features <= _WIDE else 1):
+        near = _toeplitz_gaussian(filled, 2 * reach + 1, nugget)
+        filled = [_fill_by_neighbours(near, x, observed, reach) for x, observed in series]
     return _toeplitz_gaussian(filled, length, nugget)
 
 
@@ -280,18 +281,21 @@ def _interpolate(values, observed):
     return torch.where(observed, values, torch.lerp(before, after, weight.to(values.dtype)))
 
 
-def _fill_by_neighbours(near, values, observed, batch=4096):
-    """Conditional mean and variance of every row given itself and the rows beside it."""
-    size = values.shape[1]
-    wrap = lambda x: torch.nn.functional.pad(x, (0, 0, 1, 1)).unfold(0, 3, 1)  # noqa: E731
-    stacked = wrap(torch.where(observed, values, 0.0)).transpose(1, 2).reshape(len(values), -1)
-    seen = wrap(observed).transpose(1, 2).reshape(len(values), -1)
+def _fill_by_neighbours(near, values, observed, reach, batch=2048):
+    """Conditional mean and variance of every row given the rows up to ``reach`` away."""
+    n_features, width = values.shape[1], 2 * reach + 1
+    centre = slice(reach * n_features, (reach + 1) * n_features)
+
+    def stacked(x):
+        padded = torch.nn.functional.pad(x, (0, 0, reach, reach))
+        return padded.unfold(0, width, 1).transpose(1, 2)
+
+    around, seen = stacked(torch.where(observed, values, 0.0)), stacked(observed)
     mean, variance = values.clone(), torch.zeros_like(values)
-    gaps = torch.nonzero(~observed.all(1))[:, 0]
-    for rows in gaps.split(batch):
-        given = near.condition(stacked[rows], seen[rows])
-        mean[rows] = given.mean[:, size : 2 * size]
-        variance[rows] = given.sd[:, size : 2 * size].square()
+    for rows in torch.nonzero(~observed.all(1))[:, 0].split(batch):
+        given = near.condition(around[rows].flatten(1), seen[rows].flatten(1))
+        mean[rows] = given.mean[:, centre]
+        variance[rows] = given.sd[:, centre].square()
     return torch.where(observed, values, mean), variance
 
 
@@ -309,7 +313,7 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
         Standardised values, anything where not observed.
     observed : bool tensor of the same shape
         Which values are observed.
-    nugget : float, default=1e-3
+    nugget : float, default=1e-4
         Variance of independent measurement noise added to every cell.
     batch : int, default=64
         Samples conditioned at once.
