@@ -1,5 +1,6 @@
 """Diffusion models as ordinary scikit-learn estimators."""
 
 from skdiffusion._version import __version__
+from skdiffusion.estimators import CSDIImputer, LangevinSampler
 
-__all__ = ["__version__"]
+__all__ = ["CSDIImputer", "LangevinSampler", "__version__"]

@@ -1,5 +1,6 @@
 """Estimators that follow the contract of scikit-learn."""
 
+from skdiffusion.estimators.csdi_imputer import CSDIImputer
 from skdiffusion.estimators.langevin_sampler import LangevinSampler
 
-__all__ = ["LangevinSampler"]
+__all__ = ["CSDIImputer", "LangevinSampler"]
