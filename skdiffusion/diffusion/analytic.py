@@ -198,6 +198,30 @@ class Mixture(nn.Module):
         divergence = self.n_features + variance.reshape(-1) * self._laplacian(parts)
         return z + variance * self._gradient(parts), divergence
 
+    def denoise_and_jvp(self, z, s, vector):
+        """Denoiser and its Jacobian applied to one vector a row, without forming the Jacobian.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        vector : tensor of shape (n_samples, n_features)
+            Vectors.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            Conditional mean of the data.
+        product : tensor of shape (n_samples, n_features)
+            ``sum_j dD_i / dz_j vector_j``.
+        """
+        parts = self._parts(z, s, None)
+        variance = _variance(z, s)
+        product = vector + variance * self._hessian_product(parts, vector)
+        return z + variance * self._gradient(parts), product
+
     def sample(self, n_samples, generator):
         """Draw from the density without noise.
 
@@ -292,6 +316,15 @@ class _SharedMixture(Mixture):
         spread = responsibilities @ means.square() - (responsibilities @ means).square()
         return (spread / v**2 - 1 / v).sum(1)
 
+    def _hessian_product(self, parts, vector):
+        """Hessian of the log density times a vector."""
+        _, responsibilities, _, _, v, means = parts
+        if self.eigenvectors is not None:
+            vector = vector @ self.eigenvectors
+        moved = (vector / v) @ means.T * responsibilities
+        spread = moved @ means - (responsibilities @ means) * moved.sum(1, keepdim=True)
+        return self._rotate_back((spread - vector) / v)
+
     def _hessian(self, parts):
         """Hessian of the log density."""
         _, responsibilities, _, w, v, means = parts
@@ -347,6 +380,19 @@ class _FreeMixture(Mixture):
         _, responsibilities, _, residual, v = parts
         local = ((residual / v).square() - 1 / v).sum(2)
         return (responsibilities * local).sum(1) - self._gradient(parts).square().sum(1)
+
+    def _hessian_product(self, parts, vector):
+        """Hessian of the log density times a vector."""
+        responsibilities, v = parts[1], parts[4]
+        gradients = self._component_gradients(parts)
+        moved = responsibilities * (gradients * vector[:, None]).sum(2)
+        mean = (responsibilities[:, :, None] * gradients).sum(1)
+        product = (moved[:, :, None] * gradients).sum(1) - mean * moved.sum(1, keepdim=True)
+        if self.eigenvectors is None:
+            return product - (responsibilities[:, :, None] / v).sum(1) * vector
+        rotated = torch.einsum("ni,kij->nkj", vector, self.eigenvectors) / v
+        scaled = responsibilities[:, :, None] * rotated
+        return product - torch.einsum("nkj,kij->ni", scaled, self.eigenvectors)
 
     def _hessian(self, parts):
         """Hessian of the log density."""

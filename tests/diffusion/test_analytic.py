@@ -106,6 +106,9 @@ def test_gradient_jacobian_and_divergence_match_autograd(name, s):
     torch.testing.assert_close(divergence, expected.diagonal(dim1=1, dim2=2).sum(1))
     torch.testing.assert_close(denoised, density.denoise(z, s))
     torch.testing.assert_close(also_denoised, denoised)
+    vector = points(12)[6:]
+    _, product = density.denoise_and_jvp(z, s, vector)
+    torch.testing.assert_close(product, torch.einsum("nij,nj->ni", expected, vector))
 
 
 @pytest.mark.parametrize("name", DENSITIES)
