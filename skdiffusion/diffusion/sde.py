@@ -31,9 +31,34 @@ class SDE:
     """Base class of the families; a subclass gives ``alpha``, ``noise_level`` and ``time``.
 
     Times are tensors of floating type. ``t_max`` is the time at which the process ends.
+
+    Examples
+    --------
+    A family of one's own, with a noise level that grows linearly in time:
+
+    >>> import torch
+    >>> from skdiffusion.diffusion import SDE
+    >>> class LinearSDE(SDE):
+    ...     def alpha(self, t):
+    ...         return torch.ones_like(t)
+    ...
+    ...     def noise_level(self, t):
+    ...         return 80 * t
+    ...
+    ...     def time(self, noise_level):
+    ...         return noise_level / 80
+    >>> LinearSDE().diffusion(torch.tensor(0.5))
+    tensor(80.)
     """
 
     t_max = 1.0
+
+    def __init_subclass__(cls, **kwargs):
+        """Let the three methods of a family inherit their documentation."""
+        super().__init_subclass__(**kwargs)
+        for name in ("alpha", "noise_level", "time"):
+            if name in vars(cls):
+                vars(cls)[name].__doc__ = getattr(SDE, name).__doc__
 
     def alpha(self, t):
         """Signal coefficient ``alpha(t)``.
@@ -325,7 +350,7 @@ class VESDE(SDE):
     noise_level_max: float = 50.0
 
     def alpha(self, t):
-        return torch.exp(0.0 * t)
+        return torch.ones_like(t)
 
     def noise_level(self, t):
         span = math.log(self.noise_level_max / self.noise_level_min)
@@ -434,4 +459,5 @@ def _derivative(function, t):
     """Derivative of an elementwise function of time."""
     with torch.enable_grad():
         u = t.detach().clone().requires_grad_()
-        return torch.autograd.grad(function(u).sum(), u)[0]
+        total = (function(u) + 0 * u).sum()  # a constant coefficient has the derivative 0
+        return torch.autograd.grad(total, u)[0]

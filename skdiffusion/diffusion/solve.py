@@ -27,6 +27,7 @@ References
    NeurIPS 2022.
 """
 
+import itertools
 import math
 
 
@@ -157,7 +158,7 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
     step = STEPS[step] if isinstance(step, str) else step
     memory = None
     n_steps = len(noise_levels) - 1
-    for i, (s, s_next) in enumerate(zip(noise_levels[:-1], noise_levels[1:], strict=True)):
+    for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):
         draw = lambda part=0, i=i: noise(i + part * n_steps)  # noqa: E731
         z, memory = step(denoise, z, float(s), float(s_next), memory, draw)
     return z

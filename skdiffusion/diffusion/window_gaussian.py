@@ -1,0 +1,276 @@
+r"""The Gaussian over the cells of a window, given whichever of them are observed.
+
+Letters. A window has ``L`` time steps and ``K`` features, that is ``P = L K`` cells; a cell has
+the flat index ``t K + k``. All values are standardised. ``m`` and ``o`` are the missing and the
+observed cells of one window.
+
+With mean ``mu``, covariance ``S`` and precision ``Q = S^{-1}`` the missing cells given the
+observed ones are Gaussian with
+
+.. math::
+
+    E[x_m | x_o] = \mu_m - Q_{mm}^{-1} Q_{mo} (x_o - \mu_o)
+                 = \mu_m + S_{mo} S_{oo}^{-1} (x_o - \mu_o),
+    \qquad
+    \mathrm{Cov}[x_m | x_o] = Q_{mm}^{-1} = S_{mm} - S_{mo} S_{oo}^{-1} S_{om}.
+
+The two forms cost the cube of the number of missing and of observed cells; the cheaper one is
+taken. Everything here is float64: covariances of smooth series are nearly singular.
+
+A long series is taken as stationary: its covariance is block-Toeplitz, made of the
+autocovariances at lags 0 to L - 1. They are estimated on the *filled* series, to which the
+conditional covariance of what was filled in is added back, which is one step of EM. Dividing
+every lag by the same number of rows (the "biased" estimate) keeps the matrix positive definite.
+Samples that start at a common hour, and rows of a table, share a free covariance, estimated by
+EM [1]_ and shrunk towards a simpler one.
+
+References
+----------
+.. [1] T. Schneider, "Analysis of incomplete climate data", Journal of Climate 14, 2001.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+NUGGET = 1e-3
+
+
+class Conditional(NamedTuple):
+    """Conditional distribution of every cell of a batch of windows.
+
+    ``mean`` and ``sd`` are (B, P), exact values and 0 at observed cells; ``covariance`` is
+    (B, N, N) over the asked cells, the identity on padding.
+    """
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+    covariance: torch.Tensor | None
+
+
+class WindowGaussian:
+    """Gaussian over the cells of a window, conditioned in closed form.
+
+    Parameters
+    ----------
+    mean : float64 tensor of shape (n_cells,)
+        Mean of every cell.
+    covariance : float64 tensor of shape (n_cells, n_cells)
+        Positive definite covariance, measurement noise included.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.window_gaussian import WindowGaussian
+    >>> covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    >>> base = WindowGaussian(torch.zeros(2, dtype=torch.float64), covariance)
+    >>> given = base.condition(torch.tensor([[2.0, 0.0]]), torch.tensor([[True, False]]))
+    >>> given.mean.tolist(), round(float(given.sd[0, 1]), 3)
+    ([[2.0, 1.6]], 0.6)
+    """
+
+    def __init__(self, mean, covariance):
+        self.mean = mean
+        self.covariance = covariance
+        self.precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+
+    def __deepcopy__(self, memo):
+        """Share the matrices: they are never changed."""
+        return self
+
+    def to(self, device):
+        """Return the same distribution on another device."""
+        moved = object.__new__(WindowGaussian)
+        for name in ("mean", "covariance", "precision"):
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
+
+    def condition(self, values, observed, cells=None, pad=None):
+        """Condition a batch of windows on their observed cells.
+
+        Parameters
+        ----------
+        values : tensor of shape (B, P)
+            Values; what stands at unobserved cells is not read.
+        observed : bool tensor of shape (B, P)
+            Which cells are observed.
+        cells : int64 tensor of shape (B, N), optional
+            Unobserved cells whose joint covariance is wanted.
+        pad : bool tensor of shape (B, N), optional
+            True where ``cells`` is only padding.
+
+        Returns
+        -------
+        conditional : Conditional
+            Means, standard deviations and, for ``cells``, the covariance.
+        """
+        values = torch.where(observed, values.double() - self.mean, 0.0)
+        n_observed = observed.sum(1)
+        # Both forms are exact; the batch is padded to its largest count.
+        if int((observed.shape[1] - n_observed).max()) <= int(n_observed.max()):
+            return self._by_precision(values, observed, cells, pad)
+        return self._by_covariance(values, observed, cells, pad)
+
+    def _by_precision(self, values, observed, cells, pad):
+        """Condition at the cost of the cube of the missing cells."""
+        missing, empty = pick(~observed)
+        factor = torch.linalg.cholesky(_submatrix(self.precision, missing, empty))
+        pull = (values @ self.precision).gather(1, missing).masked_fill(empty, 0.0)
+        shift = -torch.cholesky_solve(pull[..., None], factor)[..., 0]
+        covariance = torch.cholesky_inverse(factor)
+        mean = values.scatter_add(1, missing, shift.masked_fill(empty, 0.0))
+        variance = torch.diagonal(covariance, dim1=1, dim2=2).masked_fill(empty, 0.0)
+        sd = torch.zeros_like(values).scatter_add(1, missing, variance).sqrt()
+        if cells is not None:
+            place = torch.zeros_like(observed, dtype=torch.int64)
+            order = torch.arange(missing.shape[1], device=missing.device).expand_as(missing)
+            place = place.scatter_add(1, missing, order.masked_fill(empty, 0)).gather(1, cells)
+            covariance = covariance.gather(1, place[:, :, None].expand(-1, -1, missing.shape[1]))
+            covariance = covariance.gather(2, place[:, None].expand(-1, place.shape[1], -1))
+            covariance = _identity_on(covariance, pad)
+        return Conditional(mean + self.mean, sd, covariance if cells is not None else None)
+
+    def _by_covariance(self, values, observed, cells, pad):
+        """Condition at the cost of the cube of the observed cells."""
+        seen, empty = pick(observed)
+        factor = torch.linalg.cholesky(_submatrix(self.covariance, seen, empty))
+        cross = self.covariance[seen].masked_fill(empty[..., None], 0.0)
+        cross = torch.linalg.solve_triangular(factor, cross, upper=False)
+        target = values.gather(1, seen).masked_fill(empty, 0.0)[..., None]
+        target = torch.linalg.solve_triangular(factor, target, upper=False)
+        mean = torch.where(observed, values, (cross * target).sum(1))
+        variance = self.covariance.diagonal() - cross.square().sum(1)
+        sd = torch.where(observed, 0.0, variance.clamp(min=0.0).sqrt())
+        covariance = None
+        if cells is not None:
+            part = cross.gather(2, cells[:, None].expand(-1, cross.shape[1], -1))
+            prior = self.covariance[cells[:, :, None], cells[:, None]]
+            covariance = _identity_on(prior - part.transpose(1, 2) @ part, pad)
+        return Conditional(mean + self.mean, sd, covariance)
+
+
+def pick(mask):
+    """Indices of the True cells of every row, padded to the longest row.
+
+    Parameters
+    ----------
+    mask : bool tensor of shape (B, P)
+        Cells to list.
+
+    Returns
+    -------
+    cells : int64 tensor of shape (B, N)
+        Increasing flat indices, 0 where padded.
+    pad : bool tensor of shape (B, N)
+        True where ``cells`` is padding.
+    """
+    count = mask.sum(1)
+    width = max(int(count.max()), 1)
+    order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)[:, :width]
+    pad = torch.arange(width, device=mask.device) >= count[:, None]
+    return order.masked_fill(pad, 0), pad
+
+
+def _submatrix(matrix, cells, pad):
+    """Gather a principal submatrix for every row, the identity on padding."""
+    return _identity_on(matrix[cells[:, :, None], cells[:, None]], pad)
+
+
+def _identity_on(matrix, pad):
+    """Replace the padded rows and columns of a batch of matrices by those of the identity."""
+    if pad is None:
+        return matrix
+    matrix = matrix.masked_fill(pad[:, :, None] | pad[:, None], 0.0)
+    matrix.diagonal(dim1=1, dim2=2).add_(pad.to(matrix.dtype))
+    return matrix
+
+
+def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
+    """Fit the block-Toeplitz Gaussian of a window to stationary series with gaps.
+
+    Parameters
+    ----------
+    series : list of (values, observed) pairs
+        Tensors of shape (n_times, n_features): float64 values and the bool mask of those that
+        are observed.
+    length : int
+        Window length L.
+    n_passes : int, default=2
+        How often the gaps are filled by the neighbouring time steps before the
+        autocovariances of the full window are taken.
+    nugget : float, default=1e-3
+        Variance of independent measurement noise added to every cell, in standardised units.
+
+    Returns
+    -------
+    base : WindowGaussian
+        Over the ``length * n_features`` cells of a window.
+    """
+    filled = [
+        (_interpolate(values, observed), torch.zeros_like(values)) for values, observed in series
+    ]
+    for _ in range(n_passes):
+        near = _toeplitz_gaussian(filled, 3, nugget)
+        filled = [_fill_by_neighbours(near, values, observed) for values, observed in series]
+    return _toeplitz_gaussian(filled, length, nugget)
+
+
+def _toeplitz_gaussian(filled, length, nugget):
+    """Window Gaussian from filled series and the variances of what was filled in."""
+    n_rows = sum(len(values) for values, _ in filled)
+    mean = sum(values.sum(0) for values, _ in filled) / n_rows
+    centred = [values - mean for values, _ in filled]
+    lags = [sum(x[: max(len(x) - t, 0)].T @ x[t:] for x in centred) / n_rows for t in range(length)]
+    lags[0] = lags[0] + torch.diag(sum(variance.sum(0) for _, variance in filled) / n_rows + nugget)
+    return WindowGaussian(mean.repeat(length), block_toeplitz(lags))
+
+
+def block_toeplitz(lags):
+    """Covariance over a window from autocovariances.
+
+    Parameters
+    ----------
+    lags : sequence of tensors of shape (K, K)
+        ``lags[t][i, j]`` is the covariance of feature ``i`` now and ``j`` after ``t`` steps.
+
+    Returns
+    -------
+    covariance : tensor of shape (L * K, L * K)
+        Over cells in the order time, feature.
+    """
+    length, size = len(lags), len(lags[0])
+    both = torch.stack([lag.T for lag in lags[:0:-1]] + list(lags))
+    step = torch.arange(length)
+    blocks = both[step[None, :] - step[:, None] + length - 1]
+    return blocks.permute(0, 2, 1, 3).reshape(length * size, length * size)
+
+
+def _interpolate(values, observed):
+    """Fill the gaps of each column linearly in time, flat at the ends, 0 if never observed."""
+    n_times = len(values)
+    time = torch.arange(n_times, device=values.device)[:, None].expand_as(values)
+    last = torch.where(observed, time, -1).cummax(0).values
+    following = torch.where(observed, time, n_times).flip(0).cummin(0).values.flip(0)
+    before = values.gather(0, last.clamp(min=0))
+    after = values.gather(0, following.clamp(max=n_times - 1))
+    before, after = (
+        torch.where(last >= 0, before, torch.where(following < n_times, after, 0.0)),
+        torch.where(following < n_times, after, torch.where(last >= 0, before, 0.0)),
+    )
+    weight = (time - last) / (following - last).clamp(min=1)
+    return torch.where(observed, values, torch.lerp(before, after, weight.to(values.dtype)))
+
+
+def _fill_by_neighbours(near, values, observed, batch=4096):
+    """Conditional mean and variance of every row given itself and the rows beside it."""
+    size = values.shape[1]
+    wrap = lambda x: torch.nn.functional.pad(x, (0, 0, 1, 1)).unfold(0, 3, 1)  # noqa: E731
+    stacked = wrap(torch.where(observed, values, 0.0)).transpose(1, 2).reshape(len(values), -1)
+    seen = wrap(observed).transpose(1, 2).reshape(len(values), -1)
+    mean, variance = values.clone(), torch.zeros_like(values)
+    gaps = torch.nonzero(~observed.all(1))[:, 0]
+    for rows in gaps.split(batch):
+        given = near.condition(stacked[rows], seen[rows])
+        mean[rows] = given.mean[:, size : 2 * size]
+        variance[rows] = given.sd[:, size : 2 * size].square()
+    return torch.where(observed, values, mean), variance

@@ -1,0 +1,111 @@
+"""Series cut into windows, and what overlapping windows say put together again.
+
+A table row, a sample of a panel and a long series are all *series*: of 1, of L and of any number
+of time steps. They are kept end to end in one array; a window is the number of its first row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class WindowedSeries:
+    """Series of standardised values, end to end, each at least one window long.
+
+    Attributes
+    ----------
+    values : float32 tensor of shape (n_rows, n_features)
+        0 where not observed.
+    observed : bool tensor of shape (n_rows, n_features)
+        Which values are known.
+    wanted : bool tensor of shape (n_rows, n_features)
+        Unobserved cells that are to be drawn; rows that only pad a short series have none.
+    offsets : int64 tensor of shape (n_series + 1,)
+        First row of every series, and the number of rows at the end.
+    length : int
+        Window length.
+    """
+
+    values: torch.Tensor
+    observed: torch.Tensor
+    wanted: torch.Tensor
+    offsets: torch.Tensor
+    length: int
+
+    @classmethod
+    def join(cls, series, length):
+        """Put series end to end, padding those shorter than a window.
+
+        Parameters
+        ----------
+        series : list of (values, observed, wanted) triples
+            Tensors of shape (n_times, n_features).
+        length : int
+            Window length.
+
+        Returns
+        -------
+        joined : WindowedSeries
+            On the CPU.
+        """
+        sizes = [max(len(values), length) for values, _, _ in series]
+        offsets = torch.tensor([0] + sizes).cumsum(0)
+        n_features = series[0][0].shape[1]
+        joined = torch.zeros((int(offsets[-1]), n_features))
+        observed, wanted = torch.zeros((2, *joined.shape), dtype=torch.bool)
+        for first, (x, seen, asked) in zip(offsets.tolist(), series):
+            rows = slice(first, first + len(x))
+            joined[rows] = torch.where(seen, x, 0.0)
+            observed[rows], wanted[rows] = seen, asked
+        return cls(joined, observed, wanted, offsets, length)
+
+    @classmethod
+    def stack(cls, values, observed):
+        """Take equally long samples, tensors of shape (n_samples, L, n_features), as series."""
+        n_samples, length, _ = values.shape
+        offsets = torch.arange(n_samples + 1) * length
+        values = torch.where(observed, values, 0.0).float().flatten(0, 1)
+        observed = observed.flatten(0, 1)
+        return cls(values, observed, ~observed, offsets, length)
+
+    def to(self, device):
+        """Return the same series on another device."""
+        tensors = (self.values, self.observed, self.wanted, self.offsets)
+        return WindowedSeries(*(x.to(device) for x in tensors), self.length)
+
+    def place(self, rows):
+        """Series number, row inside the series and length of the series, of rows."""
+        number = torch.searchsorted(self.offsets, rows, right=True) - 1
+        return number, rows - self.offsets[number], self.offsets.diff()[number]
+
+    def all_starts(self):
+        """Every place where a window fits (int64 tensor)."""
+        rows = torch.arange(len(self.values), device=self.values.device)
+        _, local, size = self.place(rows)
+        return rows[local + self.length <= size]
+
+    def regular_starts(self, stride):
+        """Windows ``stride`` rows apart that cover every row (int64 tensor)."""
+        rows = self.all_starts()
+        _, local, size = self.place(rows)
+        return rows[(local % stride == 0) | (local + self.length == size)]
+
+    def rows(self, starts):
+        """Row numbers (B, L) of windows."""
+        return starts[:, None] + torch.arange(self.length, device=starts.device)
+
+    def address(self):
+        """Series number and cell number inside its series, of every wanted cell."""
+        row, feature = torch.nonzero(self.wanted, as_tuple=True)
+        number, local, _ = self.place(row)
+        return number, local * self.wanted.shape[1] + feature
+
+
+def taper(length):
+    """Weights of the rows of a window in the average over overlapping windows.
+
+    A cell is best known in the window where it has most neighbours on both sides.
+    """
+    place = torch.arange(length) + 0.5
+    return (torch.minimum(place, length - place) / (length / 2)).square()

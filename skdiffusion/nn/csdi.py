@@ -1,0 +1,524 @@
+r"""The network of CSDI, conditional score-based diffusion for imputation [1]_.
+
+A window of a series is a grid of L times and K features, some cells observed. The network sees
+the observed values and, in every other cell, a noisy value ``x_t = alpha_t x + sigma_t eps``, and
+predicts ``eps``. Each residual block mixes information along time, then along features, by one
+transformer layer each, and adds what never changes within a window: where a cell is in time,
+which feature it belongs to and whether it is observed.
+
+Arrays are channels-last, ``(n_windows, n_draws, L, K, channels)``, so that every 1x1 convolution
+of the published network is a plain linear map of the last axis. All that depends on neither the
+draw nor the step is computed once per window by :meth:`CSDINetwork.encode`.
+
+An *imputation denoiser*, of which this is one, has four methods: ``encode`` and ``denoise`` for
+drawing, ``loss`` for training, ``noise_levels`` for the solver. It works in the coordinate
+``z = r + s eps`` with ``r = (y - location) / scale`` for the target cells ``y`` of a window; here
+``location = 0`` and ``scale = 1``, and ``x_t = z / sqrt(1 + s**2)``.
+
+References
+----------
+.. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion models
+   for probabilistic time series imputation", NeurIPS 2021.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skdiffusion.diffusion.solve import log_levels
+from skdiffusion.nn._init import SelfAttention, embedding, linear
+
+_FEEDFORWARD = 64
+_N_LEVELS = 50
+_BETA_RANGE = (1e-4, 0.5)
+
+
+def _normal_linear(n_inputs, n_outputs, generator):
+    """Linear map with He-normal weights, as the 1x1 convolutions of the published network."""
+    layer = linear(n_inputs, n_outputs, generator)
+    nn.init.normal_(layer.weight, 0, math.sqrt(2 / n_inputs), generator=generator)
+    return layer
+
+
+class _Attention(SelfAttention):
+    """Attention of a set to itself, or to ``memory``, with the initial weights of the paper."""
+
+    def __init__(self, n_channels, n_heads, generator):
+        super().__init__(n_channels, n_heads, generator)
+        nn.init.xavier_uniform_(self.project.weight, generator=generator)
+        nn.init.zeros_(self.project.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x, memory=None):
+        if memory is None:
+            return super().forward(x)
+        weights = self.project.weight.chunk(3), self.project.bias.chunk(3)
+        parts = zip((x, memory, memory), *weights)
+        heads = (F.linear(*part).unflatten(-1, (self.n_heads, -1)) for part in parts)
+        mixed = F.scaled_dot_product_attention(*(head.transpose(1, 2) for head in heads))
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class _Transformer(nn.Module):
+    """Post-norm transformer layer along the last axis but one.
+
+    With ``n_inducing`` points the elements attend to that many summaries of the set, which
+    attend to the elements (Lee et al., "Set Transformer", ICML 2019): cost linear in the length.
+    """
+
+    def __init__(self, n_channels, n_heads, n_inducing, generator):
+        super().__init__()
+        self.attention = _Attention(n_channels, n_heads, generator)
+        self.inducing = self.summary = None
+        if n_inducing is not None:
+            self.summary = _Attention(n_channels, n_heads, generator)
+            self.inducing = embedding(n_inducing, n_channels, std=1.0, generator=generator)
+        self.norm1 = nn.LayerNorm(n_channels)
+        self.norm2 = nn.LayerNorm(n_channels)
+        self.linear1 = linear(n_channels, _FEEDFORWARD, generator)
+        self.linear2 = linear(_FEEDFORWARD, n_channels, generator)
+
+    def _attend(self, x):
+        """Let every element see all others, directly or through the summaries."""
+        if self.inducing is None:
+            return self.attention(x)
+        points = self.inducing.expand(len(x), -1, -1)
+        return self.attention(x, points + self.summary(points, x))
+
+    def forward(self, x):
+        x = self.norm1(x + self._attend(x))
+        return self.norm2(x + self.linear2(F.gelu(self.linear1(x))))
+
+
+class _Block(nn.Module):
+    """Residual block: time, then features, then a gate shifted by what is known of each cell."""
+
+    def __init__(self, n_channels, n_heads, n_embedding, n_side, n_inducing, generator):
+        super().__init__()
+        self.diffusion = linear(n_embedding, n_channels, generator)
+        self.side = _normal_linear(n_side, 2 * n_channels, generator)
+        self.mid = _normal_linear(n_channels, 2 * n_channels, generator)
+        self.output = _normal_linear(n_channels, 2 * n_channels, generator)
+        self.time = _Transformer(n_channels, n_heads, None, generator)
+        self.feature = _Transformer(n_channels, n_heads, n_inducing, generator)
+
+    def forward(self, x, side, embedding):
+        y = x + self.diffusion(embedding)
+        n_times, n_features = x.shape[2:4]
+        # The published network leaves out a layer over an axis of length one.
+        if n_times > 1:
+            y = y.transpose(2, 3)
+            y = self.time(y.flatten(0, 2)).view(y.shape).transpose(2, 3)
+        if n_features > 1:
+            y = self.feature(y.flatten(0, 2)).view(x.shape)
+        gate, content = (self.mid(y) + side).chunk(2, dim=-1)
+        residual, skip = self.output(gate.sigmoid() * content.tanh()).chunk(2, dim=-1)
+        return (x + residual) * math.sqrt(0.5), skip
+
+
+class _StepEmbedding(nn.Module):
+    """Embedding of the place of a noise level in the table of levels the network knows."""
+
+    def __init__(self, n_embedding, generator):
+        super().__init__()
+        half = n_embedding // 2
+        frequencies = 10.0 ** (torch.arange(half) / (half - 1) * 4.0)
+        angles = torch.arange(_N_LEVELS)[:, None] * frequencies
+        table = torch.cat([angles.sin(), angles.cos()], dim=1)
+        self.register_buffer("table", table, persistent=False)
+        self.linear1 = linear(n_embedding, n_embedding, generator)
+        self.linear2 = linear(n_embedding, n_embedding, generator)
+
+    def forward(self, step):
+        # Rows of neighbours are mixed: the fast sines say nothing between two integers.
+        low = step.floor().clamp(0, _N_LEVELS - 2)
+        index = low.long()
+        row = torch.lerp(self.table[index], self.table[index + 1], (step - low).unsqueeze(-1))
+        return F.silu(self.linear2(F.silu(self.linear1(row))))
+
+
+def _chain_levels():
+    """Noise levels of the published chain, increasing, float64."""
+    low, high = (math.sqrt(beta) for beta in _BETA_RANGE)
+    beta = torch.linspace(low, high, _N_LEVELS, dtype=torch.float64) ** 2
+    log_alpha_bar = torch.log1p(-beta).cumsum(0)
+    return torch.expm1(-log_alpha_bar).sqrt()
+
+
+class CSDIContext(NamedTuple):
+    """What the network keeps of a batch of windows for all draws and steps.
+
+    Attributes
+    ----------
+    location, scale : tensor of shape (n_windows, n_targets)
+        Origin and unit of the coordinate ``r = (y - location) / scale``: zeros and ones.
+    cells : int64 tensor of shape (n_windows, n_targets)
+        Flat indices of the target cells.
+    pad : bool tensor of shape (n_windows, n_targets)
+        Where a row of ``cells`` is only filled up.
+    inputs : tensor of shape (n_windows, 1, n_times, n_features, n_channels)
+        Input projection of the observed values.
+    sides : list of tensors of shape (n_windows, 1, n_times, n_features, 2 * n_channels)
+        Projection of time, feature and mask, one a block.
+    """
+
+    location: torch.Tensor
+    scale: torch.Tensor
+    cells: torch.Tensor
+    pad: torch.Tensor
+    inputs: torch.Tensor
+    sides: list
+
+
+class CSDINetwork(nn.Module):
+    r"""Network of CSDI as an imputation denoiser.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features K of a window.
+    n_layers : int, default=4
+        Number of residual blocks.
+    n_channels : int, default=64
+        Width, a multiple of ``n_heads``.
+    n_heads : int, default=8
+        Attention heads.
+    n_diffusion_embedding : int, default=128
+        Size of the embedding of the noise level, even.
+    n_time_embedding : int, default=128
+        Size of the embedding of the time in the window, even.
+    n_feature_embedding : int, default=16
+        Size of the learned embedding of the feature.
+    n_inducing : int, optional
+        Number of inducing points of the attention among features, whose cost then grows linearly
+        with ``n_features``. The default is the full attention of the paper.
+    generator : torch.Generator
+        Source of the initial weights, on the CPU.
+
+    Notes
+    -----
+    The network knows the 50 noise levels of the published chain,
+    :math:`s_k^2 = (1 - \bar\alpha_k) / \bar\alpha_k` with :math:`\sqrt{\beta_k}` linear from
+    :math:`\sqrt{10^{-4}}` to :math:`\sqrt{0.5}`. Levels in between are placed on that table
+    linearly in :math:`\log s`. The dropout of the published training is left out: PyTorch's takes
+    no generator.
+
+    References
+    ----------
+    .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
+       models for probabilistic time series imputation", NeurIPS 2021.
+    .. [2] J. Lee et al., "Set Transformer: a framework for attention-based
+       permutation-invariant neural networks", ICML 2019.
+
+    Examples
+    --------
+    The setting of the paper for PhysioNet:
+
+    >>> import torch
+    >>> from skdiffusion.nn import CSDINetwork
+    >>> network = CSDINetwork(35, generator=torch.Generator().manual_seed(0))
+    >>> sum(p.numel() for p in network.parameters())
+    414065
+    """
+
+    def __init__(
+        self,
+        n_features,
+        *,
+        n_layers=4,
+        n_channels=64,
+        n_heads=8,
+        n_diffusion_embedding=128,
+        n_time_embedding=128,
+        n_feature_embedding=16,
+        n_inducing=None,
+        generator,
+    ):
+        super().__init__()
+        if n_channels % n_heads:
+            raise ValueError(
+                f"n_channels={n_channels} must be a multiple of n_heads={n_heads}; "
+                "change one of them."
+            )
+        n_side = n_time_embedding + n_feature_embedding + 1
+        self.n_time_embedding = n_time_embedding
+        self.features = embedding(n_features, n_feature_embedding, std=1.0, generator=generator)
+        self.step_embedding = _StepEmbedding(n_diffusion_embedding, generator)
+        self.input = _normal_linear(2, n_channels, generator)
+        self.blocks = nn.ModuleList(
+            _Block(n_channels, n_heads, n_diffusion_embedding, n_side, n_inducing, generator)
+            for _ in range(n_layers)
+        )
+        self.output1 = _normal_linear(n_channels, n_channels, generator)
+        self.output2 = linear(n_channels, 1, generator)
+        nn.init.zeros_(self.output2.weight)
+        self.register_buffer("levels", _chain_levels().float(), persistent=False)
+
+    def encode(self, values, observed, cells, pad):
+        """Compute once what all draws and steps share.
+
+        Parameters
+        ----------
+        values : float32 tensor of shape (n_windows, n_times, n_features)
+            Standardised values, 0 where not observed.
+        observed : bool tensor of shape (n_windows, n_times, n_features)
+            Cells the network may see.
+        cells : int64 tensor of shape (n_windows, n_targets)
+            Flat indices ``time * n_features + feature`` of the cells to draw. All cells to be
+            imputed belong to one call: those that are neither observed nor listed carry 0.
+        pad : bool tensor of shape (n_windows, n_targets)
+            True where a row of ``cells`` is only filled up (with 0).
+
+        Returns
+        -------
+        context : CSDIContext
+            Argument of :meth:`denoise`.
+        """
+        inputs, sides = self._condition(values, observed)
+        location = values.new_zeros(cells.shape)
+        return CSDIContext(location, torch.ones_like(location), cells, pad, inputs, sides)
+
+    def denoise(self, context, z, s):
+        """Estimate the target cells from noisy ones.
+
+        Parameters
+        ----------
+        context : CSDIContext
+            Result of :meth:`encode`.
+        z : tensor of shape (n_windows, n_draws, n_targets)
+            Noisy points ``r + s * eps``.
+        s : float or tensor broadcastable to (n_windows, n_draws, 1)
+            Noise level.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_windows, n_draws, n_targets)
+            Estimate of ``r``, 0 where padded.
+        """
+        s = torch.as_tensor(s, dtype=z.dtype, device=z.device)
+        s = s.expand(torch.broadcast_shapes(s.shape, (1, 1, 1)))
+        pad = context.pad.unsqueeze(1)
+        index = context.cells.unsqueeze(1).expand_as(z)
+        noisy = (z / torch.sqrt(1 + s**2)).masked_fill(pad, 0)
+        grid_shape = context.inputs.shape[2:4]
+        grid = z.new_zeros(*z.shape[:2], math.prod(grid_shape))
+        # Padding adds 0 to the first cell, so that the order of writing cannot matter.
+        grid = grid.scatter_add(-1, index, noisy).unflatten(-1, grid_shape)
+        eps = self._predict(grid, self._step(s).squeeze(-1), context.inputs, context.sides)
+        return (z - s * eps.flatten(-2).gather(-1, index)).masked_fill(pad, 0)
+
+    def loss(self, values, observed, targets, generator):
+        """Mean squared error of the predicted noise, the training loss of the paper.
+
+        Parameters
+        ----------
+        values : float32 tensor of shape (n_windows, n_times, n_features)
+            Standardised values, anything where unknown.
+        observed : bool tensor of shape (n_windows, n_times, n_features)
+            Cells the network may see.
+        targets : bool tensor of shape (n_windows, n_times, n_features)
+            Known cells hidden from it, over which the error is averaged. Cells neither observed
+            nor targets are unknown and carry noise around 0, as in the paper.
+        generator : torch.Generator
+            Source of the noise levels, one a window and uniform over the table, and of the noise.
+
+        Returns
+        -------
+        loss : tensor
+            Scalar, 0 for a batch without targets.
+        """
+        device = generator.device
+        step = torch.randint(_N_LEVELS, (len(values),), generator=generator, device=device)
+        noise = torch.randn(values.shape, generator=generator, device=device).to(values)
+        step = step.to(values.device)
+        s = self.levels[step, None, None]
+        clean = values.masked_fill(~targets, 0)
+        noisy = ((clean + s * noise) / torch.sqrt(1 + s**2)).masked_fill(observed, 0)
+        conditions = self._condition(values, observed)
+        eps = self._predict(noisy.unsqueeze(1), step[:, None].to(values), *conditions).squeeze(1)
+        return ((noise - eps) ** 2 * targets).sum() / targets.sum().clamp(min=1)
+
+    def noise_levels(self, n_steps, solver):
+        """Grid of noise levels for a solver.
+
+        Parameters
+        ----------
+        n_steps : int
+            Number of steps, at most 50, the length of the published chain.
+        solver : str
+            Name of a step of the module ``skdiffusion.diffusion.solve``.
+
+        Returns
+        -------
+        levels : list of float
+            ``n_steps`` decreasing levels, then 0. They are levels of the published chain, on
+            which the network was trained, as equally spaced in log s as that chain allows.
+        """
+        if not 1 <= n_steps <= _N_LEVELS:
+            raise ValueError(
+                f"n_steps={n_steps} must be between 1 and {_N_LEVELS}, the number of noise "
+                "levels the network knows."
+            )
+        table = _chain_levels().tolist()
+        if n_steps == _N_LEVELS:
+            return [*reversed(table), 0.0]
+        return log_levels(n_steps, table[0], table[-1])
+
+    def _condition(self, values, observed):
+        """Project what is constant over draws and steps: observed values, time, feature, mask."""
+        mask = observed.to(values).unsqueeze(-1)
+        n_times, n_features = values.shape[1:]
+        shown = values.masked_fill(~observed, 0).unsqueeze(-1)
+        clean = shown * self.input.weight[:, 0] + self.input.bias
+        time = self._time_embedding(n_times, values)[:, None].expand(-1, n_features, -1)
+        place = torch.cat([time, self.features.expand(n_times, -1, -1)], dim=-1)
+        sides = []
+        for block in self.blocks:
+            weight = block.side.weight
+            side = F.linear(place, weight[:, :-1], block.side.bias) + mask * weight[:, -1]
+            sides.append(side.unsqueeze(1))
+        return clean.unsqueeze(1), sides
+
+    def _time_embedding(self, n_times, like):
+        """Sines and cosines of the time index, interleaved."""
+        exponent = torch.arange(0, self.n_time_embedding, 2, device=like.device)
+        rate = 1 / torch.pow(10000.0, exponent / self.n_time_embedding)
+        angle = torch.arange(n_times, device=like.device, dtype=like.dtype)[:, None] * rate
+        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).to(like)
+
+    def _step(self, s):
+        """Place noise levels on the table, between two levels linearly in log s."""
+        levels = self.levels.log()
+        log_s = s.log()
+        high = torch.searchsorted(levels, log_s.contiguous()).clamp(1, _N_LEVELS - 1)
+        low = high - 1
+        fraction = (log_s - levels[low]) / (levels[high] - levels[low])
+        return (low + fraction).clamp(0, _N_LEVELS - 1)
+
+    def _predict(self, noisy, step, inputs, sides):
+        """Predict the noise of (n_windows, n_draws, n_times, n_features) noisy cells."""
+        embedding = self.step_embedding(step)[:, :, None, None]
+        x = F.relu(inputs + noisy.unsqueeze(-1) * self.input.weight[:, 1])
+        total = 0
+        for block, side in zip(self.blocks, sides):
+            x, skip = block(x, side, embedding)
+            total = total + skip
+        hidden = F.relu(self.output1(total / math.sqrt(len(self.blocks))))
+        return self.output2(hidden).squeeze(-1)
+
+
+# Names of the published state dict, piece by piece, and ours.
+_PUBLISHED_NAMES = {
+    "embed_layer.weight": "features",
+    "diffmodel.diffusion_embedding.projection": "step_embedding.linear",
+    "diffmodel.residual_layers.": "blocks.",
+    "diffmodel.input_projection": "input",
+    "diffmodel.output_projection": "output",
+    "diffusion_projection": "diffusion",
+    "cond_projection": "side",
+    "mid_projection": "mid",
+    "output_projection": "output",
+    "_layer.layers.0.": ".",
+    "self_attn.in_proj_": "attention.project.",
+    "self_attn.out_proj": "attention.out",
+}
+
+
+def load_csdi_checkpoint(path, *, n_heads=8):
+    """Load published weights of CSDI.
+
+    Parameters
+    ----------
+    path : str or path-like
+        State dict saved by the authors' code, such as ``model.pth`` of their repository. The
+        file is read as plain tensors: nothing in it is executed.
+    n_heads : int, default=8
+        Attention heads, which the file does not tell; 8 in all published settings.
+
+    Returns
+    -------
+    network : CSDINetwork
+        The network on the CPU, its other sizes those of the file. The 50 noise levels are those
+        of the paper, which the file does not tell either.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds anything but tensors, or is not such a network.
+    OSError
+        If the file cannot be opened.
+
+    References
+    ----------
+    .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
+       models for probabilistic time series imputation", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from skdiffusion.nn import load_csdi_checkpoint
+    >>> network = load_csdi_checkpoint("save/pretrained/model.pth")  # doctest: +SKIP
+    """
+    state = _read_tensors(path)
+    try:
+        n_features, n_feature_embedding = state["embed_layer.weight"].shape
+        n_channels, n_inputs, _ = state["diffmodel.input_projection.weight"].shape
+        n_embedding = state["diffmodel.diffusion_embedding.projection1.weight"].shape[1]
+        n_side = state["diffmodel.residual_layers.0.cond_projection.weight"].shape[1]
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"{path} is not a CSDI checkpoint: no usable tensor {error}.") from error
+    if n_inputs != 2:
+        raise ValueError(f"{path} is an unconditional CSDI model; only conditional ones load.")
+    blocks = {name.split(".")[2] for name in state if name.startswith("diffmodel.residual_layers.")}
+    network = CSDINetwork(
+        n_features,
+        n_layers=len(blocks),
+        n_channels=n_channels,
+        n_heads=n_heads,
+        n_diffusion_embedding=n_embedding,
+        n_time_embedding=n_side - n_feature_embedding - 1,
+        n_feature_embedding=n_feature_embedding,
+        generator=torch.Generator().manual_seed(0),
+    )
+    try:
+        network.load_state_dict({_our_name(k): _as_linear(v) for k, v in state.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not the network of the CSDI paper: {error}") from error
+    return network
+
+
+def _read_tensors(path):
+    """Read a state dict of finite tensors without running anything in the file."""
+    try:
+        # Mapped into memory, a file cannot ask for more of it than its own size.
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file raises whatever it runs into
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of plain tensors; it is damaged or holds "
+            "other objects. Download it again from its source."
+        ) from error
+    if not isinstance(state, dict) or not all(map(_is_weight, state.values())):
+        raise ValueError(f"{path} is not a state dict of finite, dense floating-point tensors.")
+    return state
+
+
+def _is_weight(value):
+    """Tell whether a value is an ordinary weight: a repeated (stride 0) one could be huge."""
+    ordinary = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return ordinary and value.is_contiguous() and bool(value.isfinite().all())
+
+
+def _our_name(name):
+    """Translate a name of the published state dict."""
+    for published, ours in _PUBLISHED_NAMES.items():
+        name = name.replace(published, ours)
+    return name
+
+
+def _as_linear(weight):
+    """Take a 1x1 convolution as the linear map it is."""
+    return weight.squeeze(-1) if weight.ndim == 3 else weight

@@ -1,0 +1,69 @@
+"""Self-supervised training of an imputation denoiser on windows of incomplete series."""
+
+import torch
+
+from skdiffusion._random import torch_generator
+from skdiffusion.training._loop import train
+
+
+def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed, **options):
+    """Train ``model`` in place on random windows, hiding observed cells by ``strategy``.
+
+    Parameters
+    ----------
+    model : module
+        Imputation denoiser with ``loss(values, observed, targets, generator)``.
+    series : WindowedSeries
+        The data, on the device of the model.
+    starts : int64 tensor
+        Windows to learn from.
+    held_out : int64 tensor
+        Windows to validate on; if empty the last weights are kept.
+    strategy : callable
+        Target strategy of :mod:`skdiffusion.training.masking`.
+    batch_size : int
+        Windows in a batch.
+    seed : int
+        Fixes windows, masks and noise.
+    **options
+        Passed to :func:`skdiffusion.training.train`.
+
+    Returns
+    -------
+    history : dict
+        As returned by :func:`skdiffusion.training.train`.
+    """
+    generator = torch_generator(seed)
+    pool = lambda gen: lambda n: _observed(series, _choose(starts, n, gen))  # noqa: E731
+
+    def batch_loss(module, chosen, gen):
+        known = _observed(series, chosen)
+        targets = strategy(known, gen, pool(gen))
+        values = series.values[series.rows(chosen.to(series.values.device))]
+        known, targets = known.to(values.device), targets.to(values.device)
+        return module.loss(values, known & ~targets, targets, gen)
+
+    def validate(module):
+        # The same masks and noise every time: only the weights differ.
+        gen = torch_generator(seed + 1)
+        losses = [
+            batch_loss(module, chunk, gen) * len(chunk) for chunk in held_out.split(batch_size)
+        ]
+        return sum(losses) / len(held_out)
+
+    return train(
+        model,
+        lambda step: batch_loss(model, _choose(starts, batch_size, generator), generator),
+        validate=validate if len(held_out) else None,
+        **options,
+    )
+
+
+def _observed(series, starts):
+    """Observed masks (B, L, K) of windows, where the strategies work: on the CPU."""
+    return series.observed[series.rows(starts.to(series.observed.device))].cpu()
+
+
+def _choose(starts, n, generator):
+    """Draw ``n`` windows."""
+    return starts[torch.randint(len(starts), (n,), generator=generator)]
