@@ -33,7 +33,9 @@ from typing import NamedTuple
 
 import torch
 
-NUGGET = 1e-3
+NUGGET = 1e-4
+# Above this many features only the next rows are used to fill gaps before estimation.
+_WIDE = 60
 
 
 class Conditional(NamedTuple):
@@ -78,11 +80,11 @@ class WindowGaussian:
         """Share the matrices: they are never changed."""
         return self
 
-    def to(self, device):
-        """Return the same distribution on another device."""
+    def map(self, function):
+        """Return the same distribution with ``function`` applied to its tensors."""
         moved = object.__new__(WindowGaussian)
         for name in ("mean", "covariance", "precision"):
-            setattr(moved, name, getattr(self, name).to(device))
+            setattr(moved, name, function(getattr(self, name)))
         return moved
 
     def condition(self, values, observed, cells=None, pad=None):
@@ -110,6 +112,25 @@ class WindowGaussian:
         if int((observed.shape[1] - n_observed).max()) <= int(n_observed.max()):
             return self._by_precision(values, observed, cells, pad)
         return self._by_covariance(values, observed, cells, pad)
+
+    def missing_covariance(self, observed):
+        """Sum over windows (B, P) of the conditional covariance, 0 at observed cells."""
+        n_cells, n_observed = len(self.mean), observed.sum(1)
+        if int((n_cells - n_observed).max()) <= int(n_observed.max()):
+            cells, pad = pick(~observed)
+            factor = torch.linalg.cholesky(_submatrix(self.precision, cells, pad))
+            part = torch.cholesky_inverse(factor)
+            part = part.masked_fill(pad[:, :, None] | pad[:, None], 0.0)
+            place = (cells[:, :, None] * n_cells + cells[:, None]).flatten()
+            total = torch.zeros(n_cells * n_cells, dtype=part.dtype, device=part.device)
+            return total.index_add_(0, place, part.flatten()).view(n_cells, n_cells)
+        cells, pad = pick(observed)
+        factor = torch.linalg.cholesky(_submatrix(self.covariance, cells, pad))
+        cross = self.covariance[cells].masked_fill(pad[..., None], 0.0)
+        cross = torch.linalg.solve_triangular(factor, cross, upper=False).flatten(0, 1)
+        # Single precision halves the cost of the one large product; it only feeds an average.
+        explained = (cross.float().T @ cross.float()).double()
+        return len(observed) * self.covariance - explained
 
     def _by_precision(self, values, observed, cells, pad):
         """Condition at the cost of the cube of the missing cells."""
@@ -185,8 +206,11 @@ def _identity_on(matrix, pad):
     return matrix
 
 
-def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
+def stationary_gaussian(series, length, *, nugget=NUGGET):
     """Fit the block-Toeplitz Gaussian of a window to stationary series with gaps.
+
+    The gaps are filled three times, each time from the rows around them by the Gaussian learnt
+    from the last filling: twice from the rows next to them, then from three rows on each side.
 
     Parameters
     ----------
@@ -195,10 +219,7 @@ def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
         are observed.
     length : int
         Window length L.
-    n_passes : int, default=2
-        How often the gaps are filled by the neighbouring time steps before the
-        autocovariances of the full window are taken.
-    nugget : float, default=1e-3
+    nugget : float, default=1e-4
         Variance of independent measurement noise added to every cell, in standardised units.
 
     Returns
@@ -206,12 +227,11 @@ def stationary_gaussian(series, length, *, n_passes=2, nugget=NUGGET):
     base : WindowGaussian
         Over the ``length * n_features`` cells of a window.
     """
-    filled = [
-        (_interpolate(values, observed), torch.zeros_like(values)) for values, observed in series
-    ]
-    for _ in range(n_passes):
-        near = _toeplitz_gaussian(filled, 3, nugget)
-        filled = [_fill_by_neighbours(near, values, observed) for values, observed in series]
+    n_features = series[0][0].shape[1]
+    filled = [(_interpolate(x, observed), torch.zeros_like(x)) for x, observed in series]
+    for reach in (1, 1, 3 if n_features <= _WIDE else 1):
+        near = _toeplitz_gaussian(filled, 2 * reach + 1, nugget)
+        filled = [_fill_by_neighbours(near, x, observed, reach) for x, observed in series]
     return _toeplitz_gaussian(filled, length, nugget)
 
 
@@ -261,16 +281,141 @@ def _interpolate(values, observed):
     return torch.where(observed, values, torch.lerp(before, after, weight.to(values.dtype)))
 
 
-def _fill_by_neighbours(near, values, observed, batch=4096):
-    """Conditional mean and variance of every row given itself and the rows beside it."""
-    size = values.shape[1]
-    wrap = lambda x: torch.nn.functional.pad(x, (0, 0, 1, 1)).unfold(0, 3, 1)  # noqa: E731
-    stacked = wrap(torch.where(observed, values, 0.0)).transpose(1, 2).reshape(len(values), -1)
-    seen = wrap(observed).transpose(1, 2).reshape(len(values), -1)
+def _fill_by_neighbours(near, values, observed, reach, batch=2048):
+    """Conditional mean and variance of every row given the rows up to ``reach`` away."""
+    n_features, width = values.shape[1], 2 * reach + 1
+    centre = slice(reach * n_features, (reach + 1) * n_features)
+
+    def stacked(x):
+        padded = torch.nn.functional.pad(x, (0, 0, reach, reach))
+        return padded.unfold(0, width, 1).transpose(1, 2)
+
+    around, seen = stacked(torch.where(observed, values, 0.0)), stacked(observed)
     mean, variance = values.clone(), torch.zeros_like(values)
-    gaps = torch.nonzero(~observed.all(1))[:, 0]
-    for rows in gaps.split(batch):
-        given = near.condition(stacked[rows], seen[rows])
-        mean[rows] = given.mean[:, size : 2 * size]
-        variance[rows] = given.sd[:, size : 2 * size].square()
+    for rows in torch.nonzero(~observed.all(1))[:, 0].split(batch):
+        given = near.condition(around[rows].flatten(1), seen[rows].flatten(1))
+        mean[rows] = given.mean[:, centre]
+        variance[rows] = given.sd[:, centre].square()
     return torch.where(observed, values, mean), variance
+
+
+def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
+    """Fit a Gaussian with a free covariance to samples with missing cells, by EM.
+
+    Every pass replaces the second moment by its expectation given the observed cells (E) and
+    mixes it with a simpler covariance (M): the diagonal for a table, the stationary covariance
+    with the same lags for samples of several time steps. The share of the simpler one is the
+    one with the highest likelihood on samples kept aside for that choice.
+
+    Parameters
+    ----------
+    values : float64 tensor of shape (n_samples, L, n_features)
+        Standardised values, anything where not observed.
+    observed : bool tensor of the same shape
+        Which values are observed.
+    nugget : float, default=1e-4
+        Variance of independent measurement noise added to every cell.
+    batch : int, default=64
+        Samples conditioned at once.
+
+    Returns
+    -------
+    base : WindowGaussian
+        Over the ``L * n_features`` cells of a sample.
+    """
+    length = values.shape[1]
+    x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)
+    base = _first_guess(x, seen, length, nugget)
+    # Large samples converge slowly in EM but need few of them: one covariance serves all times.
+    sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
+    kept = torch.arange(len(x)) % 5 == 4
+    share = 0.5 if length == 1 else 0.95
+    for i, size in enumerate(sizes):
+        rows = torch.nonzero(~kept)[:size, 0]
+        mean, second = _expected_moments(base, x[rows], seen[rows], batch)
+        if i == len(sizes) - 1 and bool(kept.any()):
+            share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
+        base = _shrunk(mean, second, share, length, nugget)
+    return base
+
+
+def _best_share(mean, second, length, nugget, x, seen, batch):
+    """Share of the simpler covariance with the highest held-out likelihood."""
+    shares = (0.02, 0.1, 0.3, 0.6, 0.95)
+    trials = [_shrunk(mean, second, share, length, nugget) for share in shares]
+    scores = [_log_likelihood(trial, x[:100], seen[:100], batch) for trial in trials]
+    return shares[int(torch.stack(scores).argmax())]
+
+
+def _first_guess(x, seen, length, nugget):
+    """Mean of each cell shrunk to that of its feature; covariance of what was seen together."""
+    count = seen.double().sum(0)
+    n_features = x.shape[1] // length
+    feature = lambda v: v.view(length, -1).sum(0).repeat(length)  # noqa: E731
+    overall = feature(x.sum(0)) / feature(count).clamp(min=1)
+    mean = (x.sum(0) + 20 * overall) / (count + 20)
+    centred = torch.where(seen, x - mean, 0.0)
+    # Pairs of cells with the same lag are pooled; the prior count of 20 keeps rare pairs small.
+    products = _stationary_part(centred.T @ centred, length)
+    pairs = _stationary_part(seen.double().T @ seen.double(), length)
+    pooled = (length - _lag(length, n_features)) * pairs
+    second = products / pairs.clamp(min=1e-12) * pooled / (pooled + 20)
+    second.diagonal().add_(20 / (pooled.diagonal() + 20))
+    return WindowGaussian(mean, _positive(second + nugget * torch.eye(len(second)), nugget))
+
+
+def _lag(length, n_features):
+    """Distance in time of every pair of cells."""
+    time = torch.arange(length).repeat_interleave(n_features)
+    return (time[:, None] - time).abs()
+
+
+def _expected_moments(base, x, seen, batch):
+    """Mean and covariance of the completed samples, conditional covariance included."""
+    n_cells = x.shape[1]
+    total, second = torch.zeros(n_cells).double(), torch.zeros(n_cells, n_cells).double()
+    for values, observed in zip(x.split(batch), seen.split(batch)):
+        mean = base.condition(values, observed).mean
+        total += mean.sum(0)
+        second += mean.T @ mean + base.missing_covariance(observed)
+    mean = total / len(x)
+    return mean, second / len(x) - mean[:, None] * mean
+
+
+def _shrunk(mean, second, share, length, nugget):
+    """Window Gaussian with a shrunken covariance."""
+    return WindowGaussian(mean, _shrink(second, share, length, nugget))
+
+
+def _shrink(second, share, length, nugget):
+    """Mix a covariance with its stationary part, or with its diagonal for single rows."""
+    simple = torch.diag(second.diagonal()) if length == 1 else _stationary_part(second, length)
+    mixed = (1 - share) * second + share * simple
+    return _positive(mixed + nugget * torch.eye(len(mixed), dtype=mixed.dtype), nugget)
+
+
+def _stationary_part(second, length):
+    """Average the blocks of a window covariance that belong to the same lag."""
+    blocks = second.view(length, -1, length, len(second) // length).permute(0, 2, 1, 3)
+    lags = [blocks.diagonal(t, 0, 1).mean(-1) for t in range(length)]
+    return block_toeplitz(lags)
+
+
+def _positive(matrix, floor):
+    """Lift negative eigenvalues, where there are any."""
+    if int(torch.linalg.cholesky_ex(matrix).info) == 0:
+        return matrix
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=floor)) @ vectors.T
+
+
+def _log_likelihood(base, x, seen, batch):
+    """Mean log-density of the observed cells, up to a constant."""
+    total = torch.zeros(()).double()
+    for values, observed in zip(x.split(batch), seen.split(batch)):
+        cells, pad = pick(observed)
+        factor = torch.linalg.cholesky(_submatrix(base.covariance, cells, pad))
+        centred = (values - base.mean).gather(1, cells).masked_fill(pad, 0.0)[..., None]
+        white = torch.linalg.solve_triangular(factor, centred, upper=False)
+        total -= 0.5 * white.square().sum() + torch.diagonal(factor, dim1=1, dim2=2).log().sum()
+    return total / max(len(x), 1)

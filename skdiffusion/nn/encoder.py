@@ -50,12 +50,14 @@ class GaussianDenoiser(nn.Module):
         Gaussian over the cells of a window.
     """
 
-    default_solver = "dpmpp_2m_sde"
-    default_n_steps = 8
-
     def __init__(self, base):
         super().__init__()
         self.base = base
+
+    def _apply(self, fn, recurse=True):
+        """Move the Gaussian along with the module."""
+        self.base = self.base.map(fn)
+        return super()._apply(fn, recurse)
 
     def encode(self, values, observed, cells, pad):
         """Read windows once.

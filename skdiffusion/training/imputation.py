@@ -5,6 +5,8 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
+_N_VALIDATION = 128
+
 
 def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed, **options):
     """Train ``model`` in place on random windows, hiding observed cells by ``strategy``.
@@ -36,6 +38,11 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     generator = torch_generator(seed)
     pool = lambda gen: lambda n: _observed(series, _choose(starts, n, gen))  # noqa: E731
 
+    # Few windows are shown several times under different masks.
+    repeated = held_out.repeat(-(-_N_VALIDATION // max(len(held_out), 1)))[
+        : max(_N_VALIDATION, len(held_out))
+    ]
+
     def batch_loss(module, chosen, gen):
         known = _observed(series, chosen)
         targets = strategy(known, gen, pool(gen))
@@ -47,9 +54,9 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
         # The same masks and noise every time: only the weights differ.
         gen = torch_generator(seed + 1)
         losses = [
-            batch_loss(module, chunk, gen) * len(chunk) for chunk in held_out.split(batch_size)
+            batch_loss(module, chunk, gen) * len(chunk) for chunk in repeated.split(batch_size)
         ]
-        return sum(losses) / len(held_out)
+        return sum(losses) / len(repeated)
 
     return train(
         model,
