@@ -199,6 +199,30 @@ class Mixture(nn.Module):
         divergence = self.n_features + variance.reshape(-1) * self._laplacian(parts)
         return z + variance * self._gradient(parts), divergence
 
+    def denoise_and_jvp(self, z, s, vector):
+        """Denoiser and its Jacobian applied to one vector a row, without forming the Jacobian.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        vector : tensor of shape (n_samples, n_features)
+            Vectors.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            Conditional mean of the data.
+        product : tensor of shape (n_samples, n_features)
+            ``sum_j dD_i / dz_j vector_j``.
+        """
+        parts = self._parts(z, s, None)
+        variance = _variance(z, s)
+        product = vector + variance * self._hessian_product(parts, vector)
+        return z + variance * self._gradient(parts), product
+
     def sample(self, n_samples, generator):
         """Draw from the density without noise.
 
@@ -218,6 +242,72 @@ class Mixture(nn.Module):
             self.log_weights.exp(), n_samples, replacement=True, generator=generator
         )
         return self.sample_components(component, generator)
+
+    def conditional_sample(self, x, observed, n_draws, generator):
+        """Draw the unobserved features of each row given its observed ones.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, n_features)
+            Rows; only the observed features are read.
+        observed : bool tensor of shape (n_features,)
+            The features that are observed, the same for all rows.
+        n_draws : int
+            Number of draws of each row.
+        generator : torch.Generator
+            Source of randomness, on the device of the buffers.
+
+        Returns
+        -------
+        draws : tensor of shape (n_samples, n_draws, n_features)
+            Rows completed by independent draws from the exact conditional density.
+
+        Notes
+        -----
+        Given ``x_o``, component ``k`` has the weight ``w_k N(x_o; m_ko, C_koo)``, the mean
+        ``m_ku + C_kuo C_koo^{-1} (x_o - m_ko)`` and the covariance ``C_kuu - C_kuo C_koo^{-1}
+        C_kou``.
+        """
+        x = x - self.centre
+        given = x[:, observed]
+        covariances = self._covariances()
+        cross = covariances[:, ~observed][:, :, observed]
+        root = torch.linalg.cholesky(covariances[:, observed][:, :, observed])
+        gain = torch.cholesky_solve(cross.transpose(1, 2), root).transpose(1, 2)
+        residual = given[:, None] - self.means[:, observed]
+        white = torch.linalg.solve_triangular(root, residual.permute(1, 2, 0), upper=False)
+        logdet = root.diagonal(dim1=1, dim2=2).log().sum(1)
+        logits = self.log_weights - 0.5 * white.square().sum(1).T - logdet
+        component = torch.multinomial(
+            torch.softmax(logits, 1), n_draws, replacement=True, generator=generator
+        )
+        inner = covariances[:, ~observed][:, :, ~observed] - gain @ cross.transpose(1, 2)
+        spread = torch.linalg.cholesky(inner)
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        single = component if len(covariances) > 1 else torch.zeros_like(component)
+        noise = torch.randn(
+            *component.shape, len(inner[0]), generator=generator, dtype=x.dtype, device=x.device
+        )
+        mean = self.means[:, ~observed][component]
+        mean = mean + (gain[single] @ residual[rows, component][..., None])[..., 0]
+        draws = x[:, None].expand(-1, n_draws, -1).clone()
+        draws[:, :, ~observed] = mean + (spread[single] @ noise[..., None])[..., 0]
+        return draws + self.centre
+
+    def arrays(self):
+        """Return what :func:`from_arrays` needs to rebuild the density.
+
+        Returns
+        -------
+        arrays : dict of str to tensor or None
+            Weights, means, eigenvalues and eigenvectors.
+        """
+        return {
+            "weights": self.log_weights.exp(),
+            "means": self.means + self.centre,
+            "eigenvalues": self.eigenvalues,
+            "eigenvectors": self.eigenvectors,
+        }
 
     def sample_components(self, component, generator):
         """Draw one point from each named component.
@@ -293,6 +383,15 @@ class _SharedMixture(Mixture):
         spread = responsibilities @ means.square() - (responsibilities @ means).square()
         return (spread / v**2 - 1 / v).sum(1)
 
+    def _hessian_product(self, parts, vector):
+        """Hessian of the log density times a vector."""
+        _, responsibilities, _, _, v, means = parts
+        if self.eigenvectors is not None:
+            vector = vector @ self.eigenvectors
+        moved = (vector / v) @ means.T * responsibilities
+        spread = moved @ means - (responsibilities @ means) * moved.sum(1, keepdim=True)
+        return self._rotate_back((spread - vector) / v)
+
     def _hessian(self, parts):
         """Hessian of the log density."""
         _, responsibilities, _, w, v, means = parts
@@ -305,6 +404,13 @@ class _SharedMixture(Mixture):
         if self.eigenvectors is None:
             return hessian
         return self.eigenvectors @ hessian @ self.eigenvectors.T
+
+    def _covariances(self):
+        """Covariances with a leading axis of length one."""
+        scaled = self.eigenvalues.expand(self.n_features)
+        if self.eigenvectors is None:
+            return torch.diag(scaled)[None]
+        return (self.eigenvectors * scaled @ self.eigenvectors.T)[None]
 
     def _colour(self, component, noise):
         """Centred draws from the components."""
@@ -349,6 +455,19 @@ class _FreeMixture(Mixture):
         local = ((residual / v).square() - 1 / v).sum(2)
         return (responsibilities * local).sum(1) - self._gradient(parts).square().sum(1)
 
+    def _hessian_product(self, parts, vector):
+        """Hessian of the log density times a vector."""
+        responsibilities, v = parts[1], parts[4]
+        gradients = self._component_gradients(parts)
+        moved = responsibilities * (gradients * vector[:, None]).sum(2)
+        mean = (responsibilities[:, :, None] * gradients).sum(1)
+        product = (moved[:, :, None] * gradients).sum(1) - mean * moved.sum(1, keepdim=True)
+        if self.eigenvectors is None:
+            return product - (responsibilities[:, :, None] / v).sum(1) * vector
+        rotated = torch.einsum("ni,kij->nkj", vector, self.eigenvectors) / v
+        scaled = responsibilities[:, :, None] * rotated
+        return product - torch.einsum("nkj,kij->ni", scaled, self.eigenvectors)
+
     def _hessian(self, parts):
         """Hessian of the log density."""
         responsibilities, v = parts[1], parts[4]
@@ -364,6 +483,13 @@ class _FreeMixture(Mixture):
                 "kil,nkl,kjl->nij", self.eigenvectors, inner, self.eigenvectors
             )
         return second - precision - mean[:, :, None] * mean[:, None, :]
+
+    def _covariances(self):
+        """Covariances of the components."""
+        if self.eigenvectors is None:
+            return torch.diag_embed(self.eigenvalues)
+        scaled = self.eigenvectors * self.eigenvalues[:, None]
+        return scaled @ self.eigenvectors.transpose(1, 2)
 
     def _colour(self, component, noise):
         """Centred draws from the components."""
@@ -482,6 +608,37 @@ def kernel_density(points, bandwidth):
     points = _tensor(points)
     weights = torch.full((len(points),), 1 / len(points), dtype=torch.float64)
     return _SharedMixture(weights, points, _tensor([float(bandwidth) ** 2]), None)
+
+
+def from_arrays(weights, means, eigenvalues, eigenvectors):
+    """Rebuild a density from :meth:`Mixture.arrays`.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_components,)
+        Weights.
+    means : array-like of shape (n_components, n_features)
+        Means.
+    eigenvalues : array-like
+        Eigenvalues of the covariances.
+    eigenvectors : array-like or None
+        Their eigenvectors.
+
+    Returns
+    -------
+    density : Mixture
+        The density, in float64.
+
+    Examples
+    --------
+    >>> from skdiffusion.diffusion.analytic import from_arrays, gaussian
+    >>> from_arrays(**gaussian([0.0], [[1.0]]).arrays()).n_features
+    1
+    """
+    eigenvalues = _tensor(eigenvalues)
+    kind = _SharedMixture if eigenvalues.ndim == 1 else _FreeMixture
+    eigenvectors = None if eigenvectors is None else _tensor(eigenvectors)
+    return kind(_tensor(weights), _tensor(means), eigenvalues, eigenvectors)
 
 
 def _tensor(values):
