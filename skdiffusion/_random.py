@@ -213,7 +213,8 @@ class ChainNoise:
 
     def _log_uniforms(self, first, stream):
         """Logarithms of the upper halves."""
-        return self._halves(self._bits(first, stream, 1)[:, 0])[0].log_()
+        bits = self._bits(first, stream, 1)[:, 0]
+        return ((bits >> 32) & _MASK).to(self._dtype).add_(0.5).mul_(2.0**-32).log_()
 
     def _halves(self, bits):
         """Two uniforms in (0, 1] from the halves of each 64-bit word."""

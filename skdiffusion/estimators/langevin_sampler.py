@@ -32,8 +32,8 @@ from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 _METHODS = ("ula", "mala", "underdamped", "annealed", "tempered")
 # Chains of the trial run in fit, and draws of each that the diagnostics look at.
 _N_PILOT, _N_TRACE = 128, 50
-# Cells of the largest matrix of a block: more and it leaves the processor's cache.
-_BLOCK_CELLS = 150_000
+# Bytes of the largest matrix of a block: more and it leaves the processor's cache.
+_BLOCK_BYTES = 800_000
 _SMALLEST_BETA = 0.002
 _START = 2**40
 
@@ -743,7 +743,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(target, MixtureTarget):
             parts = 1 if target.mixture.eigenvalues.ndim == 1 else self.n_features_in_
             width = target.mixture.n_components * parts
-        return int(min(max(_BLOCK_CELLS // width, 64), 4096))
+            width *= target.mixture.means.element_size() / 4
+        return int(min(max(_BLOCK_BYTES / 4 / width, 64), 4096))
 
     def _run(self, X, keys, n_draws, dtype, with_trajectory):
         """Run chains from X in blocks: draws, trajectory or None, mean acceptance."""

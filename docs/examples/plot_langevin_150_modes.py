@@ -1,0 +1,117 @@
+"""
+From one cloud to 150 modes
+===========================
+
+Ten thousand points start from N(0, I) and have to find the 150 modes of a mixture of Gaussians,
+spread over a square forty times as wide as the start. Four configurations of
+:class:`~skdiffusion.estimators.LangevinSampler` get the same target and the same start: plain
+Langevin steps that are small, plain steps that are large, the same without their noise, and the
+defaults, which anneal.
+"""
+
+# %%
+# The target
+# ----------
+# Every mode is a Gaussian of standard deviation 0.5; the weights are uneven, and the mixture is
+# known in closed form, so that exact draws show what the best possible sampler would score.
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skdiffusion.datasets import make_gaussian_mixture
+from skdiffusion.estimators import LangevinSampler
+from skdiffusion.inspection import TrajectoryDisplay
+from skdiffusion.metrics import energy_distance, mode_coverage, mode_weight_error
+
+mixture = make_gaussian_mixture(150, random_state=0)
+mixture.set_params(random_state=1)
+exact = mixture.sample(10_000)[0]
+start = np.random.default_rng(0).normal(size=(10_000, 2))
+
+# %%
+# Four configurations
+# -------------------
+# The plain chains take 1000 steps. The stability of the step is set by the width of a mode: the
+# curvature inside is :math:`1 / 0.5^2 = 4`, and a step above :math:`2 / 4` diverges. So 0.005 is
+# small and 0.2 is large. ``temperature=0`` leaves out the noise term. The defaults take 180
+# evaluations of the score a chain.
+
+common = {"init": start, "dtype": "float32", "random_state": 0}
+plain = {"method": "ula", "n_steps": 1000, "thin": 50}
+samplers = {
+    "plain, small step": LangevinSampler(mixture, step_size=0.005, **plain, **common),
+    "plain, large step": LangevinSampler(mixture, step_size=0.2, **plain, **common),
+    "without the noise": LangevinSampler(mixture, step_size=0.2, temperature=0, **plain, **common),
+    "annealed (defaults)": LangevinSampler(mixture, thin=5, **common),
+}
+
+trajectories = {}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for name, sampler in samplers.items():
+        trajectories[name] = sampler.fit().sample(len(start), return_trajectory=True)[1]
+print(next(str(w.message) for w in caught if w.category is ConvergenceWarning))
+
+# %%
+# The warning came from ``fit``, before any of these chains ran: trial chains from N(0, I) and from
+# exact draws still disagree after 1000 steps.
+#
+# The cloud over time
+# -------------------
+# Grey points are exact draws. From left to right, the start, three moments on the way, and the end.
+
+figure, axes = plt.subplots(4, 5, figsize=(11, 9.2), layout="constrained")
+for row, (name, path) in zip(axes, trajectories.items(), strict=True):
+    for ax in row:
+        ax.scatter(*exact[:3000].T, s=1, color="0.8", linewidths=0, rasterized=True)
+        ax.set(xlim=(-24, 24), ylim=(-24, 24), xticks=[], yticks=[])
+    TrajectoryDisplay(path).plot(axes=row, color="C0")
+    row[0].set_ylabel(name)
+plt.show()
+
+# %%
+# How far from the truth
+# ----------------------
+# Energy distance to exact draws, the share of the modes that received at least half of their
+# weight, and the share of points that would have to move to another mode.
+
+
+def quality(points):
+    """Energy distance, coverage and weight error of a cloud."""
+    label = mixture.predict(points)
+    return (
+        energy_distance(points[:4000], exact[4000:8000]),
+        mode_coverage(label, mixture.weights_),
+        mode_weight_error(label, mixture.weights_),
+    )
+
+
+print(f"{'':22s}  energy distance  coverage  weight error")
+for name, path in (*trajectories.items(), ("exact draws", [mixture.sample(10_000)[0]])):
+    print("{:22s}  {:15.3f}  {:8.3f}  {:12.3f}".format(name, *quality(path[-1])))
+
+# %%
+# Reading the pictures
+# --------------------
+# *Small steps* are accurate where they are: the cloud settles into the modes next to the origin
+# with the right shape, and stays. Between two modes at distance 4 the density falls by a factor of
+# e\ :sup:`-8` or more, and the time to cross grows with the inverse of it: more steps do not help.
+#
+# *Large steps* move faster and cross a little more often, but each mode is now wider than it should
+# be, the bias of the unadjusted step: with h = 0.2 the variance is 1 / (1 - 0.4) = 1.67 times too
+# large. There is no step that is large enough to cross and small enough to be right.
+#
+# *Without the noise* every point climbs to the nearest top: the sampler has become an optimiser.
+# All spread is gone, and weights are those of the basins of attraction of the start.
+#
+# *Annealed*, the cloud first grows to the largest distance between modes, where the noisy density
+# has a single top and every point forgets where it began. While the noise falls, valleys form
+# slowly enough that points are shared out between the modes with the right weights; the energy
+# distance ends at that of exact draws. It needs less than a fifth of the evaluations.
+#
+# What makes it possible is the *noisy* score, known here in closed form. Where only the log density
+# can be computed, pass it as a function: the sampler then runs parallel tempering, slower, yet
+# right. The :doc:`user guide </user_guide/langevin>` says how to choose.
