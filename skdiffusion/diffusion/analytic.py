@@ -420,7 +420,7 @@ class _FreeMixture(Mixture):
     """Every component k has its own covariance ``U_k diag(lam_k) U_k'``."""
 
     def _parts(self, z, s, leave_out):
-        """Logits or their sum, responsibilities, log-density offset, rotated residuals, variances."""
+        """Logits or their sum, responsibilities, log-density offset, residuals, variances."""
         centred = z - self.centre
         residual = self.means - centred[:, None]
         if self.eigenvectors is not None:

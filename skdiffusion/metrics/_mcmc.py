@@ -88,7 +88,7 @@ def nested_r_hat(draws, superchains):
     >>> groups = np.repeat([0, 1], 100)
     >>> bool(nested_r_hat(draws, groups) < 1.05)
     True
-    >>> bool(nested_r_hat(draws + 3 * groups[:, None], groups) > 2)
+    >>> bool(nested_r_hat(draws + 3 * groups[:, None], groups) > 1.5)
     True
     """
     labels, group = np.unique(np.asarray(superchains), return_inverse=True)
