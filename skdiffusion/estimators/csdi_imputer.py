@@ -19,7 +19,7 @@ from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion.impute import draw_missing
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.diffusion.window_gaussian import WindowGaussian, free_gaussian, stationary_gaussian
+from skdiffusion.diffusion.window_gaussian import free_gaussian, stationary_gaussian, window_base
 from skdiffusion.diffusion.windows import WindowedSeries
 from skdiffusion.estimators._series import (
     SeriesInput,
@@ -47,6 +47,8 @@ _N_HELD_OUT, _N_HELD_OUT_DRAWS = 64, 16
 _ROWS_PER_WINDOW = 32
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
 _FULL_ATTENTION, _N_INDUCING = 128, 32
+# Panels with more cells in a sample share the covariance of stationary series.
+_LARGEST_PANEL = 2500
 _SOLVERS = {
     "gaussian": ("dpmpp_2m_sde", 8),
     "encoder": ("dpmpp_2m_sde", 8),
@@ -817,7 +819,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
     def _fit_base(self, series, starts):
         """Gaussian over a window: stationary for series, else with a free covariance."""
         values = series.values.double()
-        if self._kind == "series":
+        large = series.length > 1 and series.length * values.shape[1] > _LARGEST_PANEL
+        if self._kind == "series" or large:
             runs = _runs(series, starts)
             return stationary_gaussian(
                 [(values[run], series.observed[run]) for run in runs], series.length
@@ -894,7 +897,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         n_features, generator = int(self._valid.sum()), torch_generator(0)
         if self._architecture == "csdi":
             return CSDINetwork(n_features, **self._fitted_sizes, generator=generator)
-        base = WindowGaussian(*(torch.from_numpy(x) for x in self._base))
+        moments = (torch.from_numpy(x) for x in self._base)
+        base = window_base(*moments, self.window_length_, n_features)
         if self._architecture == "gaussian":
             return GaussianDenoiser(base)
         shape = self.window_length_, n_features
