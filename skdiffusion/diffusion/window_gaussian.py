@@ -434,7 +434,8 @@ def _fill_by_neighbours(near, values, observed, reach, batch=2048):
 
     around, seen = stacked(torch.where(observed, values, 0.0)), stacked(observed)
     mean, variance = values.clone(), torch.zeros_like(values)
-    for rows in torch.nonzero(~observed.all(1))[:, 0].split(batch):
+    gappy = torch.nonzero(~observed.all(1))[:, 0]
+    for rows in gappy.split(batch) if len(gappy) else ():
         given = near.condition(around[rows].flatten(1), seen[rows].flatten(1))
         mean[rows] = given.mean[:, centre]
         variance[rows] = given.sd[:, centre].square()
