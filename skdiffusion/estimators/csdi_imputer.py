@@ -47,8 +47,8 @@ _HIDDEN_SHARE = 0.1
 _FEWEST_WINDOWS = 10
 # Windows are compared on at most this many, with so many draws.
 _N_HELD_OUT, _N_HELD_OUT_DRAWS = 64, 16
-# Rows of a table are small: this many make one window of a batch.
-_ROWS_PER_WINDOW = 32
+# Default size of a training batch: so many windows or rows, fewer if they have many cells.
+_LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
 _FULL_ATTENTION, _N_INDUCING = 128, 32
 # Panels with more cells in a sample share the covariance of stationary series.
@@ -130,11 +130,11 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         Append indicator columns for the features that had missing values in ``fit`` (2-D only).
     keep_empty_features : bool, default=False
         Keep features without any value in ``fit``, filled with 0, instead of dropping them.
-    max_iter : int, default=500
+    max_iter : int, default=400
         Number of optimisation steps.
-    batch_size : int, default=8
-        Windows in a training batch, drawn with replacement. For tables, rows come in batches of
-        ``batch_size`` times 32.
+    batch_size : int, optional
+        Windows, or rows of a table, in a training batch, drawn with replacement; by default 8
+        windows or 256 rows, fewer if they have more than 8192 cells together.
     learning_rate : float, default=3e-3
         Peak learning rate.
     ema_decay : float, default=0.99
@@ -226,7 +226,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
@@ -259,8 +259,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         missing_values=np.nan,
         add_indicator=False,
         keep_empty_features=False,
-        max_iter=500,
-        batch_size=8,
+        max_iter=400,
+        batch_size=None,
         learning_rate=3e-3,
         ema_decay=0.99,
         early_stopping=True,
@@ -926,7 +926,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
 
     def _train(self, model, series, starts, held_out, strategy):
         """Train ``model`` in place; return the history."""
-        batch_size = self.batch_size * (_ROWS_PER_WINDOW if self._kind == "table" else 1)
+        n_cells = series.length * series.values.shape[1]
+        most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
+        batch_size = self.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells))
         return train_imputer(
             model,
             series,
