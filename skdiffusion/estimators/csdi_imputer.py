@@ -70,7 +70,7 @@ _HINT_WINDOW_LENGTH = (
 
 
 class CSDIImputer(TransformerMixin, BaseEstimator):
-    r"""Fill the gaps of time series and tables by conditional score-based diffusion.
+    """Fill the gaps of time series and tables by conditional score-based diffusion.
 
     The imputer learns, from incomplete data, the distribution of missing cells given the
     observed ones, and draws from it. Training hides observed cells and asks for them
