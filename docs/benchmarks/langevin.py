@@ -104,8 +104,8 @@ def modes(n=10_000, n_seeds=5):
         f"{n} chains from N(0, I), `make_gaussian_mixture(150, random_state=0)`; energy distance "
         "of 4000 draws to 4000 exact ones; coverage is the share of modes with at least half of "
         "their weight; weights is the total variation between the shares of the modes and their "
-        f"weights. Mean and standard deviation over {n_seeds} seeds; the other methods have one, and "
-        "tempering runs 5000 chains, whose own floor is given."
+        f"weights. Mean and standard deviation over {n_seeds} seeds; the other methods have one, "
+        "and tempering runs 5000 chains, whose own floor is given."
     )
     table("sampler", "evaluations a chain", "energy distance", "coverage", "weights", "CPU s")
 

@@ -223,8 +223,8 @@ class EstimatorTarget(Target):
         self._estimator, self.reach, self.scale = estimator, reach, scale
 
     def gradient(self, x):
-        """Gradient of the log density at the smallest level the estimator knows well."""
-        return self.score(x, 0.0)
+        """Gradient at a tenth of the local scale: without noise it may not be defined."""
+        return self.score(x, (self.scale or 0.0) / 10)
 
     def score(self, z, s):
         """Gradient of the noisy log density."""
