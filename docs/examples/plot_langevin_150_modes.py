@@ -37,7 +37,7 @@ start = rng.normal(size=(10_000, 2))
 # -------------------
 # The plain chains take 1000 steps. The stability of the step is set by the width of a mode: the
 # curvature inside is :math:`1 / 0.5^2 = 4`, and a step above :math:`2 / 4` diverges. So 0.005 is
-# small and 0.2 is large. ``temperature=0`` leaves out the noise term. The defaults take 180
+# small and 0.2 is large. ``temperature=0`` leaves out the noise term. The defaults take 181
 # evaluations of the score a chain.
 
 common = {"init": start, "dtype": "float32", "random_state": 0}

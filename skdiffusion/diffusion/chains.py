@@ -246,7 +246,8 @@ class _Chains:
     def _descend(self, x):
         """Add noise of the first level and walk down the ladder."""
         levels = self.plan.noise_levels
-        z = x + levels[0] * self._normal()
+        # The start's denoised self is near the mean of the target, around which noise belongs.
+        z = x + levels[0] ** 2 * self.target.score(x, levels[0]) + levels[0] * self._normal()
         offset = self.steps
 
         def noise(i):
