@@ -476,7 +476,8 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     for i, size in enumerate(sizes):
         rows = torch.nonzero(~kept)[:size, 0]
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
-        if i == len(sizes) - 1 and bool(kept.any()):
+        # A first guess of the share kept to the end would bias every filling towards it.
+        if i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
         base = _shrunk(mean, second, share, length, nugget)
     return base
