@@ -177,7 +177,7 @@ class FunctionTarget(Target):
         try:
             return self._function(x.to(self._dtype))
         except RuntimeError as error:
-            if "dtype" not in str(error) and "same type" not in str(error):
+            if not any(word in str(error) for word in ("dtype", "scalar type", "same type")):
                 raise
             other = torch.float32 if self._dtype == torch.float64 else torch.float64
             self._dtype = other

@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from skdiffusion._arrays import column_moments, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
-from skdiffusion.diffusion.analytic import gaussian_mixture, kernel_density
+from skdiffusion.diffusion.analytic import kernel_density
 from skdiffusion.diffusion.chains import Divergence, Plan, curvature, run, tune
-from skdiffusion.diffusion.target import (
-    EstimatorTarget,
-    FunctionTarget,
-    MixtureTarget,
-    Target,
-    change_coordinates,
-    from_distribution,
+from skdiffusion.diffusion.target import EstimatorTarget, MixtureTarget, change_coordinates
+from skdiffusion.estimators._targets import (
+    as_target,
+    best_bandwidth,
+    extent_of,
+    kind_of,
+    target_features,
 )
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
@@ -273,7 +273,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._learned = self._learn(X) if self.target is None else None
         device = resolve_device(self.device)
         target = self._build_target(torch.float64, device, X)
-        self.target_kind_ = _kind(target)
+        self.target_kind_ = kind_of(target)
         self.method_ = self._choose_method(target)
         self._shift, self._factor = self._coordinates(X)
         target = self._to_chains(target, torch.float64, device)
@@ -486,7 +486,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             found["X"] = X.shape[1]
         if not isinstance(self.init, str) and not callable(self.init):
             found["init"] = self._init_array().shape[1]
-        found["target"] = _target_features(self.target)
+        found["target"] = target_features(self.target)
         found = {name: number for name, number in found.items() if number is not None}
         if not found:
             raise ValueError(
@@ -516,7 +516,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "bounded: drop the column."
             )
         points = (X - mean) / scale
-        return {"mean": mean, "scale": scale, "points": points, "bandwidth": _bandwidth(points)}
+        return {"mean": mean, "scale": scale, "points": points, "bandwidth": best_bandwidth(points)}
 
     def _build_target(self, dtype, device, X=None):
         """Target in the user's coordinates, or in standardised ones where it was learned."""
@@ -525,21 +525,21 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return MixtureTarget(density.to(device=device, dtype=dtype))
         if X is not None:
             # What the ladder needs to know of an estimator is kept from fit.
-            self._extent = _extent(X)
+            self._extent = extent_of(X)
         extent = getattr(self, "_extent", None)
-        return _as_target(self.target, self.n_features_in_, dtype, device, extent)
+        return as_target(self.target, self.n_features_in_, dtype, device, extent)
 
     def _choose_method(self, target):
         """Method that suits what is known of the target."""
         if self.method == "annealed" and not target.has_noisy_score:
             raise ValueError(
-                f"method='annealed' needs a noisy score, but the target is a {_kind(target)}: use "
-                "method='tempered' or 'mala', or a mixture, a KernelDensity or data as target."
+                f"method='annealed' needs a noisy score, but the target is a {kind_of(target)}: "
+                "use method='tempered' or 'mala', or a mixture, a KernelDensity or data as target."
             )
         if self.method in ("mala", "tempered") and not target.has_log_density:
             raise ValueError(
-                f"method={self.method!r} needs a log density, but the target is a {_kind(target)}: "
-                "return the pair (log_density, gradient), or use method='ula'."
+                f"method={self.method!r} needs a log density, but the target is a "
+                f"{kind_of(target)}: return the pair (log_density, gradient), or use method='ula'."
             )
         if self.temperature != 1 and self.method != "ula":
             raise ValueError(
@@ -866,94 +866,6 @@ def _refuse_nan(X):
             "Input X contains NaN. LangevinSampler does not accept missing values: impute first, "
             "for example with CSDIImputer or SimpleImputer."
         )
-
-
-def _target_features(target):
-    """Number of features a target knows of itself, or None."""
-    if isinstance(target, torch.distributions.Distribution):
-        event = tuple(target.event_shape)
-        return event[0] if event else 1
-    if isinstance(target, Target):
-        return target.n_features
-    return getattr(target, "n_features_in_", None)
-
-
-def _as_target(target, n_features, dtype, device, extent):
-    """Recognise what the user gave."""
-    if isinstance(target, Target):
-        return target
-    if isinstance(target, torch.distributions.Distribution):
-        return from_distribution(target, dtype, device)
-    if isinstance(target, BaseEstimator):
-        check_is_fitted(target)
-    if hasattr(target, "covariance_type") and hasattr(target, "means_"):
-        arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
-        return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
-    if hasattr(target, "tree_"):
-        return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
-    if hasattr(target, "log_density_gradient"):
-        reach, scale = extent if extent is not None else (None, None)
-        return EstimatorTarget(target, n_features, reach, scale)
-    if callable(target):
-        return FunctionTarget(target, n_features, dtype, device)
-    raise TypeError(
-        f"target of type {type(target).__name__} is not understood: give a callable, a torch "
-        "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "
-        "log_density_gradient, or None."
-    )
-
-
-def _kernel_density(estimator):
-    """Mixture of a fitted KernelDensity."""
-    if estimator.kernel != "gaussian":
-        raise ValueError(
-            f"target KernelDensity has kernel={estimator.kernel!r}, which has no gradient "
-            "everywhere: fit it with kernel='gaussian'."
-        )
-    points = np.array(estimator.tree_.data)
-    weights = estimator.tree_.__getstate__()[-1]
-    weights = np.ones(len(points)) if weights is None else np.array(weights)
-    variances = np.full(len(points), estimator.bandwidth_**2)
-    return gaussian_mixture(weights / weights.sum(), points, variances, "spherical")
-
-
-def _kind(target):
-    """Word for a target in messages."""
-    if isinstance(target, MixtureTarget):
-        return "mixture"
-    if isinstance(target, EstimatorTarget):
-        return "estimator"
-    if target.stochastic:
-        return "minibatch"
-    return "log density" if target.has_log_density else "gradient"
-
-
-def _extent(X):
-    """Bound on the largest distance between rows, and the typical distance of neighbours."""
-    centred = torch.as_tensor(X[:2000] - X.mean(0))
-    reach = 2 * float(np.linalg.norm(X - X.mean(0), axis=1).max())
-    distance = torch.cdist(centred, centred)
-    distance.fill_diagonal_(math.inf)
-    nearest = distance.amin(1)
-    positive = nearest[nearest > 0]
-    scale = float(positive.median()) if len(positive) else reach / 10
-    return reach, scale / math.sqrt(X.shape[1])
-
-
-def _bandwidth(points):
-    """Bandwidth of the largest leave-one-out likelihood, for points of unit variance."""
-    n, d = points.shape
-    scott = n ** (-1 / (d + 4))
-    rows = np.random.default_rng(0).permutation(n)[:1000]
-    x, own = torch.as_tensor(points[rows]), torch.as_tensor(rows)
-
-    def likelihood(bandwidth):
-        density = kernel_density(points, bandwidth)
-        parts = zip(x.split(250), own.split(250), strict=True)
-        return sum(float(density.log_density(a, 0.0, leave_out=b).sum()) for a, b in parts)
-
-    # A lower end keeps repeated values from pulling the bandwidth to nothing.
-    return max(scott * np.geomspace(0.1, 1.5, 14), key=likelihood)
 
 
 def _advice(method, target):

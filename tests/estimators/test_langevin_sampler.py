@@ -250,6 +250,9 @@ def test_torch_distributions(distribution, method):
 def test_callables_of_either_precision(dtype):
     matrix = PRECISION.float()
     fixed = lambda x: -0.5 * ((x @ matrix) * x).sum(1)  # noqa: E731
+    centres = torch.zeros((1, 2), dtype=torch.float64)
+    distance = lambda x: -(torch.cdist(x, centres)[:, 0] ** 2)  # noqa: E731
+    assert np.isfinite(fitted(distance, method="ula", dtype=dtype, n_steps=5).sample(9)).all()
     x = fitted(fixed, method="mala", dtype=dtype, n_steps=50).sample(500)
     assert np.cov(x.T)[0, 0] == pytest.approx(2, rel=0.3)
 

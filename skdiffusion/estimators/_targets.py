@@ -1,0 +1,105 @@
+"""What users give as the target of a sampler, recognised and turned into a Target."""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skdiffusion.diffusion.analytic import gaussian_mixture, kernel_density
+from skdiffusion.diffusion.target import (
+    EstimatorTarget,
+    FunctionTarget,
+    MixtureTarget,
+    Target,
+    from_distribution,
+)
+
+
+def target_features(target):
+    """Number of features a target knows of itself, or None."""
+    if isinstance(target, torch.distributions.Distribution):
+        event = tuple(target.event_shape)
+        return event[0] if event else 1
+    if isinstance(target, Target):
+        return target.n_features
+    return getattr(target, "n_features_in_", None)
+
+
+def as_target(target, n_features, dtype, device, extent):
+    """Recognise what the user gave."""
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, torch.distributions.Distribution):
+        return from_distribution(target, dtype, device)
+    if isinstance(target, BaseEstimator):
+        check_is_fitted(target)
+    if hasattr(target, "covariance_type") and hasattr(target, "means_"):
+        arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
+        return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
+    if hasattr(target, "tree_"):
+        return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
+    if hasattr(target, "log_density_gradient"):
+        reach, scale = extent if extent is not None else (None, None)
+        return EstimatorTarget(target, n_features, reach, scale)
+    if callable(target):
+        return FunctionTarget(target, n_features, dtype, device)
+    raise TypeError(
+        f"target of type {type(target).__name__} is not understood: give a callable, a torch "
+        "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "
+        "log_density_gradient, or None."
+    )
+
+
+def _kernel_density(estimator):
+    """Mixture of a fitted KernelDensity."""
+    if estimator.kernel != "gaussian":
+        raise ValueError(
+            f"target KernelDensity has kernel={estimator.kernel!r}, which has no gradient "
+            "everywhere: fit it with kernel='gaussian'."
+        )
+    points = np.array(estimator.tree_.data)
+    weights = estimator.tree_.__getstate__()[-1]
+    weights = np.ones(len(points)) if weights is None else np.array(weights)
+    variances = np.full(len(points), estimator.bandwidth_**2)
+    return gaussian_mixture(weights / weights.sum(), points, variances, "spherical")
+
+
+def kind_of(target):
+    """Word for a target in messages."""
+    if isinstance(target, MixtureTarget):
+        return "mixture"
+    if isinstance(target, EstimatorTarget):
+        return "estimator"
+    if target.stochastic:
+        return "minibatch"
+    return "log density" if target.has_log_density else "gradient"
+
+
+def extent_of(X):
+    """Bound on the largest distance between rows, and the typical distance of neighbours."""
+    centred = torch.as_tensor(X[:2000] - X.mean(0))
+    reach = 2 * float(np.linalg.norm(X - X.mean(0), axis=1).max())
+    distance = torch.cdist(centred, centred)
+    distance.fill_diagonal_(math.inf)
+    nearest = distance.amin(1)
+    positive = nearest[nearest > 0]
+    scale = float(positive.median()) if len(positive) else reach / 10
+    return reach, scale / math.sqrt(X.shape[1])
+
+
+def best_bandwidth(points):
+    """Bandwidth of the largest leave-one-out likelihood, for points of unit variance."""
+    n, d = points.shape
+    scott = n ** (-1 / (d + 4))
+    rows = np.random.default_rng(0).permutation(n)[:1000]
+    x, own = torch.as_tensor(points[rows]), torch.as_tensor(rows)
+
+    def likelihood(bandwidth):
+        density = kernel_density(points, bandwidth)
+        parts = zip(x.split(250), own.split(250), strict=True)
+        return sum(float(density.log_density(a, 0.0, leave_out=b).sum()) for a, b in parts)
+
+    # A lower end keeps repeated values from pulling the bandwidth to nothing.
+    return max(scott * np.geomspace(0.1, 1.5, 14), key=likelihood)
