@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
             trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
         residual, inputs = self._traced_residual(z, s, denoised, condition)
         for i in range(z.shape[1]):
-            by_z, by_noise = _gradients(residual[:, i].sum(), inputs)
+            by_z, by_noise = _products(residual, inputs, identity[i].expand_as(z))
             trace = trace + by_z[:, i] + (by_noise * noise_jacobian[:, :, i]).sum(1)
         return denoised + residual.detach(), trace
 
@@ -141,7 +141,7 @@ class Denoiser(nn.Module):
         if self.network is None:
             return denoised, form
         residual, inputs = self._traced_residual(z, s, denoised, condition)
-        by_z, by_noise = _gradients((residual * direction).sum(), inputs)
+        by_z, by_noise = _products(residual, inputs, direction)
         noise_moved = (direction - moved) / s
         form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
         return denoised + residual.detach(), form
@@ -167,8 +167,8 @@ def _column(z, s):
     return s.reshape(-1, 1).expand(len(z), 1)
 
 
-def _gradients(scalar, inputs):
-    """Gradients of a scalar, zero for the inputs that a network does not use."""
+def _products(residual, inputs, vectors):
+    """Vectors times the Jacobians of the residual, zero for inputs that a network ignores."""
     return torch.autograd.grad(
-        scalar, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        residual, inputs, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
     )
