@@ -146,6 +146,35 @@ class Denoiser(nn.Module):
         form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
         return denoised + residual.detach(), form
 
+    def estimated_divergence(self, z, s, direction, condition=None):
+        """Denoiser and an estimate of the trace of its Jacobian from one random direction.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        direction : tensor of shape (n_samples, n_features)
+            Random signs.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        trace : tensor of shape (n_samples,)
+            The exact trace of the base plus the quadratic form of the network's share, so that
+            only the network's share is random.
+        """
+        s = _column(z, s)
+        with torch.no_grad():
+            _, exact = self.base.denoise_and_divergence(z, s[:, 0])
+            _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+        denoised, form = self.directional(z, s[:, 0], direction, condition)
+        return denoised, exact + form - (direction * moved).sum(1)
+
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""
         c_in = 1 / torch.sqrt(1 + s.square())

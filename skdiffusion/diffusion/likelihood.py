@@ -139,7 +139,8 @@ def hutchinson(directional, probes):
     Parameters
     ----------
     directional : callable
-        ``directional(z, s, v) -> (D, v' (dD/dz) v)``.
+        ``directional(z, s, v) -> (D, v' (dD/dz) v)``, or any other unbiased estimate of the trace
+        from random signs ``v``.
     probes : tensor of shape (n_estimates, n_samples, n_features)
         Random signs.
 

@@ -285,7 +285,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Notes
         -----
         ``log p(x) = log pi(z_T) + int (d - tr dD/dz) dlog s`` along the ODE, with the exact trace
-        up to 32 columns and Hutchinson's estimate from 16 fixed directions above; see
+        up to 32 columns; above, the trace of the network's share is Hutchinson's estimate from 16
+        fixed directions. See
         :func:`skdiffusion.diffusion.likelihood.log_density`. A base that was kept without a
         network is evaluated directly.
         """
@@ -555,24 +556,26 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         constant = self.scale_ == 0
         if constant.any():
             raise ValueError(
-                f"Columns {list(names[constant])} of X are constant, and the density of a "
+                f"Columns {names[constant].tolist()} of X are constant, and the density of a "
                 "constant is unbounded: drop them (for example with VarianceThreshold)."
             )
         n_distinct = np.array([len(np.unique(column)) for column in X.T])
         tied = n_distinct <= len(X) / 2
         if tied.any() and len(X) >= 20:
             warnings.warn(
-                f"More than half of the values of columns {list(names[tied])} of X are repeated: "
-                "the density of discrete values is unbounded and its likelihood means little. "
+                f"Columns {names[tied].tolist()} of X repeat more than half of their values: the "
+                "density of discrete values is unbounded and its likelihood means little. "
                 "Add noise as wide as the grid of the values before fit to dequantise them.",
                 stacklevel=3,
             )
         rows = (X - self.mean_) / self.scale_
-        if (np.abs(rows) > 100).any():
-            far = (np.abs(rows) > 100).any(0)
+        spread = np.diff(np.quantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
+        far = (np.abs(rows) > 100).any(0) | ((spread < 1e-3) & ~tied)
+        if far.any():
             warnings.warn(
-                f"Columns {list(names[far])} of X have values more than 100 standard deviations "
-                "from the mean; they are pulled in to that distance for training.",
+                f"Columns {names[far].tolist()} of X have values far outside all others, which "
+                "rule the scale or are pulled in to 100 standard deviations: remove impossible "
+                "records or transform the columns (for example with QuantileTransformer).",
                 stacklevel=3,
             )
         return np.clip(rows, -100, 100)
@@ -607,7 +610,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Train a network on the candidate bases and keep what held-out rows like best."""
         points = torch.as_tensor(held_out)
         for name, (fitted, _) in bases.items():
-            self.held_out_score_[name] = float(fitted.log_density(points, _MIN_LEVEL).mean())
+            self.held_out_score_[name] = float(fitted.log_density(points).mean())
         bare = max(bases, key=self.held_out_score_.get)
         candidates = [bare] + [name for name in ("unit",) if name in bases and name != bare]
         networks = {bare: None}
@@ -679,7 +682,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Log-density of standardised rows along the ODE."""
         divergence = model.divergence
         if x.shape[1] > _MAX_EXACT_FEATURES:
-            divergence = likelihood.hutchinson(model.directional, self._probes(x, n_probes))
+            divergence = likelihood.hutchinson(
+                model.estimated_divergence, self._probes(x, n_probes)
+            )
         values, latent = likelihood.log_density(
             divergence,
             x,
@@ -699,7 +704,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _log_density(self, x, n_steps=_SCORE_STEPS):
         """Log-density of standardised rows under the fitted model."""
         if self.denoiser_.network is None:
-            return self.denoiser_.base.log_density(x, _MIN_LEVEL)
+            return self.denoiser_.base.log_density(x)
         return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES)[0]
 
     def _impute_row(self, row, key, n_draws, n_candidates=100):
@@ -731,7 +736,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Normalised weights of candidates, model over proposal."""
         x = self._tensor(candidates)
         target = torch.cat([self._log_density(part, 24) for part in x.split(_CHUNK)])
-        return torch.softmax((target - self._proposal.log_density(x, _MIN_LEVEL)).cpu(), 0)
+        return torch.softmax((target - self._proposal.log_density(x)).cpu(), 0)
 
     def _move(self, z, start, stop):
         """Follow the probability-flow ODE from one noise level to another."""
