@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
-_OUTLIER = 12.0
+_OUTLIER, _FENCE = 12.0, 50.0
+# Fewer values than this between the outermost ones say nothing about the bulk.
+_FEWEST = 8
 
 
 def resolve_device(device):
@@ -13,7 +15,8 @@ def resolve_device(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        # Gaussians need double precision, and results must come back.
+        torch.empty(0, device=resolved, dtype=torch.float64).cpu()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InvalidParameterError(
             f"device={device!r} cannot be used on this machine ({str(error).splitlines()[0]}). "
@@ -25,8 +28,9 @@ def resolve_device(device):
 def column_moments(values):
     """Centre and scale of every column, neither ruled by a few impossible records.
 
-    Values further than 12 standard deviations from the mean are pulled in to that distance
-    before mean and standard deviation are taken again.
+    Values further from the rest than 50 standard deviations of the rest are pulled in to that
+    distance, the rest being all but the outermost hundredth at both ends. Then, three times,
+    values further than 12 standard deviations from the mean are pulled in.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ def column_moments(values):
     # Dividing by the largest value first keeps squares of 1e300 and of 1e-300 finite.
     largest = np.nanmax(np.abs(values), axis=0)
     unit = np.where(largest > 0, largest, 1.0)
-    x = values / unit
+    x = _fenced(values / unit)
     for _ in range(3):
         mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
         x = np.clip(x, mean - _OUTLIER * scale, mean + _OUTLIER * scale)
@@ -50,6 +54,16 @@ def column_moments(values):
     constant = np.nanmin(values, axis=0) == np.nanmax(values, axis=0)
     mean = np.where(constant, np.nanmin(values, axis=0), mean * unit)
     return mean, np.where(constant, 0.0, scale * unit)
+
+
+def _fenced(x):
+    """Pull values far outside the bulk of their column in to its fence."""
+    low, high = np.nanquantile(x, [0.01, 0.99], axis=0, method="closest_observation")
+    n_inside = ((x > low) & (x < high)).sum(axis=0)
+    inside = np.where((x > low) & (x < high) | (n_inside < _FEWEST), x, np.nan)
+    centre, spread = np.nanmean(inside, axis=0), np.nanstd(inside, axis=0)
+    reach = np.where((spread > 0) & (n_inside >= _FEWEST), _FENCE * spread, np.inf)
+    return np.clip(x, centre - reach, centre + reach)
 
 
 def seconds(timestamps, n_rows, name="timestamps"):
@@ -69,9 +83,14 @@ def seconds(timestamps, n_rows, name="timestamps"):
     times : float64 ndarray of shape (n_rows,)
         Seconds, or the numbers themselves.
     """
+    if hasattr(timestamps, "to_timestamp"):
+        timestamps = timestamps.to_timestamp()
+    timestamps = getattr(timestamps, "array", timestamps)
     if getattr(timestamps, "tz", None) is not None:
         timestamps = timestamps.tz_convert("UTC").tz_localize(None)
     times = np.asarray(timestamps)
+    if times.dtype.kind == "m":
+        times = np.datetime64(0, "ns") + times
     if times.dtype.kind not in "Mifu":
         try:
             times = times.astype("datetime64[ns]")

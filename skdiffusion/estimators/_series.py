@@ -41,6 +41,18 @@ class SeriesInput:
     step: float = None
 
     @property
+    def parts(self):
+        """One 2-D array for each frame or array that was given."""
+        return self.rows if self.form == "list" else [self.flat]
+
+    @property
+    def sizes(self):
+        """Number of time steps of every sample, on the time grid."""
+        if self.slots is None:
+            return [len(x) for x in self.rows]
+        return [int(slots[-1]) + 1 for slots in self.slots]
+
+    @property
     def flat(self):
         """All rows end to end."""
         rows = self.rows
@@ -99,18 +111,32 @@ def recognise(X, window_length):
     """Return kind, form and the 2-D parts of ``X``."""
     if _is_list_of_series(X):
         return "series", "list", list(X)
-    if np.ndim(X) == 3:
+    n_dim = n_dimensions(X, "X")
+    if n_dim == 3:
         X = np.asarray(X)
         if 0 in X.shape:
             raise ValueError(f"X has shape {X.shape}: at least one value is required.")
         panel = window_length is None or window_length == X.shape[1]
         return ("panel" if panel else "series"), "3-D array", [X.reshape(-1, X.shape[2])]
-    if np.ndim(X) > 3:
+    if n_dim > 3:
         raise ValueError(
-            f"X has {np.ndim(X)} dimensions; expected (n_samples, n_features) or "
+            f"X has {n_dim} dimensions; expected (n_samples, n_features) or "
             "(n_samples, n_times, n_features): reshape X."
         )
     return ("table", "table", [X]) if window_length is None else ("series", "series", [X])
+
+
+def n_dimensions(X, name):
+    """Number of dimensions of an array-like."""
+    if hasattr(X, "ndim"):
+        return X.ndim
+    try:
+        return np.asarray(X).ndim
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is a list of unequal parts: give a list of 2-D arrays or frames, each of "
+            "shape (n_times, n_features)."
+        ) from error
 
 
 def _is_list_of_series(X):
@@ -126,7 +152,7 @@ def rows_of(X, form, parts):
     """Lay validated parts out as samples."""
     if form == "table":
         return parts[0][:, None]
-    return parts[0].reshape(np.shape(X)) if form == "3-D array" else parts
+    return parts[0].reshape(np.asarray(X).shape) if form == "3-D array" else parts
 
 
 def time_grid(data, timestamps, step, longest):
@@ -172,30 +198,42 @@ def time_grid(data, timestamps, step, longest):
 
 def _times(data, timestamps):
     """Seconds of the rows of every sample, or None if rows are all that is known."""
-    if timestamps is None and data.frames is not None:
-        indexes = [frame.index for frame in data.frames]
-        if any(getattr(index.dtype, "kind", "O") != "M" for index in indexes):
-            return None
-        timestamps = indexes if data.form == "list" else indexes[0]
+    name = "timestamps"
+    if timestamps is None and data.frames is not None and all(map(has_times, data.frames)):
+        name, timestamps = "The index of X", [frame.index for frame in data.frames]
+        timestamps = timestamps if data.form == "list" else timestamps[0]
     if timestamps is None:
         return None
     sizes = [len(x) for x in data.rows]
     if data.form != "list":
         # All samples of a 3-D array share their times.
-        return [seconds(timestamps, sizes[0])] * len(sizes)
+        return [seconds(timestamps, sizes[0], name)] * len(sizes)
     if len(timestamps) != len(sizes):
         raise ValueError(f"timestamps has {len(timestamps)} entries for {len(sizes)} series of X.")
-    return [seconds(t, n, f"timestamps[{i}]") for i, (t, n) in enumerate(zip(timestamps, sizes))]
+    return [seconds(t, n, f"{name}[{i}]") for i, (t, n) in enumerate(zip(timestamps, sizes))]
 
 
-def require_numeric(frame):
-    """Raise an error that names the columns of a frame that hold no numbers."""
+def has_times(frame):
+    """Whether the index of a frame holds times."""
+    return hasattr(frame.index, "to_timestamp") or getattr(frame.index.dtype, "kind", "O") in "mM"
+
+
+def numeric_frame(frame):
+    """Return the frame with object columns as floats; name the columns that hold no numbers."""
+    if frame.shape[1] == 0:
+        raise ValueError("X has 0 feature(s) while a minimum of 1 is required.")
     wrong = [name for i, name in enumerate(frame.columns) if not _is_numeric(frame.iloc[:, i])]
     if wrong:
         raise ValueError(
             f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
             "OrdinalEncoder) or set a datetime column as the index."
         )
+    objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
+    if len(objects):
+        frame = frame.copy()
+        for i in objects:
+            frame.isetitem(i, frame.iloc[:, i].to_numpy(dtype=float, na_value=np.nan))
+    return frame
 
 
 def _is_numeric(column):

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names_in,
     check_array,
+    check_consistent_length,
     check_is_fitted,
     validate_data,
 )
@@ -19,13 +21,15 @@ from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion.impute import draw_missing
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.diffusion.window_gaussian import WindowGaussian, free_gaussian, stationary_gaussian
+from skdiffusion.diffusion.window_gaussian import free_gaussian, stationary_gaussian, window_base
 from skdiffusion.diffusion.windows import WindowedSeries
 from skdiffusion.estimators._series import (
     SeriesInput,
+    has_times,
     is_frame,
+    n_dimensions,
+    numeric_frame,
     recognise,
-    require_numeric,
     rows_of,
     time_grid,
 )
@@ -36,17 +40,19 @@ from skdiffusion.training.imputation import train_imputer
 from skdiffusion.training.masking import STRATEGIES, pattern_targets
 
 # Standardised values beyond this are pulled in before the model sees them.
-_FAR = 20.0
+_FAR, _FAR_UNSCALED = 20.0, 1e4
 # Share of the observed cells that score() hides where no truth is given.
 _HIDDEN_SHARE = 0.1
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
 # Windows are compared on at most this many, with so many draws.
 _N_HELD_OUT, _N_HELD_OUT_DRAWS = 64, 16
-# Rows of a table are small: this many make one window of a batch.
-_ROWS_PER_WINDOW = 32
+# Default size of a training batch: so many windows or rows, fewer if they have many cells.
+_LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
 _FULL_ATTENTION, _N_INDUCING = 128, 32
+# Panels with more cells in a sample share the covariance of stationary series.
+_LARGEST_PANEL = 2500
 _SOLVERS = {
     "gaussian": ("dpmpp_2m_sde", 8),
     "encoder": ("dpmpp_2m_sde", 8),
@@ -64,7 +70,7 @@ _HINT_WINDOW_LENGTH = (
 
 
 class CSDIImputer(TransformerMixin, BaseEstimator):
-    r"""Fill the gaps of time series and tables by conditional score-based diffusion.
+    """Fill the gaps of time series and tables by conditional score-based diffusion.
 
     The imputer learns, from incomplete data, the distribution of missing cells given the
     observed ones, and draws from it. Training hides observed cells and asks for them
@@ -82,8 +88,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         its published setting is ``n_layers=4, n_channels=64, n_heads=8``.
     window_length : int, optional
         Number of time steps that are seen together. None means that the rows of a 2-D ``X`` are
-        independent (a table) and that the samples of a 3-D ``X`` are whole windows. With a
-        number, a 2-D ``X`` is one long series.
+        independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
+        of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
+        is one long series.
     stride : int, optional
         Distance between overlapping windows when imputing; half a window by default.
     target_strategy : {"block", "random", "historical", "mix", "feature", "test_pattern"} or \
@@ -114,19 +121,20 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
     n_heads : int, default=4
         Attention heads.
     scale : bool, default=True
-        Standardise the features inside, on observed values. All results are in the units of
-        ``X`` either way.
+        Standardise the features inside, on observed values; a few impossible records do not
+        rule the scale. False is for data that are standardised already. All results are in the
+        units of ``X`` either way.
     missing_values : float, default=np.nan
         Placeholder of missing values.
     add_indicator : bool, default=False
         Append indicator columns for the features that had missing values in ``fit`` (2-D only).
     keep_empty_features : bool, default=False
         Keep features without any value in ``fit``, filled with 0, instead of dropping them.
-    max_iter : int, default=500
+    max_iter : int, default=400
         Number of optimisation steps.
-    batch_size : int, default=8
-        Windows in a training batch, drawn with replacement. For tables, rows come in batches of
-        ``batch_size`` times 32.
+    batch_size : int, optional
+        Windows, or rows of a table, in a training batch, drawn with replacement; by default 8
+        windows or 256 rows, fewer if they have more than 8192 cells together.
     learning_rate : float, default=3e-3
         Peak learning rate.
     ema_decay : float, default=0.99
@@ -156,6 +164,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         Time steps of a window.
     time_step_ : float or None
         Step of the time grid in seconds, if times were given.
+    n_iter_ : int
+        Number of optimisation steps taken; the closed form counts as one.
     history_ : dict
         ``"loss"``, ``"validation"`` and ``"best_step"`` of the training.
     method_ : {"diffusion", "gaussian"}
@@ -216,7 +226,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
@@ -249,8 +259,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         missing_values=np.nan,
         add_indicator=False,
         keep_empty_features=False,
-        max_iter=500,
-        batch_size=8,
+        max_iter=400,
+        batch_size=None,
         learning_rate=3e-3,
         ema_decay=0.99,
         early_stopping=True,
@@ -315,6 +325,25 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         self._validate_params()
         keep = self.warm_start and hasattr(self, "history_")
         return self._fit(X, timestamps, keep)
+
+    def fit_transform(self, X, y=None, *, timestamps=None):
+        """Fit, then fill the gaps of the same data.
+
+        Parameters
+        ----------
+        X : array-like
+            Data as for :meth:`fit`.
+        y : Ignored
+            Not used.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        X_imputed : ndarray, DataFrame or list
+            As returned by :meth:`transform`.
+        """
+        return self.fit(X, y, timestamps=timestamps).transform(X, timestamps=timestamps)
 
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
@@ -401,7 +430,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
             Laid out as the draws of :meth:`sample`; observed cells repeat their value.
         """
         levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
-        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+        if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
         needed = int(np.ceil(1 / min(levels.min(), 1 - levels.max()) - 1e-9)) - 1
         if needed > self.n_draws:
@@ -426,6 +455,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         y : array-like of the shape of ``X``, optional
             Truth; the cells missing in ``X`` and known in ``y`` are scored. Without it, 10 % of
             the observed cells are hidden, always the same for one ``random_state``, and scored.
+            A 1-D ``y``, the target of a later step of a pipeline, is no truth and not used.
         timestamps : array-like, optional
             As for :meth:`fit`.
 
@@ -438,6 +468,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
         data = self._checked(X, timestamps)
         given = data.flat
+        if y is not None and n_dimensions(y, "y") == 1 and data.form != "list":
+            check_consistent_length(X, y)
+            y = None
         if y is None:
             truth = given
             rng = np.random.default_rng(self._seed)
@@ -517,7 +550,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
                 f"mean and scale must have shape ({n_features},), the features of the checkpoint."
             )
         imputer.n_features_in_ = n_features
-        imputer._kind, imputer.window_length_, imputer.time_step_ = "panel", window_length, None
+        imputer._kind, imputer.time_step_ = "panel", None
+        imputer.window_length_ = _positive_int(window_length, "window_length")
         imputer._set_columns(mean, scale, np.zeros(n_features, dtype=bool))
         imputer._seed = draw_seed(imputer.random_state)
         imputer._adopt(network, {"loss": [], "validation": [], "best_step": 0})
@@ -542,22 +576,28 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
     # ------------------------------------------------------------------ input and output
 
     def _checked(self, X, timestamps):
-        """Read ``X`` for a fitted imputer."""
+        """Read ``X`` for a fitted imputer, whose parameters may have been set since."""
         check_is_fitted(self)
+        self._validate_params()
+        self._check_sizes(self.window_length_)
         return self._read(X, timestamps, reset=False)
 
     def _read(self, X, timestamps, reset):
         """Validate ``X`` and find its samples."""
-        kind, form, parts = recognise(X, self.window_length)
+        fitted_length = self.window_length_ if not reset and self._kind == "series" else None
+        kind, form, parts = recognise(X, self.window_length if reset else fitted_length)
         if not reset:
             kind = self._require_kind(kind, form, X)
         frames = parts if all(is_frame(part) for part in parts) else None
-        if kind == "table" and frames and getattr(parts[0].index.dtype, "kind", "O") == "M":
+        if reset and kind == "table" and frames and has_times(parts[0]):
             warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=4)
+        if self.add_indicator and form in ("3-D array", "list"):
+            raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
         parts = [self._validated(part, reset and i == 0, kind) for i, part in enumerate(parts)]
         data = SeriesInput(kind, form, rows_of(X, form, parts), frames)
-        step = None if reset else self.time_step_
-        return time_grid(data, timestamps, step, self.window_length or len(data.rows[0]))
+        if reset:
+            return time_grid(data, timestamps, None, self._window_rows(data))
+        return time_grid(data, timestamps, self.time_step_, self.window_length_)
 
     def _require_kind(self, kind, form, X):
         """Compare the form of ``X`` with that seen in ``fit``; samples may serve as series."""
@@ -568,9 +608,10 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
                 f"X is of the form {_FORMS[kind]}, but {type(self).__name__} was fitted on "
                 f"{_FORMS[self._kind]}: reshape X or fit again."
             )
-        if kind == "panel" and np.shape(X)[1] != self.window_length_:
+        n_times = np.asarray(X).shape[1] if kind == "panel" else None
+        if kind == "panel" and n_times != self.window_length_:
             raise ValueError(
-                f"X has samples of {np.shape(X)[1]} time steps, but {type(self).__name__} was "
+                f"X has samples of {n_times} time steps, but {type(self).__name__} was "
                 f"fitted on samples of {self.window_length_}: set window_length before fit to "
                 "impute samples of any length."
             )
@@ -578,8 +619,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
 
     def _validated(self, part, reset, kind):
         """Validate one 2-D part; return floats with NaN where missing."""
-        if is_frame(part):
-            require_numeric(part)
+        part = numeric_frame(part) if is_frame(part) else part
         by_nan = bool(np.isnan(self.missing_values))
         array = validate_data(
             self,
@@ -596,9 +636,10 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         flat = data.flat
         missing = np.isnan(flat)
         asked = missing & self._valid
-        values = reduce(self._draw(data, n_draws, random_state) if asked.any() else flat[:0, 0])
-        if not asked.any():
-            values = np.empty((*reduce(np.empty((n_draws, 0))).shape[:-1], 0))
+        if asked.any():
+            values = reduce(self._draw(data, n_draws, random_state))
+        else:
+            values = reduce(np.zeros((n_draws, 1)))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
         out[..., asked] = values
         out[..., missing & ~self._valid] = 0.0
@@ -613,11 +654,12 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         draws = self._draw_standardised(self._model_on_device(), series, keys, n_draws)
         feature = np.nonzero(np.isnan(data.flat[:, self._valid]))[1]
         scale, mean = self.scale_[self._valid][feature], self.mean_[self._valid][feature]
-        return mean + scale * draws.cpu().numpy().astype(float)
+        largest = np.finfo(data.flat.dtype).max
+        return np.clip(mean + scale * draws.cpu().numpy().astype(float), -largest, largest)
 
     def _warn_empty(self, data):
         """Say so when a sample offers nothing to condition on."""
-        empty = sum(bool(np.isnan(x).all()) for x in data.rows)
+        empty = sum(bool(np.isnan(x[:, self._valid]).all()) for x in data.rows)
         if empty:
             warnings.warn(
                 f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
@@ -628,8 +670,13 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
 
     def _output(self, data, filled):
         """Completed data in the user's form: kept features, indicators, frames."""
-        if self.add_indicator and data.form in ("3-D array", "list"):
-            raise ValueError("add_indicator=True works for a 2-D X only.")
+        if data.form in ("3-D array", "list"):
+            container = _get_output_config("transform", self)["dense"]
+            if container != "default":
+                raise ValueError(
+                    f"set_output(transform={container!r}) works for a 2-D X only: "
+                    'set it to "default".'
+                )
         out = data.restore(self._keep(filled))
         if self.add_indicator:
             indicators = np.isnan(data.flat[:, self._indicated]).astype(out.dtype)
@@ -637,7 +684,10 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         if data.frames is None:
             return out
         frames = out if data.form == "list" else [out]
-        frames = [self._frame(frame, x) for frame, x in zip(data.frames, frames)]
+        frames = [
+            self._frame(frame, x, np.isnan(given).any(axis=0))
+            for frame, x, given in zip(data.frames, frames, data.parts)
+        ]
         return frames if data.form == "list" else frames[0]
 
     def _keep(self, samples):
@@ -646,14 +696,16 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
             return samples[..., self._kept]
         return [x[..., self._kept] for x in samples]
 
-    def _frame(self, given, values):
+    def _frame(self, given, values, had_gaps):
         """A frame like the given one: its index, its columns and the types of its floats."""
         names = self.get_feature_names_out()
         frame = type(given)(values, index=given.index, columns=names)
-        for name, source in zip(names, np.flatnonzero(self._kept)):
+        for i, source in enumerate(np.flatnonzero(self._kept)):
             column = given.iloc[:, source]
-            if column.dtype.kind == "f" or not column.isna().any():
-                frame[name] = frame[name].astype(column.dtype)
+            if not had_gaps[source]:
+                frame.isetitem(i, column)
+            elif column.dtype.kind == "f":
+                frame.isetitem(i, frame.iloc[:, i].astype(column.dtype))
         return frame
 
     # ------------------------------------------------------------------ learning
@@ -665,46 +717,47 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
             # Until the end of this method the imputer counts as not fitted.
             vars(self).pop("history_", None)
         data = self._read(X, timestamps, reset=not keep)
-        length = self._window_rows(data)
-        self._check_sizes(length)
         if not keep:
             self._learn_columns(data.flat)
             self._seed = draw_seed(self.random_state)
-            self._kind, self.window_length_, self.time_step_ = data.kind, length, data.step
-        series = self._windows(data)
-        strategy = self._strategy(length)
+            self._kind, self.time_step_ = data.kind, data.step
+            self.window_length_ = self._window_rows(data)
+        self._check_sizes(self.window_length_)
+        self._check_length(data)
+        series, strategy = self._windows(data), self._strategy(self.window_length_)
         starts, held_out = self._split(series)
-        model = self._model_on_device() if keep else self._new_model(series, starts)
+        few = not keep and len(starts) + len(held_out) < _FEWEST_WINDOWS
+        model = self._kept_model() if keep else self._new_model(series, starts, few)
         history = {"loss": [], "validation": [], "best_step": 0}
-        if self.method == "diffusion" and len(starts) + len(held_out) < _FEWEST_WINDOWS:
+        if self.method == "diffusion" and few:
             warnings.warn(
                 f"X has only {len(starts)} windows, too few to train a network and to check it: "
                 "the Gaussian over the window is used alone.",
                 UserWarning,
                 stacklevel=3,
             )
-            model = GaussianDenoiser(model.base) if hasattr(model, "base") else model
         elif self.method == "diffusion":
-            model = model.to(device)
-            series = series.to(device)
+            model, series = model.to(device), series.to(device)
             history = self._train(model, series, starts, held_out, strategy)
             model = self._better(model, series, held_out, strategy)
         return self._adopt(model, history)
 
     def _window_rows(self, data):
-        """Length of a window; series must reach it."""
+        """Number of time steps of a window."""
         if data.kind != "series":
             if data.kind == "panel" and len(data.rows) < 2:
                 raise ValueError("X has n_samples=1, while a minimum of 2 samples is required.")
             return len(data.rows[0])
-        length = self.window_length or min(24, *(len(x) for x in data.rows), 24)
-        longest = max(len(x) for x in data.rows)
-        if longest < length:
+        return self.window_length or min(24, min(len(x) for x in data.rows))
+
+    def _check_length(self, data):
+        """At least one of several series must fill a window."""
+        longest = max(data.sizes)
+        if longest < self.window_length_:
             raise ValueError(
-                f"window_length={length} is longer than the longest series of X ({longest} rows): "
-                "lower window_length."
+                f"window_length={self.window_length_} is longer than the longest series of X "
+                f"({longest} time steps): lower window_length."
             )
-        return length
 
     def _check_sizes(self, length):
         """Compare parameters with each other."""
@@ -726,18 +779,33 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         mean, scale = np.full((2, n_features), np.nan)
         mean[valid], scale[valid] = column_moments(flat[:, valid].astype(float))
         if not self.scale:
+            self._warn_unscaled(mean, scale)
             mean[valid], scale[valid] = 0.0, np.where(scale[valid] > 0, 1.0, 0.0)
         self._set_columns(mean, scale, np.isnan(flat).any(axis=0))
         if not valid.all():
-            names = list(np.flatnonzero(~valid))
-            if hasattr(self, "feature_names_in_"):
-                names = list(self.feature_names_in_[~valid])
             fate = "filled with 0" if self.keep_empty_features else "dropped"
             warnings.warn(
-                f"Features {names} have no observed value and are {fate}: see keep_empty_features.",
+                f"Features {self._names(~valid)} have no observed value and are {fate}: "
+                "see keep_empty_features.",
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _warn_unscaled(self, mean, scale):
+        """Say so where ``scale=False`` meets data that are not standardised."""
+        off = (np.abs(mean) > 3) | (scale > 10) | ((scale > 0) & (scale < 0.1))
+        if off.any():
+            warnings.warn(
+                f"Features {self._names(off)} are far from mean 0 and standard deviation 1, which "
+                "scale=False expects: set scale=True.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _names(self, mask):
+        """Names, or else numbers, of some features, for messages."""
+        named = hasattr(self, "feature_names_in_")
+        return (self.feature_names_in_[mask] if named else np.flatnonzero(mask)).tolist()
 
     def _set_columns(self, mean, scale, indicated):
         """Store what is known of the columns."""
@@ -749,10 +817,12 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
     def _windows(self, data):
         """Standardised valid features of ``data`` as series cut into windows."""
         mean, scale = self.mean_[self._valid], self.scale_[self._valid]
-        unit = np.where(scale > 0, scale, 1.0)
+        unit, far = np.where(scale > 0, scale, 1.0), _FAR if self.scale else _FAR_UNSCALED
 
         def standardised(x):
-            z = np.clip((x[..., self._valid].astype(float) - mean) / unit, -_FAR, _FAR)
+            z = np.clip((x[..., self._valid].astype(float) - mean) / unit, -far, far)
+            # What a constant feature does later says nothing about the others.
+            z = z * (scale > 0)
             return torch.from_numpy(z), torch.from_numpy(~np.isnan(z))
 
         if data.kind != "series":
@@ -794,30 +864,59 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         taken = torch.zeros(len(series.values) + 1, dtype=torch.int64)
         taken[series.rows(held_out).flatten() + 1] = 1
         before = taken.cumsum(0)
-        return starts[before[starts + series.length] == before[starts]], held_out
+        starts = starts[before[starts + series.length] == before[starts]]
+        if len(starts) == 0:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves no window to learn from: "
+                "lower it or set early_stopping=False."
+            )
+        return starts, held_out
 
-    def _new_model(self, series, starts):
+    def _new_model(self, series, starts, few):
         """Untrained model; its Gaussian is fitted to the windows to learn from."""
-        n_features, generator = series.values.shape[1], torch_generator(self._seed)
-        if self.method == "diffusion" and self.network == "csdi":
-            return CSDINetwork(n_features, **self._sizes(n_features), generator=generator)
-        base = self._fit_base(series, starts)
-        if self.method == "gaussian":
-            return GaussianDenoiser(base)
-        shape = series.length, n_features
-        return EncoderDenoiser(base, *shape, **self._sizes(None), generator=generator)
+        kind = "gaussian" if few else self._wanted()
+        base = None if kind == "csdi" else self._fit_base(series, starts)
+        return self._build(kind, base, self._sizes(kind))
 
-    def _sizes(self, n_features):
+    def _kept_model(self):
+        """The fitted model, free to be trained further."""
+        kind, base = self._wanted(), self._fitted_base()
+        if kind == self._architecture and self._sizes(kind) == self._fitted_sizes:
+            return load_numpy_state(self._build(kind, base, self._fitted_sizes), self._weights)
+        if kind == self._architecture or kind == "csdi" or base is None:
+            raise ValueError(
+                "Training cannot go on after a change of network, n_layers, n_channels or n_heads: "
+                "call fit with warm_start=False."
+            )
+        return self._build(kind, base, self._sizes(kind))
+
+    def _wanted(self):
+        """Kind of model that the parameters ask for."""
+        return "gaussian" if self.method == "gaussian" else self.network
+
+    def _build(self, kind, base, sizes):
+        """An untrained model."""
+        n_features, generator = int(self._valid.sum()), torch_generator(self._seed)
+        if kind == "gaussian":
+            return GaussianDenoiser(base)
+        if kind == "csdi":
+            return CSDINetwork(n_features, **sizes, generator=generator)
+        return EncoderDenoiser(base, self.window_length_, n_features, **sizes, generator=generator)
+
+    def _sizes(self, kind):
         """Size parameters of a network."""
+        if kind == "gaussian":
+            return {}
         sizes = {name: getattr(self, name) for name in ("n_layers", "n_channels", "n_heads")}
-        if n_features is not None and n_features > _FULL_ATTENTION:
+        if kind == "csdi" and self._valid.sum() > _FULL_ATTENTION:
             sizes["n_inducing"] = _N_INDUCING
         return sizes
 
     def _fit_base(self, series, starts):
         """Gaussian over a window: stationary for series, else with a free covariance."""
         values = series.values.double()
-        if self._kind == "series":
+        large = series.length > 1 and series.length * values.shape[1] > _LARGEST_PANEL
+        if self._kind == "series" or large:
             runs = _runs(series, starts)
             return stationary_gaussian(
                 [(values[run], series.observed[run]) for run in runs], series.length
@@ -827,7 +926,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
 
     def _train(self, model, series, starts, held_out, strategy):
         """Train ``model`` in place; return the history."""
-        batch_size = self.batch_size * (_ROWS_PER_WINDOW if self._kind == "table" else 1)
+        n_cells = series.length * series.values.shape[1]
+        most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
+        batch_size = self.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells))
         return train_imputer(
             model,
             series,
@@ -877,32 +978,28 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         if hasattr(model, "base"):
             self._base = tuple(x.cpu().numpy() for x in (model.base.mean, model.base.covariance))
         self._architecture = _architecture(model)
-        self._fitted_sizes = self._sizes(int(self._valid.sum()) if self._base is None else None)
+        self._fitted_sizes = self._sizes(self._architecture)
         self.method_ = "gaussian" if self._architecture == "gaussian" else "diffusion"
-        self._model, self.history_ = model, history
+        self._model, self.history_, self.n_iter_ = model, history, max(1, len(history["loss"]))
         return self
 
     def _model_on_device(self):
         """The fitted model, rebuilt after unpickling, on the device of the moment."""
         if "_model" not in vars(self):
-            self._model = load_numpy_state(self._rebuilt(), self._weights).eval()
-            self._model.requires_grad_(False)
+            model = self._build(self._architecture, self._fitted_base(), self._fitted_sizes)
+            self._model = load_numpy_state(model, self._weights).eval().requires_grad_(False)
         return self._model.to(resolve_device(self.device))
 
-    def _rebuilt(self):
-        """An untrained model of the fitted architecture."""
-        n_features, generator = int(self._valid.sum()), torch_generator(0)
-        if self._architecture == "csdi":
-            return CSDINetwork(n_features, **self._fitted_sizes, generator=generator)
-        base = WindowGaussian(*(torch.from_numpy(x) for x in self._base))
-        if self._architecture == "gaussian":
-            return GaussianDenoiser(base)
-        shape = self.window_length_, n_features
-        return EncoderDenoiser(base, *shape, **self._fitted_sizes, generator=generator)
+    def _fitted_base(self):
+        """The Gaussian over a window, if the model has one."""
+        if self._base is None:
+            return None
+        moments = (torch.from_numpy(x) for x in self._base)
+        return window_base(*moments, self.window_length_, int(self._valid.sum()))
 
     def _draw_standardised(self, model, series, keys, n_draws):
         """Draws (n_draws, n_wanted) of the wanted cells of standardised series."""
-        device = next(iter(model.buffers()), torch.empty(0)).device
+        device = resolve_device(self.device)
         series, keys = series.to(device), keys.to(device)
         number, cell = series.address()
         solver, n_steps = _SOLVERS[_architecture(model)]

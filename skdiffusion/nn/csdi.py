@@ -34,6 +34,9 @@ from skdiffusion.nn._init import SelfAttention, embedding, linear
 _FEEDFORWARD = 64
 _N_LEVELS = 50
 _BETA_RANGE = (1e-4, 0.5)
+# With the published weights and 12 stochastic second-order steps this range gives the bands of
+# the chain; going lower widens them, as the network does not see noise that small well.
+_FEW_STEP_RANGE = (0.1, 20.0)
 
 
 def _normal_linear(n_inputs, n_outputs, generator):
@@ -347,25 +350,19 @@ class CSDINetwork(nn.Module):
         Parameters
         ----------
         n_steps : int
-            Number of steps, at most 50, the length of the published chain.
+            Number of steps, at least 1.
         solver : str
             Name of a step of the module ``skdiffusion.diffusion.solve``.
 
         Returns
         -------
         levels : list of float
-            ``n_steps`` decreasing levels, then 0. They are levels of the published chain, on
-            which the network was trained, as equally spaced in log s as that chain allows.
+            ``n_steps`` decreasing levels, then 0: for 50 ancestral steps the published chain,
+            otherwise equally spaced in log s from 20 to 0.1.
         """
-        if not 1 <= n_steps <= _N_LEVELS:
-            raise ValueError(
-                f"n_steps={n_steps} must be between 1 and {_N_LEVELS}, the number of noise "
-                "levels the network knows."
-            )
-        table = _chain_levels().tolist()
-        if n_steps == _N_LEVELS:
-            return [*reversed(table), 0.0]
-        return log_levels(n_steps, table[0], table[-1])
+        if solver == "ancestral" and n_steps == _N_LEVELS:
+            return [*reversed(_chain_levels().tolist()), 0.0]
+        return log_levels(n_steps, *_FEW_STEP_RANGE)
 
     def _condition(self, values, observed):
         """Project what is constant over draws and steps: observed values, time, feature, mask."""

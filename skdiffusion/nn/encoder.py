@@ -175,8 +175,10 @@ class EncoderDenoiser(GaussianDenoiser):
         """Correct the Gaussian's mean and standard deviation."""
         code, shift, stretch = self.encoder(values, observed, mean, sd)
         code = code.flatten(1, 2).gather(1, cells[..., None].expand(-1, -1, code.shape[-1]))
+        # Where the Gaussian is sure the correction is small, so that training starts gently.
+        mean = mean + sd * shift
         sd = (sd * torch.exp(stretch.clamp(-3, 2))).clamp(min=0.01)
-        return self.denoiser.prepare(code), mean + shift, sd
+        return self.denoiser.prepare(code), mean, sd
 
     def _residual(self, context, whitened, s):
         """The network F of the noisy residuals, whitened in the basis of the targets."""

@@ -5,7 +5,8 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
-_N_VALIDATION = 128
+# Validation shows about this many cells.
+_VALIDATION_CELLS = 50_000
 
 
 def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed, **options):
@@ -39,9 +40,8 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     pool = lambda gen: lambda n: _observed(series, _choose(starts, n, gen))  # noqa: E731
 
     # Few windows are shown several times under different masks.
-    repeated = held_out.repeat(-(-_N_VALIDATION // max(len(held_out), 1)))[
-        : max(_N_VALIDATION, len(held_out))
-    ]
+    n_cells = len(held_out) * series.length * series.values.shape[1]
+    repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(n_cells, 1))))
 
     def batch_loss(module, chosen, gen):
         known = _observed(series, chosen)

@@ -223,12 +223,6 @@ def test_noise_levels_decrease_to_zero(n_steps):
     assert (np.diff(levels) < 0).all()
 
 
-@pytest.mark.parametrize("n_steps", [0, 51])
-def test_impossible_number_of_steps(n_steps):
-    with pytest.raises(ValueError, match="n_steps"):
-        small_network().noise_levels(n_steps, "ancestral")
-
-
 class TestLoss:
     def masks(self, seed=0):
         known = torch.rand(4, 7, 5, generator=rng(seed)) < 0.7
@@ -244,6 +238,26 @@ class TestLoss:
         loss = float(network.loss(*batch, rng(3)).detach())
         # Mean of n squared normals; five standard deviations, a false alarm in 1.7 million.
         assert abs(loss - 1) < 5 * math.sqrt(2 / n_targets)
+
+    def test_an_oracle_has_no_loss(self, monkeypatch):
+        """What reaches the network: nothing at observed cells, the noisy truth at the targets,
+        noise around 0 where the truth is unknown."""
+        network, (values, observed, targets) = small_network(), self.masks()
+        truth = values.masked_fill(~targets, 0).unsqueeze(1)
+        seen = []
+
+        def oracle(noisy, step, inputs, sides):
+            s = network.levels[step.long()][..., None, None]
+            seen.append((noisy, (noisy * torch.sqrt(1 + s**2) - truth) / s))
+            return seen[0][1]
+
+        monkeypatch.setattr(network, "_predict", oracle)
+        garbage = values.masked_fill(~(observed | targets), 1e6)
+        assert network.loss(garbage, observed, targets, rng(3)) < 1e-6
+        noisy, eps = (part.squeeze(1) for part in seen[0])
+        assert (noisy[observed] == 0).all()
+        unknown = eps[~observed & ~targets]
+        assert abs(float(unknown.std()) - 1) < 5 / math.sqrt(2 * len(unknown))
 
     def test_gradient_reaches_every_parameter(self):
         network = small_network(n_inducing=3)
