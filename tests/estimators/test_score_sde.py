@@ -286,10 +286,10 @@ def test_wide_rows_use_the_estimated_trace():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 40)) @ rng.normal(size=(40, 40))
     model = small(max_iter=0).fit(X)
-    exact = model.score_samples(X[:10])
+    exact = model.score_samples(X[:4])
     model.denoiser_.network = model._make_network(torch.Generator()).double()
-    estimated = model.score_samples(X[:10])
-    np.testing.assert_allclose(estimated[:5], model.score_samples(X[:5]), rtol=1e-9)
+    estimated = model.score_samples(X[:4])
+    np.testing.assert_allclose(estimated[:2], model.score_samples(X[:2]), rtol=1e-9)
     np.testing.assert_allclose(estimated, exact, atol=0.05)
 
 
