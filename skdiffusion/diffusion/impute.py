@@ -16,7 +16,17 @@ from skdiffusion.diffusion.windows import taper
 
 
 def draw_missing(
-    model, series, noise, *, n_draws, stride, noise_levels, step, cells_per_batch, on_step=None
+    model,
+    series,
+    noise,
+    *,
+    n_draws,
+    stride,
+    noise_levels,
+    step,
+    cells_per_batch,
+    windows_per_batch=64,
+    on_step=None,
 ):
     """Draw the wanted cells of ``series`` given the observed ones.
 
@@ -39,6 +49,8 @@ def draw_missing(
         Step of :func:`skdiffusion.diffusion.solve.solve`.
     cells_per_batch : int
         Most (cells times draws) denoised in one call; memory grows with it, no result changes.
+    windows_per_batch : int, default=64
+        Most windows encoded and denoised in one call; no result changes.
     on_step : callable, optional
         Called with the share of the work done, for a progress bar.
 
@@ -53,7 +65,8 @@ def draw_missing(
     number[series.wanted] = torch.arange(n_wanted, device=out.device)
     groups = _groups(series, stride, max(1, cells_per_batch // n_draws))
     for i, starts in enumerate(groups):
-        windows = _Windows(model, series, number, starts, n_draws, cells_per_batch)
+        limits = cells_per_batch // n_draws, windows_per_batch
+        windows = _Windows(model, series, number, starts, n_draws, limits)
         report = (lambda share, i=i: on_step((i + share) / len(groups))) if on_step else None
         out[:, windows.cells] = windows.solve(noise, noise_levels, step, report)
     return out
@@ -83,7 +96,7 @@ def _groups(series, stride, most_cells):
 class _Windows:
     """Encoded windows that share missing cells, in batches of similar size."""
 
-    def __init__(self, model, series, number, starts, n_draws, cells_per_batch):
+    def __init__(self, model, series, number, starts, n_draws, limits):
         self.model, self.n_draws = model, n_draws
         rows = series.rows(starts)
         self.cells = torch.unique(number[rows][series.wanted[rows]])
@@ -91,7 +104,7 @@ class _Windows:
         local[self.cells] = torch.arange(len(self.cells), device=rows.device)
         self.batches = []
         weights = taper(series.length).to(rows.device)
-        for batch in _batches(series, rows, cells_per_batch, n_draws):
+        for batch in _batches(series, rows, *limits):
             self.batches.append(self._encode(series, rows[batch], number, local, weights))
         self._average_heads()
 
@@ -125,7 +138,7 @@ class _Windows:
         def denoise(z, s):
             done[0] += 1
             if report:
-                report(min(1.0, done[0] / len(noise_levels)))
+                report(min(1.0, done[0] / (len(noise_levels) - 1)))
             return self._denoise(z, s)
 
         z = noise_levels[0] * fresh(0)
@@ -142,14 +155,14 @@ class _Windows:
         return total / self.weight
 
 
-def _batches(series, rows, cells_per_batch, n_draws):
+def _batches(series, rows, most_cells, most_windows):
     """Windows in batches of similar numbers of missing cells, so that little is padding."""
     counts = series.wanted[rows].flatten(1).sum(1).cpu()
     order = counts.argsort(stable=True)
     first, batches = 0, []
     for i in range(1, len(order) + 1):
-        last = i == len(order) or i - first >= 64
-        if last or (i + 1 - first) * int(counts[order[i]]) * n_draws > cells_per_batch:
+        last = i == len(order) or i - first >= most_windows
+        if last or (i + 1 - first) * int(counts[order[i]]) > most_cells:
             batches.append(order[first:i].to(rows.device))
             first = i
     return batches

@@ -133,8 +133,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
     max_iter : int, default=400
         Number of optimisation steps.
     batch_size : int, optional
-        Windows, or rows of a table, in a training batch, drawn with replacement; by default 8
-        windows or 256 rows, fewer if they have more than 8192 cells together.
+        Windows, or rows of a table, in a batch. In training they are drawn with replacement, by
+        default 8 windows or 256 rows, fewer if they have more than 8192 cells together. When
+        drawing it bounds the memory and changes no result; by default 64.
     learning_rate : float, default=3e-3
         Peak learning rate.
     ema_decay : float, default=0.99
@@ -1022,6 +1023,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
                 noise_levels=model.noise_levels(n_steps, solver),
                 step=solver,
                 cells_per_batch=2**20 if device.type == "cuda" else 24_000,
+                windows_per_batch=self.batch_size or 64,
                 on_step=lambda share: bar.update(round(100 * share) - bar.n),
             )
 
