@@ -520,7 +520,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"n_draws={n_draws!r} must be a positive integer or None.")
         seed = draw_seed(self.random_state if random_state is None else random_state)
         keys = row_keys(X, seed).tolist()
-        draws = [self._impute_row(row, key, n_draws or 1) for row, key in zip(X, keys)]
+        proposal = from_arrays(**_arrays_of(self._proposal))
+        draws = [self._impute_row(proposal, row, key, n_draws or 1) for row, key in zip(X, keys)]
         poor = sum(size < 10 for _, size in draws)
         if poor:
             warnings.warn(
@@ -707,7 +708,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return self.denoiser_.base.log_density(x)
         return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES)[0]
 
-    def _impute_row(self, row, key, n_draws, n_candidates=100):
+    def _impute_row(self, proposal, row, key, n_draws, n_candidates=100):
         """Completed copies of one row, and the effective number of candidates."""
         missing = np.isnan(row)
         draws = np.repeat(row[None], n_draws, axis=0)
@@ -715,7 +716,6 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return draws, math.inf
         generator = torch_generator(key & (2**63 - 1))
         observed = torch.as_tensor(~missing)
-        proposal = from_arrays(**_arrays_of(self._proposal))
         exact = self.denoiser_.network is None
         n = n_draws if exact else max(n_candidates, 5 * n_draws)
         x = torch.as_tensor(np.nan_to_num((row - self.mean_) / self.scale_))[None]
