@@ -146,8 +146,8 @@ class Denoiser(nn.Module):
         form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
         return denoised + residual.detach(), form
 
-    def estimated_divergence(self, z, s, direction, condition=None):
-        """Denoiser and an estimate of the trace of its Jacobian from one random direction.
+    def estimated_divergence(self, z, s, directions, condition=None):
+        """Denoiser and estimates of the trace of its Jacobian from random directions.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Denoiser(nn.Module):
             Noisy points.
         s : float or tensor of shape (n_samples,)
             Noise level.
-        direction : tensor of shape (n_samples, n_features)
+        directions : tensor of shape (n_estimates, 1 or n_samples, n_features)
             Random signs.
         condition : tensor of shape (n_samples, n_conditions), optional
             What the data are conditioned on.
@@ -164,16 +164,24 @@ class Denoiser(nn.Module):
         -------
         denoised : tensor of shape (n_samples, n_features)
             ``D(z, s)``.
-        trace : tensor of shape (n_samples,)
-            The exact trace of the base plus the quadratic form of the network's share, so that
-            only the network's share is random.
+        traces : tensor of shape (n_samples, n_estimates)
+            The exact trace of the base plus quadratic forms of the network's share, so that only
+            the network's share is random.
         """
         s = _column(z, s)
         with torch.no_grad():
-            _, exact = self.base.denoise_and_divergence(z, s[:, 0])
-            _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
-        denoised, form = self.directional(z, s[:, 0], direction, condition)
-        return denoised, exact + form - (direction * moved).sum(1)
+            denoised, exact = self.base.denoise_and_divergence(z, s[:, 0])
+        if self.network is None:
+            return denoised, exact[:, None].expand(-1, len(directions))
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        traces = []
+        for direction in directions.expand(-1, len(z), -1):
+            by_z, by_noise = _products(residual, inputs, direction)
+            with torch.no_grad():
+                _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+            share = by_z * direction + by_noise * (direction - moved) / s
+            traces.append(exact + share.sum(1))
+        return denoised + residual.detach(), torch.stack(traces, 1)
 
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""

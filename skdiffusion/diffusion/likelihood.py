@@ -139,8 +139,7 @@ def hutchinson(directional, probes):
     Parameters
     ----------
     directional : callable
-        ``directional(z, s, v) -> (D, v' (dD/dz) v)``, or any other unbiased estimate of the trace
-        from random signs ``v``.
+        ``directional(z, s, v) -> (D, v' (dD/dz) v)``.
     probes : tensor of shape (n_estimates, n_samples, n_features)
         Random signs.
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -683,9 +684,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Log-density of standardised rows along the ODE."""
         divergence = model.divergence
         if x.shape[1] > _MAX_EXACT_FEATURES:
-            divergence = likelihood.hutchinson(
-                model.estimated_divergence, self._probes(x, n_probes)
-            )
+            probes = self._probes(x, n_probes)
+            divergence = partial(model.estimated_divergence, directions=probes)
         values, latent = likelihood.log_density(
             divergence,
             x,
@@ -700,7 +700,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Random signs that are the same for every row."""
         shape = (n_probes, 1, x.shape[1])
         signs = torch.randint(2, shape, generator=torch_generator(0)) * 2 - 1
-        return signs.to(x).expand(-1, len(x), -1)
+        return signs.to(x)
 
     def _log_density(self, x, n_steps=_SCORE_STEPS):
         """Log-density of standardised rows under the fitted model."""
