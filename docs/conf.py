@@ -1,5 +1,6 @@
 """Configuration of the Sphinx site."""
 
+import re
 from pathlib import Path
 
 import skdiffusion
@@ -29,6 +30,7 @@ autosummary_generate = True
 # The class template lists the methods, each with its own heading in the contents.
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -49,7 +51,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skdiffusion"
 html_show_sourcelink = False
 html_css_files = ["site.css"]
-html_sidebars = {"install": [], "index": [], "design": [], "contributing": []}
+# Only the API reference has enough pages to list them at the side.
+html_sidebars = {
+    page: []
+    for page in (
+        *("index", "install", "design", "contributing"),
+        *("user_guide/*", "auto_examples/*", "benchmarks/*", "whats_new/*"),
+    )
+}
 html_theme_options = {
     "logo": {"text": "skdiffusion"},
     "navbar_end": ["theme-switcher"],
@@ -57,6 +66,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "show_prev_next": False,
+    "header_links_before_dropdown": 8,
 }
 
 
@@ -67,6 +77,17 @@ def add_results(app, docname, source):
             source[0] += f"\n\n```{{include}} results/{table.name}\n```\n"
 
 
+def drop_progress(app, docname, source):
+    """Of the progress bars that an example printed keep the last full one."""
+    if docname.startswith("auto_examples/plot_"):
+        lines = source[0].splitlines(keepends=True)
+        bars = [i for i, line in enumerate(lines) if re.match(r"\s*\w+: +\d+%\|", line)]
+        full = [i for i in bars if "100%" in lines[i]]
+        dropped = set(bars) - set(full[-1:])
+        source[0] = "".join(line for i, line in enumerate(lines) if i not in dropped)
+
+
 def setup(app):
-    """Register the hook above."""
+    """Register the hooks above."""
     app.connect("source-read", add_results)
+    app.connect("source-read", drop_progress)

@@ -42,10 +42,11 @@ def column_moments(values):
     mean, scale : ndarrays of shape (n_features,)
         ``scale`` is 0 for a column without spread.
     """
+    fenced = _fenced(values)
     # Dividing by the largest value first keeps squares of 1e300 and of 1e-300 finite.
-    largest = np.nanmax(np.abs(values), axis=0)
+    largest = np.nanmax(np.abs(fenced), axis=0)
     unit = np.where(largest > 0, largest, 1.0)
-    x = _fenced(values / unit)
+    x = fenced / unit
     for _ in range(3):
         mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
         x = np.clip(x, mean - _OUTLIER * scale, mean + _OUTLIER * scale)
@@ -61,9 +62,12 @@ def _fenced(x):
     low, high = np.nanquantile(x, [0.01, 0.99], axis=0, method="closest_observation")
     n_inside = ((x > low) & (x < high)).sum(axis=0)
     inside = np.where((x > low) & (x < high) | (n_inside < _FEWEST), x, np.nan)
-    centre, spread = np.nanmean(inside, axis=0), np.nanstd(inside, axis=0)
-    reach = np.where((spread > 0) & (n_inside >= _FEWEST), _FENCE * spread, np.inf)
-    return np.clip(x, centre - reach, centre + reach)
+    largest = np.nanmax(np.abs(inside), axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
+    centre, spread = np.nanmean(inside / unit, axis=0), np.nanstd(inside / unit, axis=0)
+    with np.errstate(over="ignore"):
+        reach = np.where((spread > 0) & (n_inside >= _FEWEST), _FENCE * spread, np.inf) * unit
+        return np.clip(x, centre * unit - reach, centre * unit + reach)
 
 
 def seconds(timestamps, n_rows, name="timestamps"):
@@ -83,9 +87,9 @@ def seconds(timestamps, n_rows, name="timestamps"):
     times : float64 ndarray of shape (n_rows,)
         Seconds, or the numbers themselves.
     """
+    timestamps = getattr(timestamps, "array", timestamps)
     if hasattr(timestamps, "to_timestamp"):
         timestamps = timestamps.to_timestamp()
-    timestamps = getattr(timestamps, "array", timestamps)
     if getattr(timestamps, "tz", None) is not None:
         timestamps = timestamps.tz_convert("UTC").tz_localize(None)
     times = np.asarray(timestamps)

@@ -38,6 +38,7 @@ from skdiffusion.metrics import (
 
 N_DRAWS = 20
 weather = load_nyc_weather(as_frame=True).frame
+n_hours, n_sensors = weather.shape
 visible, in_failed_days = ampute(
     weather,
     missing_rate=0.01,
@@ -47,7 +48,6 @@ visible, in_failed_days = ampute(
     random_state=0,
 )
 visible, single_hours = ampute(visible, missing_rate=0.1, mechanism="mcar", random_state=0)
-n_hours, n_sensors = weather.shape
 print(f"{n_hours} hours, {n_sensors} columns")
 print(f"hidden: {single_hours.sum()} single hours, {in_failed_days.sum()} in failed days")
 

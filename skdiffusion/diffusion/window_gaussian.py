@@ -33,6 +33,8 @@ from typing import NamedTuple
 
 import torch
 
+from skdiffusion.diffusion.windows import interpolate
+
 NUGGET = 1e-4
 # Stationary windows with more cells are conditioned piece by piece.
 MAX_CELLS = 1000
@@ -348,7 +350,7 @@ def stationary_gaussian(series, length, *, nugget=NUGGET):
         reach = min(
             length, max(MAX_CELLS // n_features, 3 if 3 * n_features <= 4 * MAX_CELLS else 1)
         )
-    filled = [(_interpolate(x, observed), torch.zeros_like(x)) for x, observed in series]
+    filled = [(interpolate(x, observed)[0], torch.zeros_like(x)) for x, observed in series]
     for side in (1, 1, 3 if n_features <= _WIDE else 1):
         near = _toeplitz_gaussian(filled, 2 * side + 1, nugget)
         filled = [_fill_by_neighbours(near, x, observed, side) for x, observed in series]
@@ -407,22 +409,6 @@ def block_toeplitz(lags):
     return blocks.permute(0, 2, 1, 3).reshape(length * size, length * size)
 
 
-def _interpolate(values, observed):
-    """Fill the gaps of each column linearly in time, flat at the ends, 0 if never observed."""
-    n_times = len(values)
-    time = torch.arange(n_times, device=values.device)[:, None].expand_as(values)
-    last = torch.where(observed, time, -1).cummax(0).values
-    following = torch.where(observed, time, n_times).flip(0).cummin(0).values.flip(0)
-    before = values.gather(0, last.clamp(min=0))
-    after = values.gather(0, following.clamp(max=n_times - 1))
-    before, after = (
-        torch.where(last >= 0, before, torch.where(following < n_times, after, 0.0)),
-        torch.where(following < n_times, after, torch.where(last >= 0, before, 0.0)),
-    )
-    weight = (time - last) / (following - last).clamp(min=1)
-    return torch.where(observed, values, torch.lerp(before, after, weight.to(values.dtype)))
-
-
 def _fill_by_neighbours(near, values, observed, reach, batch=2048):
     """Conditional mean and variance of every row given the rows up to ``reach`` away."""
     n_features, width = values.shape[1], 2 * reach + 1
@@ -476,7 +462,8 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     for i, size in enumerate(sizes):
         rows = torch.nonzero(~kept)[:size, 0]
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
-        if i == len(sizes) - 1 and bool(kept.any()):
+        # A first guess of the share kept to the end would bias every filling towards it.
+        if i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
         base = _shrunk(mean, second, share, length, nugget)
     return base

@@ -109,3 +109,36 @@ def taper(length):
     """
     place = torch.arange(length) + 0.5
     return (torch.minimum(place, length - place) / (length / 2)).square()
+
+
+def interpolate(values, observed):
+    """Interpolate every column linearly in time, flat at the ends.
+
+    Parameters
+    ----------
+    values : tensor of shape (..., n_times, n_features)
+        Values; what stands at unobserved cells is not read.
+    observed : bool tensor of the same shape
+        Which cells are observed.
+
+    Returns
+    -------
+    interpolated : tensor
+        Completed values, 0 in a column without observations.
+    before, after : tensors
+        Steps to the last and to the next observation, infinite where there is none.
+    """
+    n_times = values.shape[-2]
+    time = torch.arange(n_times, device=values.device)[:, None].expand_as(values)
+    last = torch.where(observed, time, -1).cummax(-2).values
+    following = torch.where(observed, time, n_times).flip(-2).cummin(-2).values.flip(-2)
+    before = torch.where(last >= 0, (time - last).to(values.dtype), torch.inf)
+    after = torch.where(following < n_times, (following - time).to(values.dtype), torch.inf)
+    left = values.gather(-2, last.clamp(min=0))
+    right = values.gather(-2, following.clamp(max=n_times - 1))
+    left, right = torch.where(last >= 0, left, right), torch.where(following < n_times, right, left)
+    weight = torch.where(before + after == 0, 0.0, before / (before + after)).nan_to_num(0.5)
+    filled = torch.where(
+        torch.isinf(before) & torch.isinf(after), 0.0, left + weight * (right - left)
+    )
+    return torch.where(observed, values, filled), before, after

@@ -656,7 +656,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         feature = np.nonzero(np.isnan(data.flat[:, self._valid]))[1]
         scale, mean = self.scale_[self._valid][feature], self.mean_[self._valid][feature]
         largest = np.finfo(data.flat.dtype).max
-        return np.clip(mean + scale * draws.cpu().numpy().astype(float), -largest, largest)
+        with np.errstate(over="ignore"):
+            return np.clip(mean + scale * draws.cpu().numpy().astype(float), -largest, largest)
 
     def _warn_empty(self, data):
         """Say so when a sample offers nothing to condition on."""

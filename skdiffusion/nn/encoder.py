@@ -24,6 +24,7 @@ from torch import nn
 
 from skdiffusion.diffusion.solve import karras_levels
 from skdiffusion.diffusion.window_gaussian import pick
+from skdiffusion.diffusion.windows import interpolate
 from skdiffusion.nn._init import MLP, SelfAttention, embedding, linear
 
 _RESIDUAL_BOUND = 8.0
@@ -317,19 +318,8 @@ def neighbours(values, observed):
         Linear interpolation (0 in a column without observations), and exp(-distance / 3) to
         the previous and the next observation (0 where there is none).
     """
-    length = values.shape[1]
-    time = torch.arange(length, device=values.device)[None, :, None].expand_as(values)
-    last = torch.where(observed, time, -1).cummax(1).values
-    following = torch.where(observed, time, length).flip(1).cummin(1).values.flip(1)
-    has_last, has_next = last >= 0, following < length
-    left = torch.where(has_last, values.gather(1, last.clamp(min=0)), 0.0)
-    right = torch.where(has_next, values.gather(1, following.clamp(max=length - 1)), 0.0)
-    weight = (time - last) / (following - last).clamp(min=1)
-    weight = torch.where(has_last, torch.where(has_next, weight, 0.0), 1.0)
-    decay = lambda gap, has: torch.where(has, torch.exp(-gap / 3.0), 0.0)  # noqa: E731
-    interpolated = left + weight.to(values.dtype) * (right - left)
-    before, after = decay(time - last, has_last), decay(following - time, has_next)
-    return interpolated, before.to(values.dtype), after.to(values.dtype)
+    interpolated, before, after = interpolate(values, observed)
+    return interpolated, torch.exp(-before / 3), torch.exp(-after / 3)
 
 
 def noise_levels(shape, generator):

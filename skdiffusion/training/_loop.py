@@ -68,6 +68,18 @@ def train(
     ------
     FloatingPointError
         If the loss is not finite; the message names the step and the remedies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.training import train
+    >>> x = torch.linspace(-1, 1, 50)[:, None]
+    >>> line = torch.nn.Linear(1, 1)
+    >>> history = train(
+    ...     line, lambda step: ((line(x) - 2 * x) ** 2).mean(), n_steps=400, learning_rate=0.05
+    ... )
+    >>> round(line.weight.item(), 1)
+    2.0
     """
     averaged = copy.deepcopy(module).requires_grad_(False)
     pairs = [

@@ -1,0 +1,141 @@
+"""The Gaussian over a window against textbook formulas and known processes."""
+
+import numpy as np
+import pytest
+import torch
+
+from skdiffusion.diffusion.window_gaussian import (
+    WindowGaussian,
+    block_toeplitz,
+    free_gaussian,
+    pick,
+    stationary_gaussian,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def random_gaussian(n=7):
+    root = np.random.default_rng(1).standard_normal((n, n))
+    return np.arange(n) / 3, root @ root.T + 0.3 * np.eye(n)
+
+
+def textbook(mean, covariance, x, observed):
+    """Mean, variance and covariance of the unobserved part, one row at a time."""
+    o, m = np.flatnonzero(observed), np.flatnonzero(~observed)
+    gain = covariance[np.ix_(m, o)] @ np.linalg.inv(covariance[np.ix_(o, o)])
+    left = covariance[np.ix_(m, m)] - gain @ covariance[np.ix_(o, m)]
+    return mean[m] + gain @ (x[o] - mean[o]), left
+
+
+@pytest.mark.parametrize("n_missing", [[1, 2, 1], [5, 6, 3], [7, 0, 2]])
+@pytest.mark.parametrize("form", ["_by_precision", "_by_covariance", "condition"])
+def test_conditioning_is_the_textbook_formula(n_missing, form):
+    mean, covariance = random_gaussian()
+    base = WindowGaussian(torch.from_numpy(mean), torch.from_numpy(covariance))
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, 7))
+    observed = np.ones((3, 7), dtype=bool)
+    for row, count in zip(observed, n_missing):
+        row[rng.permutation(7)[:count]] = False
+    cells, pad = pick(torch.from_numpy(~observed))
+    # The private forms want centred values, 0 where unobserved; NaN must not be read by the other.
+    values = np.where(observed, x - mean, 0) if form != "condition" else np.where(observed, x, 9)
+    given = getattr(base, form)(torch.from_numpy(values), torch.from_numpy(observed), cells, pad)
+    for i in range(3):
+        m, left = textbook(mean, covariance, x[i], observed[i])
+        n = len(m)
+        np.testing.assert_allclose(given.mean[i, ~observed[i]], m, atol=1e-10)
+        np.testing.assert_allclose(given.sd[i, ~observed[i]], np.sqrt(np.diag(left)), atol=1e-8)
+        np.testing.assert_allclose(given.covariance[i, :n, :n], left, atol=1e-9)
+        assert (given.sd[i, observed[i]] == 0).all()
+        np.testing.assert_array_equal(given.covariance[i, n:, n:], np.eye(len(pad[i]) - n))
+
+
+@pytest.mark.parametrize("n_missing", [1, 6])
+def test_missing_covariance_sums_the_conditional_ones(n_missing):
+    mean, covariance = random_gaussian()
+    base = WindowGaussian(torch.from_numpy(mean), torch.from_numpy(covariance))
+    observed = np.ones((4, 7), dtype=bool)
+    for i, row in enumerate(observed):
+        row[(np.arange(n_missing) + i) % 7] = False
+    expected = np.zeros((7, 7))
+    for row in observed:
+        m = np.flatnonzero(~row)
+        expected[np.ix_(m, m)] += textbook(mean, covariance, mean, row)[1]
+    total = base.missing_covariance(torch.from_numpy(observed))
+    np.testing.assert_allclose(total, expected, atol=1e-4)
+
+
+def test_pick_lists_true_cells_in_order():
+    cells, pad = pick(torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]).bool())
+    assert cells.tolist() == [[1, 3], [0, 0], [0, 0]]
+    assert pad.tolist() == [[False, False], [False, True], [True, True]]
+
+
+def test_block_toeplitz_places_lags():
+    lags = [torch.eye(2).double(), torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()]
+    expected = [[1, 0, 1, 2], [0, 1, 3, 4], [1, 3, 1, 0], [2, 4, 0, 1]]
+    assert block_toeplitz(lags).tolist() == expected
+
+
+TRANSITION = np.array([[0.8, 0.15], [-0.2, 0.7]])
+
+
+def vector_ar(n, rng):
+    noise = rng.standard_normal((n + 50, 2))
+    x = np.zeros((n + 50, 2))
+    for t in range(1, n + 50):
+        x[t] = TRANSITION @ x[t - 1] + noise[t]
+    return x[50:]
+
+
+def var_autocovariances(n_lags):
+    """Solve the Lyapunov equation of the VAR(1): C_t = E[x_s x_{s+t}']."""
+    eye = np.eye(4)
+    c0 = np.linalg.solve(eye - np.kron(TRANSITION, TRANSITION), np.eye(2).ravel()).reshape(2, 2)
+    return [c0 @ np.linalg.matrix_power(TRANSITION.T, t) for t in range(n_lags)]
+
+
+def test_stationary_gaussian_recovers_a_var_with_a_third_missing():
+    rng = np.random.default_rng(3)
+    x = vector_ar(12_000, rng)
+    observed = rng.random(x.shape) > 0.3
+    series = [(torch.from_numpy(np.where(observed, x, 0.0)), torch.from_numpy(observed))]
+    base = stationary_gaussian(series, 5)
+    expected = block_toeplitz([torch.from_numpy(c) for c in var_autocovariances(5)])
+    error = (base.covariance - expected).abs().max() / expected.max()
+    # The sampling error of the complete series is about 3 %.
+    assert float(error) < 0.08
+    assert float(base.mean.abs().max()) < 0.15
+
+
+def test_stationary_gaussian_of_complete_series_needs_no_filling():
+    x = torch.from_numpy(vector_ar(300, np.random.default_rng(4)))
+    base = stationary_gaussian([(x, torch.ones_like(x, dtype=torch.bool))], 3)
+    centred = x - x.mean(0)
+    torch.testing.assert_close(base.covariance[:2, 4:], centred[:-2].T @ centred[2:] / 300)
+
+
+def test_free_gaussian_recovers_a_covariance_and_beats_its_diagonal():
+    rng = np.random.default_rng(5)
+    root = np.array([[1, 0, 0, 0], [0.9, 0.4, 0, 0], [-0.6, 0.5, 0.6, 0], [0.2, 0.1, 0.7, 0.6]])
+    covariance = root @ root.T
+    x = rng.standard_normal((1500, 4)) @ root.T
+    observed = rng.random(x.shape) > 0.25
+    values = torch.from_numpy(np.where(observed, x, 50.0))[:, None]
+    base = free_gaussian(values, torch.from_numpy(observed)[:, None])
+    error = np.abs(base.covariance.numpy() - covariance).max()
+    assert error < 0.15
+    off_diagonal = covariance - np.diag(np.diag(covariance))
+    assert error < 0.3 * np.abs(off_diagonal).max()
+    assert float(base.mean.abs().max()) < 0.15
+
+
+def test_free_gaussian_learns_a_mean_that_changes_over_the_window():
+    rng = np.random.default_rng(6)
+    hour = np.sin(np.arange(6) / 6 * 2 * np.pi)[:, None] * [1.0, -1.0]
+    x = hour + 0.3 * rng.standard_normal((400, 6, 2))
+    observed = rng.random(x.shape) > 0.3
+    base = free_gaussian(torch.from_numpy(np.where(observed, x, 0)), torch.from_numpy(observed))
+    np.testing.assert_allclose(base.mean.view(6, 2), hour, atol=0.12)
