@@ -10,7 +10,7 @@ A step is a function ``step(denoise, z, s, s_next, memory, noise) -> (z_next, me
 
 * ``denoise(z, s)`` evaluates the denoiser, ``s`` being a float;
 * ``memory`` is what a multistep method keeps of the step before (``None`` at the start);
-* ``noise()`` returns fresh standard normals of the shape of ``z``.
+* ``noise()`` returns fresh standard normals of the shape of ``z``, ``noise(1)`` others.
 
 With ``r = s_next / s`` the exact solution over one step, were ``D`` constant, is
 ``z_next = r z + (1 - r) D`` for the probability-flow ODE and
@@ -66,6 +66,29 @@ def dpmpp_2m_sde(denoise, z, s, s_next, memory, noise):
     return _stochastic(z, ahead, s, s_next, noise), memory
 
 
+def euler_maruyama(denoise, z, s, s_next, memory, noise):
+    """Euler-Maruyama step of the reverse SDE, equal steps being those of ``s**2``."""
+    denoised = denoise(z, s)
+    if s_next == 0:
+        return denoised, None
+    passed = s**2 - s_next**2
+    return z + passed / s**2 * (denoised - z) + math.sqrt(passed) * noise(), None
+
+
+def predictor_corrector(denoise, z, s, s_next, memory, noise, ratio=0.16):
+    """Ancestral step, then one Langevin step of size ``2 (ratio s)**2`` at the new level.
+
+    Where the score is about ``-eps / s`` this is the signal-to-noise rule of Song et al. (2021),
+    without norms over the batch, which would tie the rows together.
+    """
+    z = _stochastic(z, denoise(z, s), s, s_next, noise)
+    if s_next == 0:
+        return z, None
+    size = 2 * (ratio * s_next) ** 2
+    score = (denoise(z, s_next) - z) / s_next**2
+    return z + size * score + math.sqrt(2 * size) * noise(1), None
+
+
 def _stochastic(z, denoised, s, s_next, noise):
     """Draw z at s_next given z at s and the (constant) data estimate."""
     if s_next == 0:
@@ -92,6 +115,8 @@ STEPS = {
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
     "dpmpp_2m_sde": dpmpp_2m_sde,
+    "euler_maruyama": euler_maruyama,
+    "predictor_corrector": predictor_corrector,
 }
 
 
@@ -106,10 +131,12 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
         Point at the first noise level, usually ``noise_levels[0]`` times standard normals.
     noise_levels : sequence of float
         Decreasing noise levels, the last one usually 0.
-    step : {"ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"} or callable
+    step : {"ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "euler_maruyama", \
+            "predictor_corrector"} or callable
         One of the steps of this module or a function of the same form.
     noise : callable, optional
         ``noise(i)`` returns the standard normals of step ``i``; only stochastic steps call it.
+        A corrector asks for a second set as ``noise(i + n_steps)``.
 
     Returns
     -------
@@ -130,9 +157,159 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
     """
     step = STEPS[step] if isinstance(step, str) else step
     memory = None
+    n_steps = len(noise_levels) - 1
     for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):
-        z, memory = step(denoise, z, float(s), float(s_next), memory, lambda i=i: noise(i))
+        draw = lambda part=0, i=i: noise(i + part * n_steps)  # noqa: E731
+        z, memory = step(denoise, z, float(s), float(s_next), memory, draw)
     return z
+
+
+def flow(slope, state, log_start, log_stop, n_steps):
+    """Integrate an ODE in ``u = log s`` by the classical Runge-Kutta method of order four.
+
+    Parameters
+    ----------
+    slope : callable
+        ``slope(state, u)`` returns the derivatives, a tuple like ``state``.
+    state : tuple of tensors
+        State at ``log_start``.
+    log_start, log_stop : float
+        Logarithms of the first and last noise level; either may be the larger.
+    n_steps : int
+        Number of steps, four evaluations each.
+
+    Returns
+    -------
+    state : tuple of tensors
+        State at ``log_stop``.
+
+    Notes
+    -----
+    In this variable the probability-flow ODE is ``dz/du = z - D(z, exp(u))``, as smooth near the
+    data as far from them, so that equal steps are good steps.
+
+    Examples
+    --------
+    >>> import math, torch
+    >>> from skdiffusion.diffusion.solve import flow
+    >>> z = torch.tensor([1.0], dtype=torch.float64)
+    >>> slope = lambda state, u: (state[0] - state[0] / (1 + math.exp(2 * u)),)
+    >>> (z,) = flow(slope, (z,), math.log(1e-3), math.log(10.0), 40)
+    >>> round(float(z), 2)
+    10.05
+    """
+    h = (log_stop - log_start) / n_steps
+    for i in range(n_steps):
+        u = log_start + i * h
+        first = slope(state, u)
+        second = slope(_ahead(state, first, h / 2), u + h / 2)
+        third = slope(_ahead(state, second, h / 2), u + h / 2)
+        fourth = slope(_ahead(state, third, h), u + h)
+        state = tuple(
+            y + h / 6 * (a + 2 * b + 2 * c + d)
+            for y, a, b, c, d in zip(state, first, second, third, fourth, strict=True)
+        )
+    return state
+
+
+def adaptive_flow(slope, state, log_start, log_stop, *, rtol=1e-6, atol=1e-6, max_evaluations=5000):
+    """Integrate an ODE in ``u = log s`` by the adaptive method of Dormand and Prince.
+
+    Parameters
+    ----------
+    slope : callable
+        ``slope(state, u)`` returns the derivatives, a tuple like ``state``.
+    state : tuple of tensors
+        State at ``log_start``.
+    log_start, log_stop : float
+        Logarithms of the first and last noise level; either may be the larger.
+    rtol, atol : float, default=1e-6
+        Tolerated error of a step, relative and absolute, for the worst entry of the state.
+    max_evaluations : int, default=5000
+        Limit on the number of evaluations of ``slope``.
+
+    Returns
+    -------
+    state : tuple of tensors
+        State at ``log_stop``.
+
+    Raises
+    ------
+    RuntimeError
+        If the limit is reached; no partial result is returned.
+
+    Notes
+    -----
+    All rows share the steps, so a row's result depends on the others within the tolerance; use
+    :func:`flow` where it must not.
+
+    References
+    ----------
+    .. [1] J. Dormand, P. Prince, "A family of embedded Runge-Kutta formulae", Journal of
+       Computational and Applied Mathematics 6, 1980.
+
+    Examples
+    --------
+    >>> import math, torch
+    >>> from skdiffusion.diffusion.solve import adaptive_flow
+    >>> z = torch.tensor([1.0], dtype=torch.float64)
+    >>> slope = lambda state, u: (state[0] - state[0] / (1 + math.exp(2 * u)),)
+    >>> (z,) = adaptive_flow(slope, (z,), math.log(1e-3), math.log(10.0))
+    >>> round(float(z), 2)
+    10.05
+    """
+    u, h = log_start, (log_stop - log_start) / 50
+    first, n_evaluations = slope(state, u), 1
+    while (log_stop - u) * h > 0:
+        if n_evaluations > max_evaluations:
+            raise RuntimeError(
+                f"The adaptive solver used {n_evaluations} evaluations and is at noise level "
+                f"{math.exp(u):.3g}; raise rtol and atol or use a solver with fixed steps."
+            )
+        h = math.copysign(min(abs(h), abs(log_stop - u)), h)
+        slopes = [first]
+        for node, row in zip(_NODES, _TABLEAU, strict=True):
+            ahead = _combine(state, slopes, row, h)
+            slopes.append(slope(ahead, u + node * h))
+        n_evaluations += 6
+        error = _step_error(state, ahead, slopes, h, rtol, atol)
+        if error <= 1:
+            u, state, first = u + h, ahead, slopes[-1]
+        h *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2))
+    return state
+
+
+# Coefficients of Dormand and Prince (1980); the last row of the tableau is the solution itself.
+_NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+_TABLEAU = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+def _ahead(state, slopes, h):
+    """Move the state along one set of slopes."""
+    return tuple(y + h * k for y, k in zip(state, slopes, strict=True))
+
+
+def _combine(state, slopes, row, h):
+    """Move the state along a combination of slopes."""
+    return tuple(
+        y + h * sum(weight * k[i] for weight, k in zip(row, slopes, strict=True))
+        for i, y in enumerate(state)
+    )
+
+
+def _step_error(state, ahead, slopes, h, rtol, atol):
+    """Largest error of a step in units of the tolerance."""
+    errors = _combine([0.0] * len(state), slopes, _ERROR, h)
+    scales = (atol + rtol * y.abs().maximum(z.abs()) for y, z in zip(state, ahead, strict=True))
+    return max(float((e.abs() / scale).max()) for e, scale in zip(errors, scales, strict=True))
 
 
 def karras_levels(n_steps, s_min, s_max, rho=7.0):

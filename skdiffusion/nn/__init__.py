@@ -1,5 +1,6 @@
 """Networks: what a denoiser is made of."""
 
 from skdiffusion.nn.csdi import CSDINetwork, load_csdi_checkpoint
+from skdiffusion.nn.mlp import ResidualMLP
 
-__all__ = ["CSDINetwork", "load_csdi_checkpoint"]
+__all__ = ["CSDINetwork", "ResidualMLP", "load_csdi_checkpoint"]

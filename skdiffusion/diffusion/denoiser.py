@@ -1,0 +1,211 @@
+r"""The denoiser: an analytic base and what a network adds to it.
+
+With data of about unit variance the denoiser is
+
+    D(z, s) = D_base(z, s) + c_out(s) F(c_in(s) z, s, e_base) ,
+    c_in = 1 / sqrt(1 + s**2) ,   c_out = s / sqrt(1 + s**2) ,   e_base = (z - D_base) / s .
+
+``D_base`` is the closed-form denoiser of a density fitted beforehand (:mod:`.analytic`) and ``F``
+a network whose last layer starts at zero: before training, ``D`` *is* the base. For the base
+N(0, I), ``D_base = z / (1 + s**2)`` and the formula is the preconditioning of Karras et al. [1]_;
+the better the base, the less is left for the network. ``e_base`` is the base's own estimate of
+the noise, which is the most telling input the network can have.
+
+Networks are modules called as ``network(x, log_s, base_noise, condition)`` with ``x`` of shape
+(n_samples, n_features), ``log_s`` of shape (n_samples, 1), ``base_noise`` of the shape of ``x``
+and ``condition`` of shape (n_samples, n_conditions) or None; they return the shape of ``x``.
+
+References
+----------
+.. [1] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
+   NeurIPS 2022.
+"""
+
+import torch
+from torch import nn
+
+
+class Denoiser(nn.Module):
+    """Analytic base plus a preconditioned network.
+
+    Parameters
+    ----------
+    base : Mixture
+        Density of the standardised data known in closed form.
+    network : torch.nn.Module or None
+        The residual network; None leaves the base alone.
+
+    Notes
+    -----
+    In all methods ``z`` has shape (n_samples, n_features), ``s`` is a float or a tensor of shape
+    (n_samples,), and ``condition`` is None or a tensor of shape (n_samples, n_conditions).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.denoiser import Denoiser
+    >>> denoiser = Denoiser(gaussian([0.0], [[1.0]]), None)
+    >>> denoiser(torch.tensor([[1.0]], dtype=torch.float64), 1.0)
+    tensor([[0.5000]], dtype=torch.float64)
+    """
+
+    def __init__(self, base, network=None):
+        super().__init__()
+        self.base = base
+        self.network = network
+
+    def forward(self, z, s, condition=None, leave_out=None):
+        """Estimate the data from noisy points.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+        leave_out : int64 tensor of shape (n_samples,), optional
+            Component of the base to leave out for each row.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        """
+        s = _column(z, s)
+        denoised = self.base.denoise(z, s[:, 0], leave_out)
+        if self.network is None:
+            return denoised
+        return denoised + self._residual(z, s, (z - denoised) / s, condition)
+
+    def divergence(self, z, s, condition=None):
+        """Denoiser and the exact trace of its Jacobian.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        trace : tensor of shape (n_samples,)
+            ``sum_i dD_i / dz_i``, one backward pass of the network a feature.
+        """
+        s = _column(z, s)
+        if self.network is None:
+            return self.base.denoise_and_divergence(z, s[:, 0])
+        with torch.no_grad():
+            denoised, jacobian = self.base.denoise_and_jacobian(z, s[:, 0])
+            identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+            noise_jacobian = (identity - jacobian) / s[:, :, None]
+            trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        for i in range(z.shape[1]):
+            by_z, by_noise = _products(residual, inputs, identity[i].expand_as(z))
+            trace = trace + by_z[:, i] + (by_noise * noise_jacobian[:, :, i]).sum(1)
+        return denoised + residual.detach(), trace
+
+    def directional(self, z, s, direction, condition=None):
+        """Denoiser and the quadratic form of its Jacobian in one direction.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        direction : tensor of shape (n_samples, n_features)
+            A direction ``v`` for each row.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        form : tensor of shape (n_samples,)
+            ``v' (dD/dz) v``, whose mean over random signs is the trace (Hutchinson).
+        """
+        s = _column(z, s)
+        with torch.no_grad():
+            denoised, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+            form = (direction * moved).sum(1)
+        if self.network is None:
+            return denoised, form
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        by_z, by_noise = _products(residual, inputs, direction)
+        noise_moved = (direction - moved) / s
+        form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
+        return denoised + residual.detach(), form
+
+    def estimated_divergence(self, z, s, directions, condition=None):
+        """Denoiser and estimates of the trace of its Jacobian from random directions.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        directions : tensor of shape (n_estimates, 1 or n_samples, n_features)
+            Random signs.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        traces : tensor of shape (n_samples, n_estimates)
+            The exact trace of the base plus quadratic forms of the network's share, so that only
+            the network's share is random.
+        """
+        s = _column(z, s)
+        with torch.no_grad():
+            denoised, exact = self.base.denoise_and_divergence(z, s[:, 0])
+        if self.network is None:
+            return denoised, exact[:, None].expand(-1, len(directions))
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        traces = []
+        for direction in directions.expand(-1, len(z), -1):
+            by_z, by_noise = _products(residual, inputs, direction)
+            with torch.no_grad():
+                _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+            share = by_z * direction + by_noise * (direction - moved) / s
+            traces.append(exact + share.sum(1))
+        return denoised + residual.detach(), torch.stack(traces, 1)
+
+    def _residual(self, z, s, base_noise, condition):
+        """The network's share of the estimate."""
+        c_in = 1 / torch.sqrt(1 + s.square())
+        return s * c_in * self.network(c_in * z, s.log(), base_noise, condition)
+
+    def _traced_residual(self, z, s, denoised, condition):
+        """The residual and the inputs to differentiate it by."""
+        with torch.enable_grad():
+            inputs = (
+                z.detach().clone().requires_grad_(),
+                ((z - denoised) / s).detach().requires_grad_(),
+            )
+            return self._residual(inputs[0], s, inputs[1], condition), inputs
+
+
+def _column(z, s):
+    """Noise level as a column of one value a row."""
+    s = torch.as_tensor(s, dtype=z.dtype, device=z.device)
+    return s.reshape(-1, 1).expand(len(z), 1)
+
+
+def _products(residual, inputs, vectors):
+    """Vectors times the Jacobians of the residual, zero for inputs that a network ignores."""
+    return torch.autograd.grad(
+        residual, inputs, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
+    )

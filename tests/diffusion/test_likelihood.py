@@ -1,0 +1,167 @@
+"""Every formula of the theory on Gaussians and mixtures with exact scores."""
+
+import math
+
+import pytest
+import torch
+
+from skdiffusion.diffusion import likelihood
+from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture
+from skdiffusion.diffusion.denoiser import Denoiser
+from skdiffusion.diffusion.sde import SDES
+
+LEVELS = {"s_min": 1e-3, "s_max": 100.0}
+RANGE = LEVELS | {"prior": gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])}
+COVARIANCE = [[1.2, 0.6], [0.6, 0.7]]
+GAUSSIAN = gaussian([0.0, 0.0], COVARIANCE)
+MIXTURE = gaussian_mixture(
+    [0.3, 0.7], [[-1.05, -0.28], [0.45, 0.12]], [[0.1, 0.4], [0.3, 0.2]], "diag"
+)
+BOTH = pytest.mark.parametrize("density", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
+
+
+def sample(density, n, seed=0):
+    return density.sample(n, torch.Generator().manual_seed(seed))
+
+
+def randomness(n, n_draws, seed=1, d=2):
+    generator = torch.Generator().manual_seed(seed)
+    uniforms = torch.rand(n, n_draws, generator=generator, dtype=torch.float64)
+    noise = lambda i: torch.randn(n, d, generator=generator, dtype=torch.float64)  # noqa: E731
+    return uniforms, noise
+
+
+@BOTH
+def test_log_density_of_the_ode_is_exact(density):
+    x = sample(density, 200)
+    value, latent = likelihood.log_density(density.denoise_and_divergence, x, **RANGE, n_steps=80)
+    wrong = value - density.log_density(x)
+    assert wrong.abs().max() < 1e-3  # a row in the tail sees the prior's covariance
+    assert float(wrong.abs().mean()) < 1e-4
+    own = RANGE | {"prior": gaussian(x.mean(0), torch.cov(x.T))}
+    value, _ = likelihood.log_density(density.denoise_and_divergence, x, **own, n_steps=80)
+    torch.testing.assert_close(value, density.log_density(x), atol=2e-3, rtol=0)
+    assert (latent / math.hypot(1, 100)).abs().max() < 6
+
+
+def test_hutchinson_is_unbiased_with_its_standard_error():
+    n, n_probes = 100, 40
+    x = sample(MIXTURE, n)
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, (n_probes, n, 2), generator=generator, dtype=torch.float64) * 2 - 1
+    divergence = likelihood.hutchinson(Denoiser(MIXTURE).directional, signs)
+    estimates, _ = likelihood.log_density(divergence, x, **RANGE, n_steps=40)
+    error = estimates.std(1) / math.sqrt(n_probes)
+    wrong = estimates.mean(1) - MIXTURE.log_density(x)
+    assert (wrong.abs() / (error + 1e-3)).max() < 6
+    assert float((wrong / (error + 1e-3)).square().mean()) < 1.5
+
+
+@BOTH
+def test_bound_is_tight_with_the_exact_score(density):
+    """The bound of the exact model equals its negative log-likelihood for every row."""
+    x = sample(density, 400)
+    bound, error = likelihood.nll_bound(density.denoise, x, *randomness(400, 200), **RANGE)
+    z = (bound + density.log_density(x)) / error
+    assert z.abs().max() < 6.5
+    assert abs(float(z.mean())) < 5 / math.sqrt(400)
+    assert 0.75 < float(z.std()) < 1.3  # the standard error is right
+
+
+def test_bound_leaves_no_gap_on_average():
+    x = sample(MIXTURE, 4000)
+    bound, _ = likelihood.nll_bound(MIXTURE.denoise, x, *randomness(4000, 100), **RANGE)
+    gap = bound + MIXTURE.log_density(x)
+    assert abs(float(gap.mean())) < 5 * float(gap.std()) / math.sqrt(4000)
+    assert float(gap.std()) < 1.0
+
+
+def test_a_wrong_model_has_a_bound_above_its_likelihood():
+    """For a denoiser of another Gaussian the SDE model is that Gaussian, known exactly."""
+    other = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 0.5]])
+    x = sample(GAUSSIAN, 300)
+    bound, error = likelihood.nll_bound(other.denoise, x, *randomness(300, 100), **RANGE)
+    z = (bound + other.log_density(x)) / error
+    assert abs(float(z.mean())) < 5 / math.sqrt(300)
+    # A denoiser that is the gradient of nothing is strictly worse than its own ODE and entropy.
+    twisted = lambda z, s: other.denoise(z, s) + 0.2 * s[:, None] * z.flip(1).tanh()  # noqa: E731
+    worse, _ = likelihood.nll_bound(twisted, x, *randomness(300, 100), **RANGE)
+    assert float(worse.mean()) > -float(GAUSSIAN.log_density(x).mean())
+
+
+@BOTH
+def test_both_forms_of_the_bound_agree(density):
+    x = sample(density, 300)
+    denoising, a = likelihood.nll_bound(density.denoise, x, *randomness(300, 100), **RANGE)
+    implicit, b = likelihood.implicit_nll_bound(
+        density.denoise_and_divergence, x, *randomness(300, 100, seed=2), **RANGE
+    )
+    z = (denoising - implicit) / torch.hypot(a, b)
+    assert abs(float(z.mean())) < 5 / math.sqrt(300)
+    assert z.abs().max() < 6.5
+
+
+def gaussian_kl(mean, covariance, other_mean, other_covariance):
+    mean, other_mean, covariance, other_covariance = (
+        torch.as_tensor(a, dtype=torch.float64)
+        for a in (mean, other_mean, covariance, other_covariance)
+    )
+    shift = other_mean - mean
+    solved = torch.linalg.solve(other_covariance, covariance)
+    quadratic = shift @ torch.linalg.solve(other_covariance, shift)
+    return 0.5 * float(torch.trace(solved) - len(mean) + quadratic - torch.logdet(solved))
+
+
+def test_kl_bound_of_two_gaussians_is_their_divergence():
+    """Between linear models the bound is an equality but for the prior."""
+    other_covariance = [[2.0, -0.3], [-0.3, 0.9]]
+    other = gaussian([0.5, 0.5], other_covariance)
+    x = sample(GAUSSIAN, 4000)
+    bound, error = likelihood.kl_bound(other.denoise, GAUSSIAN, x, *randomness(4000, 60), **RANGE)
+    exact = gaussian_kl([0.0, 0.0], COVARIANCE, [0.5, 0.5], other_covariance)
+    assert error < 0.02
+    assert abs(bound - exact) < 5 * error + 1e-3
+    loss, _ = likelihood.score_matching_loss(
+        other.denoise, GAUSSIAN.denoise, x, *randomness(4000, 60), **LEVELS
+    )
+    assert abs(float(loss.mean()) - exact) < 5 * error + 1e-3
+
+
+@BOTH
+def test_entropy_formula(density):
+    x = sample(density, 6000)
+    value, error = likelihood.entropy(density.denoise, x, *randomness(6000, 60), **LEVELS)
+    assert error < 0.02
+    exact = -density.log_density(sample(density, 400000, seed=5)).mean()
+    if density is GAUSSIAN:
+        exact = 0.5 * torch.logdet(2 * math.pi * math.e * torch.tensor(COVARIANCE).double())
+    assert abs(value - float(exact)) < 5 * error + 5e-3
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_entropy_formula_in_time_is_the_one_in_noise_level(name):
+    """H(p) = H(p_T) - 1/2 int (2 f d + g**2 E|grad log p_t|**2) dt for N(0, v), by quadrature."""
+    sde, v = SDES[name](), torch.tensor(0.3, dtype=torch.float64)
+    s = torch.logspace(-6, math.log10(0.99 * sde.max_noise_level), 4001, dtype=torch.float64)
+    s = s[s >= float(sde.noise_level(torch.tensor(1e-12, dtype=torch.float64)))]
+    t = sde.time(s)
+    variance = sde.alpha(t) ** 2 * v + sde.sigma(t) ** 2
+    rate = 2 * sde.drift(torch.ones_like(t), t) + sde.diffusion(t) ** 2 / variance
+    last = 0.5 * torch.log(2 * math.pi * math.e * variance[-1])
+    first = last - 0.5 * torch.trapezoid(rate, t)
+    exact = 0.5 * torch.log(2 * math.pi * math.e * variance[0])
+    torch.testing.assert_close(first, exact, atol=2e-3, rtol=0)
+
+
+def test_prior_cross_entropy_agrees_with_monte_carlo():
+    x = torch.tensor([[0.5, -1.0]], dtype=torch.float64)
+    noise = torch.randn(100000, 2, generator=torch.Generator().manual_seed(0)).double()
+    values = -GAUSSIAN.log_density(x + 2.0 * noise, 2.0)
+    exact = float(likelihood.prior_cross_entropy(x, GAUSSIAN, 2.0))
+    assert abs(float(values.mean()) - exact) < 5 * float(values.std()) / math.sqrt(100000)
+
+
+def test_odd_number_of_draws_is_refused():
+    x = sample(GAUSSIAN, 3)
+    with pytest.raises(ValueError, match="even"):
+        likelihood.nll_bound(GAUSSIAN.denoise, x, *randomness(3, 5), **RANGE)
