@@ -1,6 +1,6 @@
 """Diffusion models as ordinary scikit-learn estimators."""
 
 from skdiffusion._version import __version__
-from skdiffusion.estimators import CSDIImputer, LangevinSampler
+from skdiffusion.estimators import CSDIImputer, LangevinSampler, ScoreSDE
 
-__all__ = ["CSDIImputer", "LangevinSampler", "__version__"]
+__all__ = ["CSDIImputer", "LangevinSampler", "ScoreSDE", "__version__"]

@@ -308,10 +308,10 @@ def csdi_network(problem, seed, budget):
 
 
 def pypots_windows(problem):
-    """Windows to learn from (starting every six hours of a series) and to fill."""
+    """Windows to learn from (starting every 12 hours of a series) and to fill."""
     if problem.is_panel:
         return problem.train, problem.test
-    starts = np.arange(0, len(problem.train) - HOURS + 1, 6)
+    starts = np.arange(0, len(problem.train) - HOURS + 1, HOURS // 2)
     train, test = (
         x[first[:, None] + np.arange(HOURS)]
         for x, first in [(problem.train, starts), (problem.test, HOURS * problem.days)]
@@ -375,7 +375,7 @@ def pypots(problem, seed, budget, make, n_windows=None, **sampling):
         model = make(train, epochs)
         return model, timed(lambda: model.fit({"X": train}))[1]
 
-    epochs = max(1, round(budget / fitted(1)[1]))
+    epochs = math.ceil(budget / fitted(1)[1])
     model, fit_seconds = fitted(epochs)
     filled, seconds = timed(lambda: np.asarray(model.impute({"X": test}, **sampling)))
     filled = filled if filled.ndim == 4 else filled[:, None]
@@ -612,7 +612,7 @@ the days (blocks). All methods are scored on the same days: those touched by a b
 The seed of a run draws what is hidden. `energy score` and `of increments` judge blocks as a whole
 and the hour-to-hour steps of a column in a block; of a method without draws they are the scaled
 distance to the truth. `network="csdi"` and PyPOTS filled the scored days only; their seconds are
-scaled to the year. PyPOTS learns from windows of 24 hours that start every six hours, and fills
+scaled to the year. PyPOTS learns from windows of 24 hours that start every 12 hours, and fills
 calendar days."""
 PANEL_PROTOCOL = """\
 Of PhysioNet 2012 set-a, run 0, 1, 2 learn from the first, second, third 400 windows of the CSDI
@@ -624,9 +624,9 @@ COMMON_PROTOCOL = """\
 Columns are standardised, so that errors are in standard deviations. {n_draws} draws; CRPS and
 energy score are fair estimates. For methods without draws, CRPS is the MAE. Bands are central
 intervals of the draws, corrected for their number: 50 % and 90 % are right. `network="csdi"` and
-PyPOTS were given the CPU-seconds that the default took to fit, and the PyPOTS CSDI network has the
-sizes of `network="csdi"` here: 2 layers, 32 channels, 4 heads. One thread; CPU-seconds. Figures are
-medians of the runs (smallest-largest)."""
+PyPOTS were given the CPU-seconds that the default took to fit (PyPOTS in whole epochs, rounded up);
+the PyPOTS CSDI network has the sizes of `network="csdi"` here: 2 layers, 32 channels, 4 heads. One
+thread; CPU-seconds. Figures are medians of the runs (smallest-largest)."""
 
 
 def page(dataset, records):

@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
             trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
         residual, inputs = self._traced_residual(z, s, denoised, condition)
         for i in range(z.shape[1]):
-            by_z, by_noise = _gradients(residual[:, i].sum(), inputs)
+            by_z, by_noise = _products(residual, inputs, identity[i].expand_as(z))
             trace = trace + by_z[:, i] + (by_noise * noise_jacobian[:, :, i]).sum(1)
         return denoised + residual.detach(), trace
 
@@ -141,10 +141,47 @@ class Denoiser(nn.Module):
         if self.network is None:
             return denoised, form
         residual, inputs = self._traced_residual(z, s, denoised, condition)
-        by_z, by_noise = _gradients((residual * direction).sum(), inputs)
+        by_z, by_noise = _products(residual, inputs, direction)
         noise_moved = (direction - moved) / s
         form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
         return denoised + residual.detach(), form
+
+    def estimated_divergence(self, z, s, directions, condition=None):
+        """Denoiser and estimates of the trace of its Jacobian from random directions.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        directions : tensor of shape (n_estimates, 1 or n_samples, n_features)
+            Random signs.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            ``D(z, s)``.
+        traces : tensor of shape (n_samples, n_estimates)
+            The exact trace of the base plus quadratic forms of the network's share, so that only
+            the network's share is random.
+        """
+        s = _column(z, s)
+        with torch.no_grad():
+            denoised, exact = self.base.denoise_and_divergence(z, s[:, 0])
+        if self.network is None:
+            return denoised, exact[:, None].expand(-1, len(directions))
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        traces = []
+        for direction in directions.expand(-1, len(z), -1):
+            by_z, by_noise = _products(residual, inputs, direction)
+            with torch.no_grad():
+                _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+            share = by_z * direction + by_noise * (direction - moved) / s
+            traces.append(exact + share.sum(1))
+        return denoised + residual.detach(), torch.stack(traces, 1)
 
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""
@@ -167,8 +204,8 @@ def _column(z, s):
     return s.reshape(-1, 1).expand(len(z), 1)
 
 
-def _gradients(scalar, inputs):
-    """Gradients of a scalar, zero for the inputs that a network does not use."""
+def _products(residual, inputs, vectors):
+    """Vectors times the Jacobians of the residual, zero for inputs that a network ignores."""
     return torch.autograd.grad(
-        scalar, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        residual, inputs, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
     )

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from skdiffusion.diffusion.solve import karras_levels
+from skdiffusion.diffusion.solve import log_levels
 from skdiffusion.diffusion.window_gaussian import pick
 from skdiffusion.diffusion.windows import interpolate
 from skdiffusion.nn._init import MLP, SelfAttention, embedding, linear
@@ -130,8 +130,12 @@ class GaussianDenoiser(nn.Module):
         return (shrunk / total) @ context.eigenvectors.transpose(1, 2)
 
     def noise_levels(self, n_steps, solver):
-        """Noise levels for ``n_steps`` steps: residuals have unit size, so 10 is pure noise."""
-        return karras_levels(n_steps, 0.02, 10.0)
+        """Noise levels for ``n_steps`` steps: residuals have unit size, so 10 is pure noise.
+
+        Levels equally spaced in log s: with 8 steps the draws of a standard normal then have
+        standard deviation 1.04; with the levels of Karras et al. it would be 1.12.
+        """
+        return log_levels(n_steps, 0.02, 10.0)
 
 
 class EncoderDenoiser(GaussianDenoiser):

@@ -64,6 +64,12 @@ def test_divergence_and_directional_derivative_match_autograd(s):
     torch.testing.assert_close(denoised, denoiser(z, s))
     expected = torch.einsum("ni,nij,nj->n", direction, jacobian, direction)
     torch.testing.assert_close(form, expected)
+    signs = torch.tensor([[[1.0, 1.0]], [[1.0, -1.0]]], dtype=torch.float64)
+    denoised, estimates = denoiser.estimated_divergence(z, s, signs)
+    torch.testing.assert_close(denoised, denoiser(z, s))
+    torch.testing.assert_close(estimates.mean(1), trace)
+    _, alone = Denoiser(BASE).estimated_divergence(z, s, signs)
+    torch.testing.assert_close(alone[:, 0], BASE.denoise_and_divergence(z, s)[1])
 
 
 def test_condition_of_nan_is_no_condition():

@@ -1,0 +1,829 @@
+"""A density model that learns the score of noisy data."""
+
+import math
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device, to_numpy_state
+from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
+from skdiffusion.diffusion import likelihood
+from skdiffusion.diffusion.analytic import from_arrays
+from skdiffusion.diffusion.denoiser import Denoiser
+from skdiffusion.diffusion.loss import NOISE_LAWS, denoising_loss, stratified_uniforms
+from skdiffusion.diffusion.sde import SDE, SDES
+from skdiffusion.diffusion.solve import STEPS, flow, karras_levels, solve
+from skdiffusion.estimators import _bases
+from skdiffusion.nn.mlp import ResidualMLP
+from skdiffusion.training import train
+
+# In standard deviations of the data: below the first nothing is resolved, beyond the second
+# nothing is left of the data but mean and covariance, which the prior has.
+_MIN_LEVEL, _MAX_LEVEL = 1e-3, 80.0
+_MAX_EXACT_FEATURES = 32
+_N_PROBES = 16
+# Runge-Kutta steps over the range of noise levels: for scores, for maps, for early stopping.
+_SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
+_CHUNK = 2000
+
+
+class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Density model by score-based diffusion, on top of a density in closed form.
+
+    A diffusion adds noise to the data until only noise is left; the model learns the score, the
+    gradient of the log density at every noise level, and with it runs the diffusion backwards.
+    Here the score starts from that of a Gaussian mixture or kernel estimate, known in closed form
+    at every noise level, and a network learns what is left over.
+
+    Columns are standardised inside; all results are in the units of ``X``.
+
+    Parameters
+    ----------
+    sde : {"vp", "subvp", "ve", "cosine", "flow"} or SDE, default="vp"
+        The diffusion. It sets the largest noise level (80 standard deviations at most) and the
+        law of noise levels under ``noise_law="uniform"``.
+    base : {"auto", "gaussian", "mixture", "kde"} or None, default="auto"
+        The density in closed form that the network starts from; None starts from N(0, I).
+        "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
+        estimate, alone or with a network, or a network alone.
+    hidden_layer_sizes : tuple of int, default=(128, 128, 128)
+        Widths of the hidden layers of the network.
+    noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
+        Law of the noise levels in training. "lognormal" is best for samples and for
+        :meth:`score_samples`; "loguniform" is likelihood weighting with importance sampling
+        and tightens :meth:`nll_bound`; "uniform" is uniform in the time of ``sde``.
+    solver : str, default="heun"
+        Solver of :meth:`sample`: "heun", "ddim" and "dpmpp_2m" for the probability-flow ODE,
+        "ancestral", "euler_maruyama", "predictor_corrector" and "dpmpp_2m_sde" for the reverse
+        SDE.
+    n_steps : int, default=32
+        Steps of the solver.
+    max_iter : int, default=4000
+        Training steps of a network at most; 0 leaves the base alone.
+    batch_size : int, default=256
+        Rows of a training step.
+    learning_rate : float, default=2e-3
+        Peak learning rate.
+    ema_decay : float, default=0.995
+        Decay of the averaged weights.
+    early_stopping : bool, default=True
+        Stop a network when the held-out likelihood no longer rises. The weights with the best
+        held-out likelihood are kept in any case.
+    validation_fraction : float, default=0.1
+        Share of the rows held out; at least 100 rows where that is at most a quarter of them.
+    n_iter_no_change : int, default=5
+        Evaluations without gain, out of 20, before a network stops.
+    tol : float, default=1e-3
+        Gain in held-out log-likelihood, in nats a row, that counts.
+    network : callable, optional
+        ``network(n_features, generator)`` returns a torch module that replaces the default
+        network; it is called as ``module(x, log_s, base_noise, condition)`` and returns the shape
+        of ``x``. Its last layer should start at zero.
+    device : str, default="auto"
+        Torch device; "auto" takes a GPU where there is one.
+    verbose : int, default=0
+        Show progress bars.
+    random_state : int, RandomState instance or None, default=None
+        Fixes training, draws and bounds.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names that are strings.
+    base_ : str or None
+        The base that was kept, "unit" for N(0, I).
+    mean_, scale_ : ndarrays of shape (n_features_in_,)
+        Centre and scale of the columns.
+    denoiser_ : Denoiser
+        The fitted denoiser of the standardised columns.
+    held_out_score_ : dict of str to float
+        Mean held-out log-likelihood of every candidate, standardised columns.
+    history_ : dict of str to dict
+        Training history of every network.
+    n_iter_ : int
+        Training steps taken, of all networks together.
+
+    See Also
+    --------
+    sklearn.mixture.GaussianMixture : One of the bases alone.
+    sklearn.neighbors.KernelDensity : Another one.
+
+    Notes
+    -----
+    The denoiser ``D(z, s)`` estimates the data from ``z = x + s eps``; ``grad log p_s(z) = (D(z,
+    s) - z) / s**2``. See :mod:`skdiffusion.diffusion.likelihood` for the formulas behind the
+    methods.
+
+    References
+    ----------
+    .. [1] Y. Song et al., "Score-based generative modeling through stochastic differential
+       equations", ICLR 2021.
+    .. [2] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
+       diffusion models", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from skdiffusion import ScoreSDE
+    >>> X, _ = make_moons(500, noise=0.05, random_state=0)
+    >>> model = ScoreSDE(base="mixture", max_iter=0, random_state=0).fit(X)
+    >>> model.sample(3).shape
+    (3, 2)
+    >>> bool(model.score(X) > -1)
+    True
+    """
+
+    _parameter_constraints = {
+        "sde": [StrOptions(set(SDES)), SDE],
+        "base": [StrOptions({"auto", "gaussian", "mixture", "kde"}), None],
+        "hidden_layer_sizes": ["array-like"],
+        "noise_law": [StrOptions(set(NOISE_LAWS))],
+        "solver": [StrOptions(set(STEPS))],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "ema_decay": [Interval(Real, 0, 1, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "network": [callable, None],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        sde="vp",
+        *,
+        base="auto",
+        hidden_layer_sizes=(128, 128, 128),
+        noise_law="lognormal",
+        solver="heun",
+        n_steps=32,
+        max_iter=4000,
+        batch_size=256,
+        learning_rate=2e-3,
+        ema_decay=0.995,
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-3,
+        network=None,
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.sde = sde
+        self.base = base
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.noise_law = noise_law
+        self.solver = solver
+        self.n_steps = n_steps
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.ema_decay = ema_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.network = network
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Fit the density.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of real numbers.
+        y : Ignored
+            Present for the conventions of scikit-learn.
+
+        Returns
+        -------
+        self : ScoreSDE
+            The fitted estimator.
+        """
+        X = self._validate(X, reset=True)
+        device = resolve_device(self.device)
+        rows = self._standardise(X)
+        seed = draw_seed(self.random_state)
+        train_rows, held_out = self._split(rows, seed)
+        self._max_level = min(self._process().max_noise_level, _MAX_LEVEL)
+        self.prior_ = _bases.fit_gaussian(rows).to(device)
+        bases = self._fit_bases(train_rows, held_out, rows, seed)
+        self.held_out_score_, self.history_ = {}, {}
+        self._keep_the_best(bases, train_rows, held_out, seed, device)
+        self.n_iter_ = sum(len(history["loss"]) for history in self.history_.values())
+        return self
+
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Randomness of this call; None takes that of the estimator.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows in the units of the training data.
+
+        Notes
+        -----
+        A base that was kept without a network is drawn from directly. Otherwise a point of the
+        prior is solved down a list of ``n_steps`` noise levels.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
+        generator = self._generator(random_state)
+        if self.denoiser_.network is None:
+            cpu = from_arrays(**_arrays_of(self.denoiser_.base))
+            return self._to_units(cpu.sample(n_samples, generator))
+        shape = (n_samples, self.n_features_in_)
+        noise = lambda i=0: self._tensor(  # noqa: E731
+            torch.randn(shape, generator=generator, dtype=torch.float64)
+        )
+        eigenvalues, eigenvectors = self.prior_.eigenvalues, self.prior_.eigenvectors
+        scale = (eigenvalues + self._max_level**2).sqrt()
+        z = self.prior_.centre + (noise() * scale) @ eigenvectors.T
+        levels = karras_levels(self.n_steps, 2 * _MIN_LEVEL, self._max_level)
+        with torch.no_grad():
+            return self._to_units(solve(self.denoiser_, z, levels, step=self.solver, noise=noise))
+
+    def score_samples(self, X):
+        """Log-density of every row under the probability-flow ODE.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Log density in nats, in the units of X.
+
+        Notes
+        -----
+        ``log p(x) = log pi(z_T) + int (d - tr dD/dz) dlog s`` along the ODE, with the exact trace
+        up to 32 columns; above, the trace of the network's share is Hutchinson's estimate from 16
+        fixed directions. See
+        :func:`skdiffusion.diffusion.likelihood.log_density`. A base that was kept without a
+        network is evaluated directly.
+        """
+        check_is_fitted(self)
+        rows = self._rows(self._validate(X, reset=False))
+        values = [self._log_density(chunk) for chunk in rows.split(_CHUNK)]
+        return torch.cat(values).cpu().numpy() - np.log(self.scale_).sum()
+
+    def score(self, X, y=None):
+        """Mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for the conventions of scikit-learn.
+
+        Returns
+        -------
+        score : float
+            Mean of :meth:`score_samples`, in nats; higher is better.
+        """
+        return float(self.score_samples(X).mean())
+
+    def nll_bound(self, X, *, n_draws=64, return_std=False):
+        """Upper bound on the negative log-likelihood of every row under the reverse SDE.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return standard errors.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,)
+            Unbiased estimate of the bound in nats, in the units of X.
+        standard_error : ndarray of shape (n_samples,)
+            Its standard error; only with ``return_std=True``.
+
+        Notes
+        -----
+        ``-log p(x) <= L_DSM(x)``, see :func:`skdiffusion.diffusion.likelihood.nll_bound`. It
+        bounds the likelihood of the SDE model, which is not the ODE model of
+        :meth:`score_samples`: the two numbers need not be ordered.
+        """
+        check_is_fitted(self)
+        _check_draws(n_draws)
+        rows = self._rows(self._validate(X, reset=False))
+        with torch.no_grad():
+            bound, error = likelihood.nll_bound(
+                self.denoiser_,
+                rows,
+                *self._row_noise(rows, n_draws),
+                prior=self.prior_,
+                s_min=_MIN_LEVEL,
+                s_max=self._max_level,
+            )
+        bound = bound.cpu().numpy() + np.log(self.scale_).sum()
+        return (bound, error.cpu().numpy()) if return_std else bound
+
+    def entropy(self, X, *, n_draws=64, return_std=False):
+        """Differential entropy of the data's density by the entropy formula.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Draws from the density, held out from training.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        entropy : float
+            Entropy in nats, in the units of X.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``. It does not
+            count what the learnt score gets wrong.
+
+        Notes
+        -----
+        ``H(p) = H(p_T) - 1/2 int E[2 div f + g**2 |score|**2] dt`` with the learnt score; see
+        :func:`skdiffusion.diffusion.likelihood.entropy`.
+        """
+        check_is_fitted(self)
+        _check_draws(n_draws)
+        rows = self._rows(self._validate(X, reset=False, ensure_min_samples=2))
+        with torch.no_grad():
+            value, error = likelihood.entropy(
+                self.denoiser_,
+                rows,
+                *self._row_noise(rows, n_draws),
+                s_min=_MIN_LEVEL,
+                s_max=self._max_level,
+            )
+        value += float(np.log(self.scale_).sum())
+        return (value, error) if return_std else value
+
+    def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
+        """Upper bound on the divergence of the data from the SDE model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Draws from the data's density, held out from training.
+        data_entropy : float
+            Entropy of the data's density in nats, in the units of X; known for simulated data.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        bound : float
+            Estimate of an upper bound on ``KL(p || p_model)`` in nats.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``.
+
+        Notes
+        -----
+        ``KL(p || p_model) = E[-log p_model] - H(p) <= E[L_DSM] - H(p) = J_SM + KL(p_T || pi)``;
+        see :func:`skdiffusion.diffusion.likelihood.kl_bound` for the last form.
+        """
+        bound = self.nll_bound(X, n_draws=n_draws)
+        value = float(bound.mean() - data_entropy)
+        error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else math.nan
+        return (value, error) if return_std else value
+
+    def log_density_gradient(self, X, noise_level=_MIN_LEVEL):
+        """Gradient of the log density of noisy data, the score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Noisy rows.
+        noise_level : float, default=0.001
+            Noise in every column, in its standard deviations.
+
+        Returns
+        -------
+        gradient : ndarray of shape (n_samples, n_features)
+            Gradient by the columns of X.
+        """
+        check_is_fitted(self)
+        if not noise_level > 0:
+            raise ValueError(f"noise_level={noise_level!r} must be positive.")
+        rows = self._rows(self._validate(X, reset=False))
+        with torch.no_grad():
+            score = (self.denoiser_(rows, float(noise_level)) - rows) / noise_level**2
+        return score.cpu().numpy() / self.scale_
+
+    def transform(self, X):
+        """Take rows along the probability-flow ODE to independent standard normals.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_features)
+            Latent rows, N(0, I) if the model is right.
+        """
+        check_is_fitted(self)
+        rows = self._rows(self._validate(X, reset=False))
+        z = self._move(rows, _MIN_LEVEL, self._max_level) - self.prior_.centre
+        scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
+        root = self.prior_.eigenvectors
+        return ((z @ root) / scale @ root.T).cpu().numpy()
+
+    def inverse_transform(self, X):
+        """Take standard normals back to data, the inverse of :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Latent rows.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Rows in the units of the training data.
+        """
+        check_is_fitted(self)
+        X = np.asarray(self._validate(X, reset=False), dtype=np.float64)
+        scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
+        root = self.prior_.eigenvectors
+        z = (self._tensor(torch.as_tensor(X)) @ root) * scale @ root.T + self.prior_.centre
+        return self._to_units(self._move(z, self._max_level, _MIN_LEVEL))
+
+    def impute(self, X, n_draws=None, *, random_state=None):
+        """Draw the missing values of every row given its observed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with NaN where a value is missing; any columns may be missing.
+        n_draws : int, optional
+            Draws of each row; None returns one.
+        random_state : int, RandomState instance or None, default=None
+            Randomness of this call; None takes that of the estimator.
+
+        Returns
+        -------
+        X_completed : ndarray of shape (n_samples, n_features) or (n_samples, n_draws, n_features)
+            Completed rows; observed values are unchanged.
+
+        Notes
+        -----
+        Candidates are drawn from the conditional density of the analytic base, which is exact,
+        and resampled with weights ``p_model / p_base`` (sampling-importance-resampling): right in
+        the limit of many candidates whatever the network learnt, unlike replacing the observed
+        values along a solver's path. Where a base was kept alone the draws are exact.
+
+        References
+        ----------
+        .. [1] D. Rubin, "The calculation of posterior distributions by data augmentation:
+           comment", JASA 1987.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False, ensure_all_finite="allow-nan")
+        if n_draws is not None and n_draws < 1:
+            raise ValueError(f"n_draws={n_draws!r} must be a positive integer or None.")
+        seed = draw_seed(self.random_state if random_state is None else random_state)
+        keys = row_keys(X, seed).tolist()
+        proposal = from_arrays(**_arrays_of(self._proposal))
+        draws = [self._impute_row(proposal, row, key, n_draws or 1) for row, key in zip(X, keys)]
+        poor = sum(size < 10 for _, size in draws)
+        if poor:
+            warnings.warn(
+                f"For {poor} of {len(X)} rows fewer than 10 of the candidates of impute count: "
+                "their draws repeat. The base describes these rows badly; more observed columns "
+                'or base="mixture" help.',
+                stacklevel=2,
+            )
+        completed = np.stack([draw for draw, _ in draws])
+        return completed[:, 0] if n_draws is None else completed
+
+    def _validate(self, X, reset, **kwargs):
+        """Checked float64 array."""
+        kwargs = {"ensure_min_samples": 2} | kwargs if reset else kwargs
+        try:
+            return validate_data(self, X, reset=reset, dtype=np.float64, **kwargs)
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+            raise ValueError(
+                f"Input X contains NaN: {type(self).__name__} needs complete rows here. Impute "
+                "first, for example with CSDIImputer; after fit, impute(X) fills gaps."
+            ) from error
+
+    def _process(self):
+        """The SDE family."""
+        return SDES[self.sde]() if isinstance(self.sde, str) else self.sde
+
+    def _standardise(self, X):
+        """Learn centre and scale and apply them to the training rows."""
+        self.mean_, self.scale_ = column_moments(X)
+        names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
+        constant = self.scale_ == 0
+        if constant.any():
+            raise ValueError(
+                f"Columns {names[constant].tolist()} of X are constant, and the density of a "
+                "constant is unbounded: drop them (for example with VarianceThreshold)."
+            )
+        n_distinct = np.array([len(np.unique(column)) for column in X.T])
+        tied = n_distinct <= len(X) / 2
+        if tied.any() and len(X) >= 20:
+            warnings.warn(
+                f"Columns {names[tied].tolist()} of X repeat more than half of their values: the "
+                "density of discrete values is unbounded and its likelihood means little. "
+                "Add noise as wide as the grid of the values before fit to dequantise them.",
+                stacklevel=3,
+            )
+        rows = (X - self.mean_) / self.scale_
+        spread = np.diff(np.quantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
+        far = (np.abs(rows) > 100).any(0) | ((spread < 1e-3) & ~tied)
+        if far.any():
+            warnings.warn(
+                f"Columns {names[far].tolist()} of X have values far outside all others, which "
+                "rule the scale or are pulled in to 100 standard deviations: remove impossible "
+                "records or transform the columns (for example with QuantileTransformer).",
+                stacklevel=3,
+            )
+        return np.clip(rows, -100, 100)
+
+    def _split(self, rows, seed):
+        """Training and held-out rows."""
+        n = len(rows)
+        if n < 10:
+            return rows, rows
+        wanted = max(1, round(self.validation_fraction * n), min(n // 4, 100))
+        order = np.random.default_rng(seed).permutation(n)
+        return rows[order[wanted:]], rows[order[:wanted]]
+
+    def _fit_bases(self, train_rows, held_out, rows, seed):
+        """Candidate bases by name: fitted to the training rows, and to all rows."""
+        n, d = rows.shape
+        unit = _bases.fit_unit(d)
+        bases = {"unit": (unit, unit)} if self.base in ("auto", None) else {}
+        if self.base == "gaussian":
+            bases["gaussian"] = tuple(map(_bases.fit_gaussian, (train_rows, rows)))
+        if self.base in ("auto", "mixture", None):
+            mixtures = _bases.fit_mixture(train_rows, held_out, rows, seed % 2**31)
+            self._proposal = mixtures[1]
+            if self.base is not None:
+                bases["mixture"] = mixtures
+        small = d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
+        if self.base == "kde" or (self.base == "auto" and small):
+            bases["kde"] = _bases.fit_kde(train_rows, rows)
+        return bases
+
+    def _keep_the_best(self, bases, train_rows, held_out, seed, device):
+        """Train a network on the candidate bases and keep what held-out rows like best."""
+        points = torch.as_tensor(held_out)
+        for name, (fitted, _) in bases.items():
+            self.held_out_score_[name] = float(fitted.log_density(points).mean())
+        bare = max(bases, key=self.held_out_score_.get)
+        candidates = [bare] + [name for name in ("unit",) if name in bases and name != bare]
+        networks = {bare: None}
+        for name in candidates if self.max_iter else ():
+            label = f"{name} + network"
+            model = self._train(name, bases[name][0], train_rows, held_out, seed, device)
+            value = self._held_out_score(model, points, device, 2 * _HELD_OUT_STEPS)
+            # The same solver on the bare base, so that its error drops out of the comparison.
+            plain = Denoiser(model.base)
+            value -= self._held_out_score(plain, points, device, 2 * _HELD_OUT_STEPS)
+            self.held_out_score_[label] = value + self.held_out_score_[name]
+            networks[label] = model.network
+        self.base_ = max(networks, key=self.held_out_score_.get)
+        network = networks[self.base_]
+        base = bases[self.base_.split(" ")[0]][1]
+        if self.base is not None and not self.base_.startswith("unit"):
+            self._proposal = base
+        self.denoiser_ = Denoiser(base, network).to(device).double().requires_grad_(False)
+        self._proposal = self._proposal.to(device)
+
+    def _make_network(self, generator):
+        """Untrained network."""
+        if self.network is not None:
+            return self.network(self.n_features_in_, generator)
+        return ResidualMLP(self.n_features_in_, tuple(self.hidden_layer_sizes), generator=generator)
+
+    def _train(self, name, base, train_rows, held_out, seed, device):
+        """Train a network on one base; return the denoiser with the best held-out score."""
+        generator = torch_generator(seed)
+        model = Denoiser(_copy(base), self._make_network(generator)).to(device).float()
+        rows = torch.as_tensor(train_rows, dtype=torch.float32)
+        law, weight = NOISE_LAWS[self.noise_law]
+        extra = {"sde": self._process()} if self.noise_law == "uniform" else {}
+        size = self.batch_size
+
+        def loss(step):
+            index = torch.randint(len(rows), (size,), generator=generator)
+            s = law(stratified_uniforms(size, generator), _MIN_LEVEL, self._max_level, **extra)
+            noise = torch.randn(size, rows.shape[1], generator=generator)
+            kwargs = {"leave_out": index.to(device)} if name == "kde" else {}
+            x, s, noise = rows[index].to(device), s.to(device), noise.to(device)
+            return denoising_loss(model, x, s, noise, weight, **kwargs).mean()
+
+        few = torch.as_tensor(held_out[:300])
+        self.history_[name] = train(
+            model,
+            loss,
+            n_steps=self.max_iter,
+            learning_rate=self.learning_rate,
+            weight_decay=0.0,
+            ema_decay=self.ema_decay,
+            validate=lambda module: -self._held_out_score(module, few, device, _HELD_OUT_STEPS),
+            n_evaluations=20,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+            tol=self.tol,
+            progress=bool(self.verbose),
+            description=f"ScoreSDE on {name}",
+        )
+        return model
+
+    def _held_out_score(self, model, points, device, n_steps):
+        """Mean log-density of standardised rows, single precision."""
+        x = points.to(device, torch.float32)
+        prior = _copy(self.prior_).float()
+        values, _ = self._ode_density(model, x, prior, n_steps, n_probes=1)
+        return float(values.double().mean())
+
+    def _ode_density(self, model, x, prior, n_steps, n_probes):
+        """Log-density of standardised rows along the ODE."""
+        divergence = model.divergence
+        if x.shape[1] > _MAX_EXACT_FEATURES:
+            probes = self._probes(x, n_probes)
+            divergence = partial(model.estimated_divergence, directions=probes)
+        values, latent = likelihood.log_density(
+            divergence,
+            x,
+            prior=prior,
+            s_min=_MIN_LEVEL,
+            s_max=self._max_level,
+            n_steps=n_steps,
+        )
+        return values.reshape(len(x), -1).mean(1), latent
+
+    def _probes(self, x, n_probes):
+        """Random signs that are the same for every row."""
+        shape = (n_probes, 1, x.shape[1])
+        signs = torch.randint(2, shape, generator=torch_generator(0)) * 2 - 1
+        return signs.to(x)
+
+    def _log_density(self, x, n_steps=_SCORE_STEPS):
+        """Log-density of standardised rows under the fitted model."""
+        if self.denoiser_.network is None:
+            return self.denoiser_.base.log_density(x)
+        return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES)[0]
+
+    def _impute_row(self, proposal, row, key, n_draws, n_candidates=100):
+        """Completed copies of one row, and the effective number of candidates."""
+        missing = np.isnan(row)
+        draws = np.repeat(row[None], n_draws, axis=0)
+        if not missing.any():
+            return draws, math.inf
+        generator = torch_generator(key & (2**63 - 1))
+        observed = torch.as_tensor(~missing)
+        exact = self.denoiser_.network is None
+        n = n_draws if exact else max(n_candidates, 5 * n_draws)
+        x = torch.as_tensor(np.nan_to_num((row - self.mean_) / self.scale_))[None]
+        candidates = proposal.conditional_sample(x, observed, n, generator)[0]
+        size = math.inf
+        if not exact:
+            weight = self._importance(candidates)
+            size = float(1 / weight.square().sum())
+            start = torch.rand(1, generator=generator, dtype=torch.float64)
+            steps = (start + torch.arange(n_draws)) / n_draws
+            chosen = torch.searchsorted(weight.cumsum(0), steps).clamp_max(n - 1)
+            candidates = candidates[chosen[torch.randperm(n_draws, generator=generator)]]
+        values = candidates.numpy() * self.scale_ + self.mean_
+        draws[:, missing] = values[:, missing]
+        return draws, size
+
+    def _importance(self, candidates):
+        """Normalised weights of candidates, model over proposal."""
+        x = self._tensor(candidates)
+        target = torch.cat([self._log_density(part, 24) for part in x.split(_CHUNK)])
+        return torch.softmax((target - self._proposal.log_density(x)).cpu(), 0)
+
+    def _move(self, z, start, stop):
+        """Follow the probability-flow ODE from one noise level to another."""
+
+        def slope(state, u):
+            return (state[0] - self.denoiser_(state[0], math.exp(u)),)
+
+        with torch.no_grad():
+            parts = [
+                flow(slope, (part,), math.log(start), math.log(stop), _MAP_STEPS)[0]
+                for part in z.split(_CHUNK)
+            ]
+        return torch.cat(parts)
+
+    def _row_noise(self, rows, n_draws):
+        """Uniforms and normals that depend on a row's content only, not on its place."""
+        keys = row_keys(rows.cpu().numpy(), draw_seed(self.random_state))[:, None]
+        uniforms = torch.special.ndtr(normals(keys, torch.arange(n_draws), 0, 0, torch.float64))
+        cells = torch.arange(rows.shape[1])
+        noise = lambda i: self._tensor(normals(keys, i, 1, cells, torch.float64))  # noqa: E731
+        return self._tensor(uniforms), noise
+
+    def _generator(self, random_state):
+        """Generator of one call."""
+        return torch_generator(
+            draw_seed(self.random_state if random_state is None else random_state)
+        )
+
+    def _rows(self, X):
+        """Standardised rows on the device; far outside, squares must stay finite."""
+        with np.errstate(over="ignore"):
+            rows = np.clip((X - self.mean_) / self.scale_, -1e100, 1e100)
+        return self._tensor(torch.as_tensor(rows))
+
+    def _tensor(self, values):
+        """Float64 tensor on the device of the model."""
+        return values.to(self.prior_.centre.device, torch.float64)
+
+    def _to_units(self, rows):
+        """Rows in the user's units."""
+        return rows.cpu().numpy() * self.scale_ + self.mean_
+
+    def __getstate__(self):
+        """Numpy arrays in place of torch objects: pickles open on every machine."""
+        state = super().__getstate__().copy()
+        if "denoiser_" in state:
+            state["denoiser_"] = _denoiser_state(state["denoiser_"])
+            for name in ("prior_", "_proposal"):
+                state[name] = _arrays_of(state[name])
+        return state
+
+    def __setstate__(self, state):
+        """Rebuild the torch objects on the device of this machine."""
+        super().__setstate__(state)
+        if "denoiser_" not in state:
+            return
+        device = resolve_device("auto" if self.device != "cpu" else "cpu")
+        base, weights = state["denoiser_"]
+        network = self._make_network(torch_generator(0)) if weights is not None else None
+        model = Denoiser(from_arrays(**base), network).double()
+        if weights is not None:
+            load_numpy_state(model.network, weights)
+        self.denoiser_ = model.to(device).requires_grad_(False)
+        for name in ("prior_", "_proposal"):
+            setattr(self, name, from_arrays(**state[name]).to(device))
+
+
+def _check_draws(n_draws):
+    """Refuse a number of draws that has no standard error."""
+    if n_draws < 2 or n_draws % 2:
+        raise ValueError(f"n_draws={n_draws!r} must be an even number, 2 or more.")
+
+
+def _copy(density):
+    """An independent copy of an analytic density."""
+    return from_arrays(**density.arrays())
+
+
+def _arrays_of(density):
+    """Arrays of an analytic density as numpy."""
+    return {
+        name: None if value is None else value.cpu().numpy()
+        for name, value in density.arrays().items()
+    }
+
+
+def _denoiser_state(denoiser):
+    """Arrays of base and network."""
+    network = None if denoiser.network is None else to_numpy_state(denoiser.network)
+    return _arrays_of(denoiser.base), network
