@@ -56,7 +56,7 @@ _LARGEST_PANEL = 2500
 _SOLVERS = {
     "gaussian": ("dpmpp_2m_sde", 8),
     "encoder": ("dpmpp_2m_sde", 8),
-    "csdi": ("dpmpp_2m", 10),
+    "csdi": ("dpmpp_2m_sde", 12),
 }
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
@@ -113,7 +113,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         Step of :func:`skdiffusion.diffusion.solve.solve`. ``"auto"`` takes the one whose bands
         are neither narrowed nor widened by few steps.
     n_steps : int, optional
-        Number of solver steps; by default 8, and 10 for ``network="csdi"``.
+        Number of solver steps; by default 8, and 12 for ``network="csdi"``.
     n_layers : int, default=2
         Layers of the network.
     n_channels : int, default=32
