@@ -144,8 +144,10 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         Hold out windows, keep the weights that were best on them and stop when they get worse.
     validation_fraction : float, default=0.1
         Share of the windows held out.
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=10
         Number of validations without improvement, of ten over ``max_iter``, that end training.
+        The default does not end it early: a network often passes its Gaussian only after some
+        hundred steps.
     tol : float, default=0.0
         Smallest improvement that counts.
     warm_start : bool, default=False
@@ -266,7 +268,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         ema_decay=0.99,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=5,
+        n_iter_no_change=10,
         tol=0.0,
         warm_start=False,
         device="auto",
