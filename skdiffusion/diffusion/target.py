@@ -206,21 +206,25 @@ class FunctionTarget(Target):
 class EstimatorTarget(Target):
     """Fitted estimator with ``log_density_gradient(X, noise_level)`` on numpy arrays.
 
+    Its noise is counted in units of the columns, so that the target lives in the coordinates
+    ``u = (x - centre) / unit`` in which the noise is the same in every direction.
+
     Parameters
     ----------
     estimator : object
         The estimator.
-    n_features : int
-        Number of features.
-    reach, scale : float
-        Largest distance between points with mass and smallest local scale.
+    centre, unit : ndarray of shape (n_features,)
+        Origin and units of the coordinates.
+    reach, scale : float or None
+        Largest distance between points with mass and smallest local scale, in ``u``.
     """
 
     has_noisy_score = True
 
-    def __init__(self, estimator, n_features, reach, scale):
-        super().__init__(n_features)
+    def __init__(self, estimator, centre, unit, reach, scale):
+        super().__init__(len(unit))
         self._estimator, self.reach, self.scale = estimator, reach, scale
+        self._centre, self._unit = centre, unit
 
     def gradient(self, x):
         """Gradient at a tenth of the local scale: without noise it may not be defined."""
@@ -228,8 +232,9 @@ class EstimatorTarget(Target):
 
     def score(self, z, s):
         """Gradient of the noisy log density."""
-        gradient = self._estimator.log_density_gradient(z.detach().cpu().numpy(), float(s))
-        return torch.as_tensor(gradient).to(z)
+        x = self._centre + z.detach().cpu().double().numpy() * self._unit
+        gradient = self._estimator.log_density_gradient(x, float(s))
+        return torch.as_tensor(gradient * self._unit).to(z)
 
 
 class MinibatchPosterior(Target):

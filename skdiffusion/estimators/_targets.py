@@ -41,8 +41,7 @@ def as_target(target, n_features, dtype, device, extent):
     if hasattr(target, "tree_"):
         return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
     if hasattr(target, "log_density_gradient"):
-        reach, scale = extent if extent is not None else (None, None)
-        return EstimatorTarget(target, n_features, reach, scale)
+        return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
         return FunctionTarget(target, n_features, dtype, device)
     raise TypeError(
@@ -64,6 +63,12 @@ def _kernel_density(estimator):
     weights = np.ones(len(points)) if weights is None else np.array(weights)
     variances = np.full(len(points), estimator.bandwidth_**2)
     return gaussian_mixture(weights / weights.sum(), points, variances, "spherical")
+
+
+def units_of(target, n_features):
+    """Centre and units of the columns in which an estimator counts noise."""
+    centre, unit = getattr(target, "mean_", 0.0), getattr(target, "scale_", 1.0)
+    return tuple(np.broadcast_to(np.asarray(a, float), n_features) for a in (centre, unit))
 
 
 def kind_of(target):

@@ -26,6 +26,7 @@ from skdiffusion.estimators._targets import (
     extent_of,
     kind_of,
     target_features,
+    units_of,
 )
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
@@ -70,7 +71,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         * a ``torch.distributions.Distribution``;
         * a fitted ``GaussianMixture``, ``BayesianGaussianMixture`` (at the means of its
           posterior) or Gaussian ``KernelDensity`` of scikit-learn;
-        * a fitted estimator with ``log_density_gradient(X, noise_level)``;
+        * a fitted estimator with ``log_density_gradient(X, noise_level)``, such as
+          :class:`ScoreSDE`; give rows of X to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
     method : {"auto", "ula", "mala", "underdamped", "annealed", "tempered"}, default="auto"
         How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
@@ -78,10 +80,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         a plain chain does not cross between modes.
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
-        (of their standard deviations where ``target`` is None, of the preconditioned coordinates
-        where ``preconditioner`` is given). "auto" goes from the largest distance between two
-        places with mass to a tenth of the smallest local scale; an int is the number of levels
-        of that ladder.
+        (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
+        preconditioned coordinates where ``preconditioner`` is given). "auto" goes from the
+        largest distance between two places with mass to a tenth of the smallest local scale; an
+        int is the number of levels of that ladder.
     steps_per_level : int, default=1
         Langevin steps on each level, of a size proportional to ``s**2 + scale**2``. A
         second-order step of the reverse diffusion leads from level to level.
@@ -94,7 +96,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         takes a tenth of the inverse of the largest curvature for the others.
     preconditioner : None, "pilot" or array-like, default=None
         Covariance by which chains are scaled: an array of shape (n_features,) or
-        (n_features, n_features), or "pilot" for the covariance of a trial run in ``fit``.
+        (n_features, n_features), or "pilot" for the covariance of a trial run in ``fit``. Not
+        used where ``target`` is None: columns are standardised then.
     friction : "auto" or float, default="auto"
         Friction of "underdamped", per unit of time.
     temperature : float, default=1.0
@@ -126,6 +129,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Number of features.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, where X in ``fit`` had names.
+    mean_, scale_ : ndarray of shape (n_features_in_,)
+        Origin and units of the columns in which noise levels count; absent where the
+        preconditioner is not diagonal.
     method_ : str
         Method in use.
     target_kind_ : str
@@ -276,6 +282,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.target_kind_ = kind_of(target)
         self.method_ = self._choose_method(target)
         self._shift, self._factor = self._coordinates(X)
+        if np.array_equal(self._factor, np.diag(np.diag(self._factor))):
+            self.mean_, self.scale_ = self._shift, np.diag(self._factor)
         target = self._to_chains(target, torch.float64, device)
         if self.preconditioner is not None and isinstance(self.preconditioner, str):
             self._shift, self._factor = self._pilot_coordinates(target, device)
@@ -525,7 +533,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return MixtureTarget(density.to(device=device, dtype=dtype))
         if X is not None:
             # What the ladder needs to know of an estimator is kept from fit.
-            self._extent = extent_of(X)
+            centre, unit = units_of(self.target, self.n_features_in_)
+            self._extent = extent_of((X - centre) / unit)
         extent = getattr(self, "_extent", None)
         return as_target(self.target, self.n_features_in_, dtype, device, extent)
 
@@ -569,6 +578,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         d = self.n_features_in_
         if self._learned is not None:
             return self._learned["mean"], np.diag(self._learned["scale"])
+        if self.target_kind_ == "estimator":
+            centre, unit = units_of(self.target, d)
+            return centre, np.diag(unit)
         if self.preconditioner is None or isinstance(self.preconditioner, str):
             return np.zeros(d), np.eye(d)
         covariance = np.asarray(self.preconditioner, dtype=np.float64)
@@ -586,7 +598,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _to_chains(self, target, dtype, device):
         """Target in the coordinates of the chains."""
-        if self._learned is not None and self.preconditioner is None:
+        if self._learned is not None or (
+            self.target_kind_ == "estimator" and self.preconditioner is None
+        ):
             return target
         if np.array_equal(self._factor, np.eye(self.n_features_in_)) and not self._shift.any():
             return target

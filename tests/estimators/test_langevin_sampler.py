@@ -22,7 +22,7 @@ from torch import distributions as td
 
 from skdiffusion.datasets import make_gaussian_mixture
 from skdiffusion.diffusion.target import FunctionTarget, MinibatchPosterior
-from skdiffusion.estimators import LangevinSampler, langevin_sampler
+from skdiffusion.estimators import LangevinSampler, ScoreSDE, langevin_sampler
 from skdiffusion.metrics import energy_distance, mode_coverage, mode_weight_error
 
 COVARIANCE = np.array([[2.0, 1.2], [1.2, 1.0]])
@@ -264,16 +264,29 @@ def test_log_density_gradient_and_pair_give_the_same_chains():
     np.testing.assert_allclose(a, b, rtol=1e-8)
 
 
-def test_an_estimator_with_a_noisy_score_is_a_target():
-    X = data()
-    inner = LangevinSampler(GaussianMixture(2, random_state=0).fit(X), random_state=0).fit()
+@pytest.mark.parametrize("inner_target", ["mixture", None])
+def test_an_estimator_with_a_noisy_score_is_a_target(inner_target):
+    X = data() * [1.0, 50.0] + [100.0, 0.0]
+    mixture = GaussianMixture(2, random_state=0).fit(X)
+    inner = LangevinSampler(mixture if inner_target else None, random_state=0).fit(X)
     sampler = LangevinSampler(inner, random_state=0).fit(X)
     assert (sampler.method_, sampler.target_kind_) == ("annealed", "estimator")
-    draws = sampler.sample(1000)
-    assert energy_distance(draws, X) < 0.4
+    draws = [a.sample(1000, random_state=3) / X.std(0) for a in (inner, sampler)]
+    assert energy_distance(*draws) < 0.15
     np.testing.assert_allclose(sampler.score_samples(X), inner.score_samples(X))
+    np.testing.assert_allclose(
+        sampler.log_density_gradient(X, 0.3), inner.log_density_gradient(X, 0.3)
+    )
     with pytest.raises(ValueError, match="pass X to fit"):
         LangevinSampler(inner).fit()
+
+
+def test_a_score_model_is_a_target():
+    X = data(300) * [1.0, 50.0]
+    model = ScoreSDE(base="mixture", max_iter=1, random_state=0).fit(X)
+    sampler = LangevinSampler(model, noise_levels=40, random_state=0).fit(X)
+    draws = [a.sample(500) / X.std(0) for a in (model, sampler)]
+    assert energy_distance(*draws) < 0.2
 
 
 # ------------------------------------------------------------------ reproducible, whatever the cut
