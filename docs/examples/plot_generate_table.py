@@ -35,8 +35,8 @@ draws = model.sample(1000, random_state=0)
 # %%
 # Any columns given the others
 # ----------------------------
-# Hide colour and hue of thirty test wines and draw them back 40 times; the 80 % interval should hold
-# about 80 % of the hidden values.
+# Hide colour and hue of thirty test wines and draw them back 40 times; the 80 % interval should
+# hold about 80 % of the hidden values.
 
 hidden = test.iloc[:30].copy()
 columns = ["color_intensity", "hue"]
