@@ -9,8 +9,8 @@ largest noise level; it is passed as the :class:`~skdiffusion.diffusion.analytic
 ``N(m, C)``.
 
 Two models share one denoiser. The *SDE model* draws from the prior and follows the reverse SDE;
-its likelihood has the bounds below. The *ODE model* follows the probability-flow ODE; its
-likelihood is exact. With the exact denoiser both are the data's density; with a learnt one they
+its likelihood has the bounds below [1]_ [3]_. The *ODE model* follows the probability-flow ODE;
+its likelihood is exact [2]_. With the exact denoiser both are the data's density; with a learnt one they
 differ, and neither likelihood bounds the other's.
 
 Randomness comes in from outside, so that a caller can fix it for every row: ``uniforms`` of shape
@@ -205,12 +205,12 @@ def nll_bound(denoise, x, uniforms, noise, *, prior, s_min, s_max):
 
     Notes
     -----
-    The denoising form of the bound [1]_,
+    The denoising form of the bound [1]_ ::
 
         -log p(x) <= L_DSM(x) = -E[log pi(x_T)] + 1/2 int E[g**2 (|s_theta - grad log
                       p(x_t|x)|**2 - |grad log p(x_t|x)|**2) - 2 div f] dt ,
 
-    reads in the noise level
+    reads in the noise level ::
 
         L_DSM(x) = -E[log pi(x + s_max eps)] + int E[|eps - e|**2 - d] dlog s
                    + 1/2 E[|eps - e|**2 - d]  at s_min .

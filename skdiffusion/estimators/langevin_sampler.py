@@ -127,9 +127,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ----------
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where X in ``fit`` had names.
-    mean_, scale_ : ndarray of shape (n_features_in_,)
+    mean_, scale_ : ndarray of shape (n_features,)
         Origin and units of the columns in which noise levels count; absent where the
         preconditioner is not diagonal.
     method_ : str
@@ -144,11 +144,11 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Temperatures in use.
     acceptance_rate_ : float
         Mean acceptance of the trial run; NaN without Metropolis steps.
-    rhat_, nested_rhat_ : ndarray of shape (n_features_in_,)
+    rhat_, nested_rhat_ : ndarray of shape (n_features,)
         Convergence of trial chains of which one half starts at ``init`` and the other half at
         exact draws, at rows of X or far out; near 1 where the start is forgotten. NaN for
         "annealed", whose chains forget their start on the first level.
-    ess_ : ndarray of shape (n_features_in_,)
+    ess_ : ndarray of shape (n_features,)
         Bulk effective sample size of the trial run for every thousand draws.
 
     See Also

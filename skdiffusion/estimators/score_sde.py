@@ -96,11 +96,11 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ----------
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X has names that are strings.
     base_ : str or None
         The base that was kept, "unit" for N(0, I).
-    mean_, scale_ : ndarrays of shape (n_features_in_,)
+    mean_, scale_ : ndarrays of shape (n_features,)
         Centre and scale of the columns.
     denoiser_ : Denoiser
         The fitted denoiser of the standardised columns.
