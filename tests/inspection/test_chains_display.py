@@ -11,8 +11,10 @@ from skdiffusion.inspection import TraceDisplay, TrajectoryDisplay
 def no_window():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
+    from matplotlib import pyplot
+
     yield
-    matplotlib.pyplot.close("all")
+    pyplot.close("all")
 
 
 @pytest.fixture(scope="module")
