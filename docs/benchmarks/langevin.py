@@ -255,9 +255,9 @@ def throughput(n=10_000, n_steps=200):
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     write("")
     write(
-        f"A million chains: peak memory grew by {grown:.0f} MB over that of what ran before; start, "
-        f"keys and draws themselves are {(3 * x.nbytes) / 2**20:.0f} MB, and one matrix of all responsibilities would be "
-        f"{1e6 * 150 * 4 / 2**20:.0f} MB."
+        f"A million chains: peak memory grew by {grown:.0f} MB over that of what ran before; "
+        f"start, keys and draws themselves are {(3 * x.nbytes) / 2**20:.0f} MB, and one matrix of "
+        f"all responsibilities would be {1e6 * 150 * 4 / 2**20:.0f} MB."
     )
 
 
