@@ -10,8 +10,8 @@ largest noise level; it is passed as the :class:`~skdiffusion.diffusion.analytic
 
 Two models share one denoiser. The *SDE model* draws from the prior and follows the reverse SDE;
 its likelihood has the bounds below [1]_ [3]_. The *ODE model* follows the probability-flow ODE;
-its likelihood is exact [2]_. With the exact denoiser both are the data's density; with a learnt one they
-differ, and neither likelihood bounds the other's.
+its likelihood is exact [2]_. With the exact denoiser both are the data's density; with a learnt one
+they differ, and neither likelihood bounds the other's.
 
 Randomness comes in from outside, so that a caller can fix it for every row: ``uniforms`` of shape
 (n_samples, n_draws) and a callable ``noise(i)`` that returns the i-th set of standard normals, of
