@@ -12,7 +12,7 @@ windows of its first test fold, where 10 % of the observed cells are hidden by t
 The first of these test windows are scored by themselves too: the costly samplers fill only them.
 
 The networks of the others get the CPU-seconds that the default ``CSDIImputer`` took to fit, in the
-same run: ``network="csdi"`` after timing fits of 10 and 30 steps, PyPOTS after timing one epoch.
+same run: ``network="csdi"`` after timing fits of 10 and 110 steps, PyPOTS after timing one epoch.
 
 Each result is appended to ``--out`` as one line of JSON as soon as it is there; what the file has
 is not computed again. ``--table`` writes the markdown pages of what one or several such files hold.
@@ -23,6 +23,7 @@ skipped.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -39,6 +40,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
+import skdiffusion
 from skdiffusion import CSDIImputer
 from skdiffusion.datasets import load_nyc_weather
 from skdiffusion.metrics import (
@@ -293,15 +295,14 @@ def csdi_network(problem, seed, budget):
         device="cpu",
         random_state=seed,
     )
-    seconds = {
-        n: timed(lambda n=n: imputer.set_params(max_iter=n).fit(problem.train))[1] for n in (10, 30)
-    }
-    per_step = (seconds[30] - seconds[10]) / 20
-    n_steps = max(10, round((budget - seconds[10]) / per_step) + 10)
-    _, fit_seconds = timed(lambda: imputer.set_params(max_iter=n_steps).fit(problem.train))
+    fit_seconds = lambda n: timed(lambda: imputer.set_params(max_iter=n).fit(problem.train))[1]  # noqa: E731
+    fit_seconds(10)  # the first fit of a process pays for warming up
+    few, more = fit_seconds(10), fit_seconds(110)
+    n_steps = max(10, 10 + round(100 * (budget - few) / (more - few)))
+    spent = fit_seconds(n_steps)
     draws, sample_seconds = sample_scored(imputer, problem, N_DRAWS, N_COSTLY_WINDOWS)
     facts = {"steps": n_steps, "kept step": imputer.history_["best_step"]}
-    return Outcome(draws, fit_seconds, sample_seconds, facts)
+    return Outcome(draws, spent, sample_seconds, facts)
 
 
 # ------------------------------------------------------------------ PyPOTS
@@ -419,6 +420,7 @@ METHODS = {
     "pypots_csdi": ("PyPOTS CSDI", pypots_csdi_method),
 }
 SAME_SECONDS = {"csdi", "pypots_saits", "pypots_csdi"}
+OURS = {"default", "gaussian", "csdi"}
 
 
 # ------------------------------------------------------------------ scores
@@ -492,7 +494,23 @@ def versions():
     names = ["skdiffusion", "scikit-learn", "numpy", "torch", "pypots"]
     present = [name for name in names if importlib.util.find_spec(name.replace("scikit-", "sk"))]
     found = {name: importlib.metadata.version(name) for name in present}
-    return {"python": platform.python_version()} | found
+    return {"python": platform.python_version()} | found | {"sources of skdiffusion": sources()}
+
+
+def sources():
+    """Digest of the package's code: results of different code must not share a row unnoticed."""
+    files = sorted(Path(skdiffusion.__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
+
+
+def all_versions(records):
+    """Every version that records name, of the methods it matters for."""
+    found = {}
+    for record in records:
+        for name, version in record["versions"].items():
+            if name != "sources of skdiffusion" or record["method"] in OURS:
+                found.setdefault(name, {})[version] = None
+    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
 
 
 def run(method, problem, dataset, seed, budget):
@@ -577,7 +595,9 @@ def seconds_table(records):
         seconds = [
             spread([r[name] for r in found], 1) for name in ("fit_seconds", "sample_seconds")
         ]
-        facts = "; ".join(", ".join(f"{k} {v}" for k, v in r["facts"].items()) for r in found)
+        facts = "; ".join(
+            ", ".join(f"{k} {v}" for k, v in r["facts"].items()) for r in found if r["facts"]
+        )
         rows.append([title, *seconds, facts or "-"])
     return markdown(["method", "fit", f"{N_DRAWS} draws of everything", "each run"], rows)
 
@@ -635,13 +655,11 @@ def page(dataset, records):
     protocol = PANEL_PROTOCOL if dataset == "physionet" else SERIES_PROTOCOL
     cells = records[0]["cells"]
     seeds = sorted({r["seed"] for r in records})
-    used = {name: v for r in records for name, v in r["versions"].items()}
     lines = [f"# Imputation: {TITLES[dataset]}", "", protocol, ""]
     lines += [COMMON_PROTOCOL.format(n_draws=N_DRAWS), ""]
     lines += [
         f"Seeds {', '.join(map(str, seeds))}. Made by `docs/benchmarks/imputation.py` with "
-        + ", ".join(f"{name} {version}" for name, version in used.items())
-        + ".",
+        + f"{all_versions(records)}.",
         "",
     ]
     for section in cells:
