@@ -1,6 +1,6 @@
 """Diffusion models as ordinary scikit-learn estimators."""
 
 from skdiffusion._version import __version__
-from skdiffusion.estimators import CSDIImputer, LangevinSampler, ScoreSDE
+from skdiffusion.estimators import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
 
-__all__ = ["CSDIImputer", "LangevinSampler", "ScoreSDE", "__version__"]
+__all__ = ["CSDIImputer", "LangevinSampler", "MultipleImputation", "ScoreSDE", "__version__"]

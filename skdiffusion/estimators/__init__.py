@@ -2,6 +2,7 @@
 
 from skdiffusion.estimators.csdi_imputer import CSDIImputer
 from skdiffusion.estimators.langevin_sampler import LangevinSampler
+from skdiffusion.estimators.multiple_imputation import MultipleImputation, pool_rubin
 from skdiffusion.estimators.score_sde import ScoreSDE
 
-__all__ = ["CSDIImputer", "LangevinSampler", "ScoreSDE"]
+__all__ = ["CSDIImputer", "LangevinSampler", "MultipleImputation", "ScoreSDE", "pool_rubin"]

@@ -1,0 +1,422 @@
+"""Any regressor or classifier on several completed copies of the data, pooled."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy import stats
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import Bunch, check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+
+def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
+    r"""Pool estimates from several completed copies of one data set by Rubin's rules.
+
+    Parameters
+    ----------
+    estimates : array-like of shape (n_imputations, ...)
+        Estimates from each copy, one quantity or an array of them.
+    variances : array-like of the shape of ``estimates``
+        Their squared standard errors, each as if its copy had been observed.
+    complete_df : float, default=None
+        Degrees of freedom that the estimates would have without missing values, such as
+        ``n_samples - n_coefficients``. With it, the degrees of freedom are those of Barnard and
+        Rubin [2]_, which never exceed it; None takes those of Rubin [1]_, for large samples.
+    level : float, default=0.95
+        Probability of the confidence interval, in (0, 1).
+
+    Returns
+    -------
+    pooled : Bunch
+        Arrays of shape ``estimates.shape[1:]``: ``estimate``, ``within`` and ``between`` (the two
+        variances), ``total`` (variance), ``standard_error``, ``df``, ``relative_increase`` (of
+        the variance by what is missing), ``fraction_missing`` (of the information, between 0
+        and 1), and the interval from ``low`` to ``high``.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, if there are fewer than two copies, or if a number is out of range.
+
+    Notes
+    -----
+    With m copies, mean variance :math:`W` and variance :math:`B` of the estimates, the total is
+    :math:`T = W + (1 + 1/m) B`, the relative increase :math:`r = (1 + 1/m) B / W`, and the large
+    sample degrees of freedom are :math:`\nu = (m - 1)(1 + 1/r)^2`. The fraction of missing
+    information is :math:`(r + 2 / (\nu + 3)) / (1 + r)`, with the degrees of freedom in use.
+
+    References
+    ----------
+    .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987, section 3.1.
+    .. [2] J. Barnard, D. B. Rubin, "Small-sample degrees of freedom with multiple imputation",
+       Biometrika 86, 1999.
+
+    Examples
+    --------
+    >>> from skdiffusion.estimators import pool_rubin
+    >>> pooled = pool_rubin([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])
+    >>> print(pooled.estimate, pooled.within, pooled.between, round(pooled.total, 3))
+    2.0 0.5 1.0 1.833
+    """
+    estimates, variances = _checked_estimates(estimates, variances)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+    m = len(estimates)
+    within, between = variances.mean(axis=0), estimates.var(axis=0, ddof=1)
+    extra = (1 + 1 / m) * between
+    total = within + extra
+    # Nothing varies, nothing is missing: no division of zero by zero.
+    share = np.divide(extra, total, out=np.zeros_like(total), where=total > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = (m - 1) / share**2
+        increase = np.where(share > 0, extra / within, 0.0)
+    if complete_df is not None:
+        df = _small_sample_df(df, share, complete_df)
+    half = stats.t.ppf((1 + level) / 2, df) * np.sqrt(total)
+    estimate = estimates.mean(axis=0)
+    return Bunch(
+        estimate=estimate,
+        within=within,
+        between=between,
+        total=total,
+        standard_error=np.sqrt(total),
+        df=df,
+        relative_increase=increase,
+        fraction_missing=share + (1 - share) * 2 / (df + 3) * (share > 0),
+        low=estimate - half,
+        high=estimate + half,
+    )
+
+
+def _checked_estimates(estimates, variances):
+    """Two float arrays of one shape with at least two copies."""
+    estimates, variances = np.asarray(estimates, float), np.asarray(variances, float)
+    if estimates.shape != variances.shape:
+        raise ValueError(
+            f"estimates and variances must have one shape, got {estimates.shape} and "
+            f"{variances.shape}"
+        )
+    if estimates.ndim == 0 or len(estimates) < 2:
+        raise ValueError("estimates must come from at least 2 imputations: impute more often")
+    if not np.isfinite(estimates).all() or not (np.isfinite(variances) & (variances >= 0)).all():
+        raise ValueError("estimates must be finite, and variances finite and not negative")
+    return estimates, variances
+
+
+def _small_sample_df(df, share, complete_df):
+    """Degrees of freedom of Barnard and Rubin; the harmonic sum of two."""
+    if not complete_df > 0:
+        raise ValueError(f"complete_df must be positive, got {complete_df!r}")
+    observed = (1 - share) * complete_df * (complete_df + 1) / (complete_df + 3)
+    if np.isinf(complete_df):
+        return df
+    return np.where(np.isinf(df), observed, observed / (1 + observed / df))
+
+
+def _estimator_has(method):
+    return lambda self: hasattr(self.estimator, method)
+
+
+class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
+    """A regressor or classifier fitted on several completed copies of ``X``, and pooled.
+
+    One filled-in copy pretends that the filled cells were measured: intervals come out too
+    narrow. Several copies, drawn from the distribution of the missing cells, differ by what is
+    not known; predictions are averaged over them, and coefficients are pooled by Rubin's rules.
+
+    Parameters
+    ----------
+    imputer : estimator
+        What draws the missing cells: it has ``sample(X, n_draws, random_state=...)``, as
+        :class:`CSDIImputer`, or ``sample_posterior=True``, as
+        :class:`sklearn.impute.IterativeImputer`, which is then fitted once for each copy.
+    estimator : estimator
+        Regressor, or classifier with ``predict_proba``.
+    n_imputations : int, default=20
+        Number of completed copies.
+    estimates : "auto" or callable, default="auto"
+        What to pool. "auto" pools intercept and coefficients of a LinearRegression (ordinary
+        least squares, one target) and of an unpenalised LogisticRegression (two classes,
+        ``C=np.inf``); other estimators are pooled in their predictions only. A callable
+        ``(estimator, X, y) -> (estimates, variances)`` gets a fitted estimator and its copy, and
+        returns two 1-D arrays.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws, in place of the imputer's own.
+
+    Attributes
+    ----------
+    estimators_ : list of estimators
+        The fitted estimators, one for each copy.
+    imputers_ : list of estimators
+        The fitted imputers: one with ``sample``, or one for each copy.
+    pooled_ : Bunch
+        What :func:`pool_rubin` returns, intercept first, then one entry for each column of
+        ``X``; present if there is something to pool.
+    classes_ : ndarray of shape (n_classes,)
+        The classes, for a classifier.
+    n_features_in_ : int
+        Number of columns of ``X``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if ``X`` was a frame.
+
+    See Also
+    --------
+    pool_rubin : The pooling alone, for estimates from anywhere.
+
+    Notes
+    -----
+    In ``fit`` the imputer sees ``y`` beside ``X``: without it, filled cells would be unrelated to
+    ``y`` and the coefficients too small. When predicting, ``y`` counts as missing.
+
+    References
+    ----------
+    .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from skdiffusion import CSDIImputer, MultipleImputation
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X.sum(axis=1) + rng.normal(size=200)
+    >>> X[rng.uniform(size=X.shape) < 0.3] = np.nan
+    >>> model = MultipleImputation(
+    ...     CSDIImputer(method="gaussian"), LinearRegression(), n_imputations=5, random_state=0
+    ... ).fit(X, y)
+    >>> model.predict(X).shape, model.pooled_.standard_error.shape
+    ((200,), (3,))
+    """
+
+    _parameter_constraints: dict = {
+        "imputer": [HasMethods(["fit", "transform"])],
+        "estimator": [HasMethods(["fit", "predict"])],
+        "n_imputations": [Interval(Integral, 2, None, closed="left")],
+        "estimates": [StrOptions({"auto"}), callable],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, imputer, estimator, n_imputations=20, *, estimates="auto", random_state=None
+    ):
+        self.imputer = imputer
+        self.estimator = estimator
+        self.n_imputations = n_imputations
+        self.estimates = estimates
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Complete ``X`` several times, fit the estimator on each copy, and pool.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data with missing values as NaN.
+        y : array-like of shape (n_samples,)
+            Targets, none missing.
+
+        Returns
+        -------
+        self : MultipleImputation
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If ``y`` has missing values, or if the imputer cannot draw.
+        """
+        self._validate_params()
+        self._check_parts()
+        _check_target(y)
+        X, y = validate_data(
+            self, X, y, dtype=float, ensure_all_finite="allow-nan", ensure_min_samples=2
+        )
+        vars(self).pop("pooled_", None)
+        beside = self._learn_target(y)
+        rng = check_random_state(self.random_state)
+        self._seeds = rng.randint(2**31 - 1, size=self.n_imputations)
+        data = np.column_stack([X, beside])
+        self.imputers_ = self._fit_imputers(data)
+        copies = self._copies(data)
+        self.estimators_ = [clone(self.estimator).fit(copy, y) for copy in copies]
+        self._pool(copies, y)
+        return self
+
+    def predict(self, X):
+        """Mean prediction over the copies; for a classifier the class of the largest mean.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data; missing values as NaN are drawn, once for each copy.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Predictions or classes.
+        """
+        if is_classifier(self.estimator):
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return self._mean("predict", X)
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X):
+        """Mean class probabilities over the copies.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data as for :meth:`predict`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return self._mean("predict_proba", X)
+
+    def score(self, X, y):
+        """Coefficient of determination, or accuracy of a classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data as for :meth:`predict`.
+        y : array-like of shape (n_samples,)
+            True targets.
+
+        Returns
+        -------
+        score : float
+            Higher is better.
+        """
+        loss = accuracy_score if is_classifier(self.estimator) else r2_score
+        return loss(y, self.predict(X))
+
+    def __sklearn_tags__(self):
+        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
+        tags.target_tags.required = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_parts(self):
+        """Raise unless the imputer draws and a classifier gives probabilities."""
+        draws = hasattr(self.imputer, "sample") or getattr(self.imputer, "sample_posterior", False)
+        if not draws:
+            raise ValueError(
+                f"imputer={self.imputer!r} fills every copy alike: take CSDIImputer, or "
+                "IterativeImputer(sample_posterior=True)."
+            )
+        if is_classifier(self.estimator) and not hasattr(self.estimator, "predict_proba"):
+            raise ValueError(
+                f"estimator={self.estimator!r} has no predict_proba to pool: wrap it in "
+                "CalibratedClassifierCV."
+            )
+
+    def _learn_target(self, y):
+        """Columns that stand for ``y`` beside ``X``."""
+        if not is_classifier(self.estimator):
+            self._n_beside = 1
+            return np.asarray(y, dtype=float)[:, None]
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        self._n_beside = max(1, len(self.classes_) - 1)
+        return (y[:, None] == self.classes_[: self._n_beside]).astype(float)
+
+    def _fit_imputers(self, data):
+        """One imputer that samples, or one for each copy."""
+        one = hasattr(self.imputer, "sample")
+        imputers = []
+        for seed in self._seeds[: 1 if one else None]:
+            imputer = clone(self.imputer)
+            if "random_state" in imputer.get_params(deep=False):
+                imputer.set_params(random_state=int(seed))
+            imputers.append(imputer.fit(data))
+        return imputers
+
+    def _copies(self, data):
+        """Completed copies of the columns of ``X``."""
+        if not np.isnan(data[:, : self.n_features_in_]).any():
+            return [data[:, : self.n_features_in_]] * len(self._seeds)
+        if hasattr(self.imputer, "sample"):
+            seed = int(self._seeds[0])
+            draws = self.imputers_[0].sample(data, len(self._seeds), random_state=seed)
+            copies = np.moveaxis(draws, 1, 0)
+        else:
+            copies = [imputer.transform(data) for imputer in self.imputers_]
+        return [np.asarray(copy)[:, : -self._n_beside] for copy in copies]
+
+    def _mean(self, method, X):
+        """Mean over the copies of what the estimators say."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=float, ensure_all_finite="allow-nan")
+        data = np.column_stack([X, np.full((len(X), self._n_beside), np.nan)])
+        parts = zip(self.estimators_, self._copies(data), strict=True)
+        return np.mean([getattr(fitted, method)(copy) for fitted, copy in parts], axis=0)
+
+    def _pool(self, copies, y):
+        """Set ``pooled_`` if the estimates have variances."""
+        of = self.estimates if callable(self.estimates) else _variance_formula(self.estimator, y)
+        if of is None:
+            return
+        pairs = zip(self.estimators_, copies, strict=True)
+        found = [of(fitted, copy, y) for fitted, copy in pairs]
+        estimates, variances = (np.array(part) for part in zip(*found, strict=True))
+        df = len(y) - estimates.shape[1]
+        if df > 0:
+            self.pooled_ = pool_rubin(estimates, variances, complete_df=df)
+
+
+def _check_target(y):
+    """Raise for missing targets, and say what to do."""
+    values = np.asarray(y, dtype=object).ravel() if y is not None else np.array([])
+    n_missing = sum(isinstance(v, float | np.floating) and np.isnan(v) for v in values)
+    if n_missing:
+        raise ValueError(
+            f"y contains NaN, {n_missing} of {len(values)}: drop these rows. They say nothing "
+            "about y given X; use predict for them."
+        )
+
+
+def _variance_formula(estimator, y):
+    """Function that returns coefficients and their variances, or None."""
+    if type(estimator) is LinearRegression and not estimator.positive:
+        return _least_squares
+    if type(estimator) is LogisticRegression and _unpenalised(estimator):
+        return _logistic if len(np.unique(y)) == 2 else None
+    return None
+
+
+def _unpenalised(estimator):
+    return estimator.penalty is None or np.isinf(estimator.C)
+
+
+def _design(estimator, X):
+    """Coefficients and the matrix that they multiply, intercept first."""
+    coefficients = np.ravel(estimator.coef_)
+    if not estimator.fit_intercept:
+        return coefficients, X
+    return np.r_[np.ravel(estimator.intercept_), coefficients], np.c_[np.ones(len(X)), X]
+
+
+def _least_squares(estimator, X, y):
+    """Ordinary least squares: residual variance times the inverse of X'X."""
+    coefficients, design = _design(estimator, X)
+    df = max(1, len(y) - len(coefficients))
+    residual = np.square(y - design @ coefficients).sum() / df
+    return coefficients, residual * np.diag(np.linalg.pinv(design.T @ design))
+
+
+def _logistic(estimator, X, y):
+    """Inverse of the Fisher information."""
+    coefficients, design = _design(estimator, X)
+    p = estimator.predict_proba(X)[:, 1]
+    information = (design * (p * (1 - p))[:, None]).T @ design
+    return coefficients, np.diag(np.linalg.pinv(information))
