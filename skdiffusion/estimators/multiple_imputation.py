@@ -260,6 +260,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         y_pred : ndarray of shape (n_samples,)
             Predictions or classes.
         """
+        check_is_fitted(self)
         if is_classifier(self.estimator):
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
         return self._mean("predict", X)

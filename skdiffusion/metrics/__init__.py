@@ -1,6 +1,6 @@
 """Losses and diagnostics of predictions, draws and quantiles over the cells that count."""
 
-from skdiffusion.metrics._calibration import interval_coverage, pit_values
+from skdiffusion.metrics._calibration import coverage_curve, interval_coverage, pit_values
 from skdiffusion.metrics._crps import crps_loss, quantile_crps_loss
 from skdiffusion.metrics._energy import energy_score
 from skdiffusion.metrics._mcmc import (
@@ -18,6 +18,7 @@ from skdiffusion.metrics._point import (
 )
 
 __all__ = [
+    "coverage_curve",
     "crps_loss",
     "effective_sample_size",
     "energy_distance",

@@ -79,6 +79,46 @@ def interval_coverage(y_true, y_draws, *, level=0.9, mask=None, corrected=True):
     return float(covered / scored.sum())
 
 
+def coverage_curve(y_true, y_draws, levels, *, mask=None):
+    """Coverage of the central interval of the draws at several nominal levels.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples, ...)
+        True values. NaN cells are not scored.
+    y_draws : array-like of shape (n_samples, n_draws, ...)
+        Draws for every cell, the draws along axis 1.
+    levels : array-like of shape (n_levels,)
+        Nominal probabilities, in (0, 1).
+    mask : array-like of bool of the shape of ``y_true``, default=None
+        True for the cells to score; None scores every cell with a known truth.
+
+    Returns
+    -------
+    coverage : ndarray of shape (n_levels,)
+        Share of covered cells; equal to ``levels`` for a perfect sampler.
+
+    Raises
+    ------
+    ValueError
+        As :func:`interval_coverage` does.
+
+    See Also
+    --------
+    interval_coverage : One level, and how it is corrected for few draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdiffusion.metrics import coverage_curve
+    >>> rng = np.random.default_rng(0)
+    >>> y_true, too_narrow = rng.normal(size=4000), 0.5 * rng.normal(size=(4000, 99))
+    >>> coverage_curve(y_true, too_narrow, [0.5, 0.9]).round(1)
+    array([0.3, 0.6])
+    """
+    return np.array([interval_coverage(y_true, y_draws, level=p, mask=mask) for p in levels])
+
+
 def _between_quantiles(y, x, level):
     """Whether each truth lies between the empirical quantiles of its draws."""
     low, high = np.quantile(x, [(1 - level) / 2, (1 + level) / 2], axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from skdiffusion.metrics import interval_coverage, pit_values
+from skdiffusion.metrics import coverage_curve, interval_coverage, pit_values
 
 FALSE_ALARM = 1e-6
 
@@ -116,3 +116,10 @@ def test_pit_is_fixed_by_an_int_and_ordered_as_the_scored_cells():
     np.testing.assert_array_equal(values, pit_values(y_true, y_draws, mask=mask, random_state=0))
     ranks = (y_draws < y_true[:, None]).sum(axis=1)[mask]
     np.testing.assert_array_equal(np.floor(10 * values), ranks)
+
+
+def test_the_coverage_curve_is_the_diagonal_for_a_perfect_sampler_only():
+    levels = [0.1, 0.5, 0.8, 0.95]
+    y_true, y_draws = all_places(59)
+    np.testing.assert_allclose(coverage_curve(y_true, y_draws, levels), levels)
+    assert (coverage_curve(y_true, 30 + (y_draws - 30) / 2, levels) < levels).all()
