@@ -173,6 +173,10 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     In ``fit`` the imputer sees ``y`` beside ``X``: without it, filled cells would be unrelated to
     ``y`` and the coefficients too small. When predicting, ``y`` counts as missing.
 
+    An imputer with ``sample`` is fitted once: the doubt about its parameters is not in the
+    intervals, and a bias of its draws is in the estimates. Intervals can then cover less than
+    their level, most of all for small tables; IterativeImputer draws its parameters, too.
+
     References
     ----------
     .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987.
