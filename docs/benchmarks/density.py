@@ -157,7 +157,9 @@ class NeuralSplineFlow:
         epochs, patience, batch, decay = (200, 15, 256, 1e-5) if toys else (300, 20, 128, 1e-3)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.flow = zuko.flows.NSF(X.shape[1], 0, n_transforms, hidden_features=width, bins=8)
+            self.flow = zuko.flows.NSF(
+                X.shape[1], bins=8, transforms=n_transforms, hidden_features=width
+            )
             self._train(torch.as_tensor(X, dtype=torch.float32), epochs, patience, batch, decay)
         return self
 
