@@ -161,7 +161,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         The classes, for a classifier.
     n_features_in_ : int
         Number of columns of ``X``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if ``X`` was a frame.
 
     See Also
