@@ -189,9 +189,7 @@ def energy_distance(X, Y):
     >>> energy_distance([[0.0]], [[2.0]])
     2.0
     """
-    X, Y = (_points(points, name) for points, name in ((X, "X"), (Y, "Y")))
-    if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X has {X.shape[1]} features, but Y has {Y.shape[1]}")
+    X, Y = two_clouds(X, Y)
     square = 2 * _mean_distance(X, Y) - _mean_distance(X, X) - _mean_distance(Y, Y)
     return float(np.sqrt(max(square, 0.0)))
 
@@ -340,6 +338,14 @@ def _autocovariance(values):
     size = next_fast_len(2 * n_draws, real=True)
     spectrum = rfft(values - values.mean(1, keepdims=True), size, axis=1)
     return irfft(np.abs(spectrum) ** 2, size, axis=1)[:, :n_draws] / n_draws
+
+
+def two_clouds(X, Y):
+    """Two finite two-dimensional arrays with the same number of columns."""
+    X, Y = (_points(points, name) for points, name in ((X, "X"), (Y, "Y")))
+    if X.shape[1] != Y.shape[1]:
+        raise ValueError(f"X has {X.shape[1]} features, but Y has {Y.shape[1]}")
+    return X, Y
 
 
 def _points(points, name):

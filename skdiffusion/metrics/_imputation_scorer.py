@@ -1,0 +1,413 @@
+"""Scorers of imputers: hide cells that are known, let the imputer fill them, compare."""
+
+import copy
+import inspect
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.metadata_routing import UNUSED
+
+from skdiffusion.datasets import ampute
+from skdiffusion.metrics._calibration import interval_coverage
+from skdiffusion.metrics._crps import crps_loss
+from skdiffusion.metrics._energy import energy_score
+from skdiffusion.metrics._point import (
+    mean_absolute_error,
+    relative_squared_error,
+    root_mean_squared_error,
+)
+from skdiffusion.metrics._steps import require_inverse, restored, transformed, unwrap
+
+# Below this the median of the draws is a noisy prediction.
+_FEW_DRAWS = 20
+
+
+def _method(x):
+    """Unbiased where there is more than one draw; of one value the CRPS is the absolute error."""
+    return "fair" if x.shape[1] > 1 else "ensemble"
+
+
+def _crps(y, x, mask):
+    return crps_loss(y, x, mask=mask, method=_method(x))
+
+
+def _energy(y, x, mask):
+    return energy_score(y, x, mask=mask, method=_method(x))
+
+
+def _mae(y, x, mask):
+    return mean_absolute_error(y, np.median(x, axis=1), mask=mask)
+
+
+def _rmse(y, x, mask):
+    return root_mean_squared_error(y, x.mean(axis=1), mask=mask)
+
+
+def _rse(y, x, mask):
+    return relative_squared_error(y, x.mean(axis=1), mask=mask)
+
+
+def _coverage_90(y, x, mask):
+    if x.shape[1] == 1:
+        raise ValueError(
+            "interval_coverage_90 needs draws, but the imputer gives one value for a cell: take "
+            "neg_mae or neg_crps, or an imputer that draws"
+        )
+    return interval_coverage(y, x, level=0.9, mask=mask)
+
+
+LOSSES = {
+    "crps": _crps,
+    "mae": _mae,
+    "rmse": _rmse,
+    "rse": _rse,
+    "energy_score": _energy,
+    "interval_coverage_90": _coverage_90,
+}
+_OF_A_STATISTIC = ("mae", "rmse", "rse")
+
+
+class ImputationScorer(BaseEstimator):
+    """Scorer of imputers, made by :func:`make_imputation_scorer`."""
+
+    # The first argument of a scorer is the estimator, which nobody routes.
+    __metadata_request__score = {"estimator": UNUSED}
+
+    def __init__(
+        self, loss, missing_rate, mechanism, block_length, n_block_features, n_draws, scale,
+        random_state,
+    ):  # fmt: skip
+        self.loss = loss
+        self.missing_rate = missing_rate
+        self.mechanism = mechanism
+        self.block_length = block_length
+        self.n_block_features = n_block_features
+        self.n_draws = n_draws
+        self.scale = scale
+        self.random_state = random_state
+
+    def __call__(self, estimator, X, y=None, *, timestamps=None):
+        """Score a fitted imputer; what scikit-learn calls."""
+        return self.score(estimator, X, y, timestamps=timestamps)
+
+    def score(self, estimator, X, y=None, *, timestamps=None):
+        """Return the score, higher being better, or a dict of scores for a list of losses."""
+        steps, imputer = unwrap(estimator)
+        require_inverse(steps)
+        placeholder = _placeholder(imputer)
+        X = _each(X, lambda x: _with_nan(x, placeholder))
+        X, truth = self._question(X, y)
+        scored = np.isnan(_flat(X)) & ~np.isnan(truth)
+        _require_cells(scored)
+        draws = self._draw(
+            steps, imputer, _each(X, lambda x: _without_nan(x, placeholder)), timestamps
+        )
+        kept = ~np.isnan(draws).all(axis=tuple(range(draws.ndim - 1)))
+        scored &= kept
+        _require_filled(draws, scored, imputer)
+        unit = self._unit(truth.shape[-1])
+        return self._measure(truth / unit, draws / unit, scored)
+
+    def _question(self, X, y):
+        """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
+        if y is None or _is_target(y):
+            return self._hide(X), _flat(X)
+        truth, given = _flat(y), _flat(X)
+        if truth.shape != given.shape:
+            raise ValueError(
+                f"y has shape {truth.shape}, but X has {given.shape}: y must be the truth, of the "
+                "shape of X, or a 1-D target, which is not used"
+            )
+        return X, truth
+
+    def _hide(self, X):
+        """``X`` with a share of its observed cells missing, the same ones at every call."""
+        random_states = check_random_state(self.random_state)
+        # A single array takes the seed itself, as ampute does when called by hand.
+        state = random_states if _is_list(X) else self.random_state
+        return _each(X, lambda x: self._ampute(x, state))
+
+    def _ampute(self, x, random_state):
+        if np.isnan(_values(x)).all():
+            return x
+        return ampute(
+            x,
+            missing_rate=self.missing_rate,
+            mechanism=self.mechanism,
+            block_length=self.block_length,
+            n_block_features=self.n_block_features,
+            random_state=random_state,
+        )[0]
+
+    def _draw(self, steps, imputer, X, timestamps):
+        """Draws in the units of ``X``, (n_samples, n_draws, ...), series laid end to end."""
+        given = transformed(steps, X)
+        options = {} if timestamps is None else {"timestamps": timestamps}
+        answer = _answer(imputer, given, self.n_draws, self.random_state, options)
+        answer = _each(answer, lambda x: _full_width(np.asarray(x, float), imputer, given))
+        if not steps:
+            return _end_to_end(answer)
+        n_draws = (answer[0] if _is_list(answer) else answer).shape[1]
+        copies = (_each(answer, lambda x, j=j: x[:, j]) for j in range(n_draws))
+        return np.stack([_flat(restored(steps, values, X)) for values in copies], axis=1)
+
+    def _unit(self, n_features):
+        """Units of the features."""
+        if self.scale is None:
+            return 1.0
+        unit = np.asarray(self.scale, dtype=float)
+        if unit.shape != (n_features,) or not (np.isfinite(unit) & (unit > 0)).all():
+            raise ValueError(
+                f"scale must hold a positive number for each of the {n_features} features of X, "
+                f"got shape {unit.shape}"
+            )
+        return unit
+
+    def _measure(self, truth, draws, scored):
+        """One score, or several from the same draws."""
+        if isinstance(self.loss, (list, tuple)):
+            return dict(self._scored(loss, truth, draws, scored) for loss in self.loss)
+        return self._scored(self.loss, truth, draws, scored)[1]
+
+    def _scored(self, loss, truth, draws, scored):
+        """Name and value of a score."""
+        if loss in _OF_A_STATISTIC and 1 < draws.shape[1] < _FEW_DRAWS:
+            warnings.warn(
+                f"n_draws={draws.shape[1]}: the median and mean of so few draws are noisy, which "
+                f'makes "{loss}" too large; draw at least {_FEW_DRAWS}, or score by "crps"',
+                UserWarning,
+                stacklevel=4,
+            )
+        value = float((loss if callable(loss) else LOSSES[loss])(truth, draws, mask=scored))
+        name = getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss
+        return (name, value) if loss == "interval_coverage_90" else (f"neg_{name}", -value)
+
+
+def _is_list(X):
+    """Whether ``X`` is a list of series, not nested lists of numbers."""
+    return isinstance(X, (list, tuple)) and all(getattr(x, "ndim", 0) >= 2 for x in X)
+
+
+def _each(X, function):
+    """Apply a function to an array, or to every series of a list."""
+    return [function(x) for x in X] if _is_list(X) else function(X)
+
+
+def _values(x):
+    """Values of one array or frame as floats, NaN where missing."""
+    return check_array(x, dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
+
+
+def _flat(X):
+    """Values as one array, series laid end to end."""
+    return _end_to_end(_each(X, _values))
+
+
+def _end_to_end(X):
+    return np.concatenate(X) if isinstance(X, list) else X
+
+
+def _is_target(y):
+    """Whether ``y`` is one number for each sample."""
+    return (y.ndim if hasattr(y, "ndim") else 1 + np.ndim(y[0])) == 1
+
+
+def _placeholder(imputer):
+    """The number that stands for a missing cell, NaN for those that use NaN or NA."""
+    value = getattr(imputer, "missing_values", np.nan)
+    return value if isinstance(value, Real) else np.nan
+
+
+def _with_nan(x, placeholder):
+    """NaN instead of the placeholder."""
+    if np.isnan(placeholder):
+        return x
+    if hasattr(x, "iloc"):
+        return x.mask(x == placeholder)
+    return np.where(np.equal(x, placeholder), np.nan, x)
+
+
+def _without_nan(x, placeholder):
+    """The placeholder instead of NaN."""
+    if np.isnan(placeholder):
+        return x
+    return x.fillna(placeholder) if hasattr(x, "iloc") else np.where(np.isnan(x), placeholder, x)
+
+
+def _require_cells(scored):
+    if not scored.any():
+        raise ValueError(
+            "there is nothing to score: no cell is missing in X and known in y; leave y out to "
+            "have observed cells of X hidden"
+        )
+
+
+def _require_filled(draws, scored, imputer):
+    """Raise if cells that count came back empty."""
+    name = type(imputer).__name__
+    if not scored.any():
+        raise ValueError(f"there is nothing to score: {name} drops the features with hidden cells")
+    if np.isnan(np.moveaxis(draws, 1, -1)[scored]).any():
+        raise ValueError(f"{name} leaves missing cells unfilled: it is no imputer")
+
+
+def _answer(imputer, X, n_draws, seed, options):
+    """What the imputer fills in: draws along axis 1, one for those that know one value only."""
+    for name in ("sample", "impute"):
+        method = getattr(imputer, name, None)
+        # A density's sample(n_samples) is another thing.
+        if method is not None and "n_draws" in inspect.signature(method).parameters:
+            return method(X, n_draws=n_draws, random_state=seed, **options)
+    if not hasattr(imputer, "transform"):
+        raise TypeError(
+            f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
+            "transform(X); the imputer must be the last step of its pipeline"
+        )
+    if not getattr(imputer, "sample_posterior", False):
+        return _each(imputer.transform(X, **options), lambda x: np.asarray(x)[:, None])
+    # Its transform draws from a state that it carries along; the caller's stays where it is.
+    imputer = copy.copy(imputer)
+    imputer.random_state_ = check_random_state(seed)
+    return np.stack([np.asarray(imputer.transform(X)) for _ in range(n_draws)], axis=1)
+
+
+def _full_width(draws, imputer, X):
+    """Draws of every feature that went in, NaN for those that the imputer drops."""
+    n_features = (X[0] if _is_list(X) else X if hasattr(X, "shape") else np.asarray(X)).shape[-1]
+    if not hasattr(imputer, "get_feature_names_out"):
+        return draws
+    names = getattr(imputer, "feature_names_in_", [f"x{k}" for k in range(n_features)])
+    place = {name: k for k, name in enumerate(imputer.get_feature_names_out(names))}
+    full = np.full((*draws.shape[:-1], n_features), np.nan)
+    kept = [k for k, name in enumerate(names) if name in place]
+    full[..., kept] = draws[..., [place[names[k]] for k in kept]]
+    return full
+
+
+@validate_params(
+    {
+        "loss": [StrOptions(set(LOSSES)), callable, list, tuple],
+        "missing_rate": [Interval(Real, 0, 1, closed="neither")],
+        "mechanism": [StrOptions({"mcar", "block", "tail", "feature"})],
+        "block_length": [Interval(Integral, 1, None, closed="left")],
+        "n_block_features": [Interval(Integral, 1, None, closed="left")],
+        "n_draws": [Interval(Integral, 2, None, closed="left")],
+        "scale": ["array-like", None],
+        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_imputation_scorer(
+    loss="crps",
+    *,
+    missing_rate=0.1,
+    mechanism="mcar",
+    block_length=24,
+    n_block_features=1,
+    n_draws=20,
+    scale=None,
+    random_state=0,
+):
+    """Make a scorer of imputers for ``cross_validate``, ``GridSearchCV`` and their like.
+
+    The scorer hides observed cells of the data it is given, lets the fitted imputer fill them,
+    and measures the error there. Nothing is fitted again. As the hidden cells and the noise of
+    the draws depend on ``random_state`` and the data alone, all candidates of a search are asked
+    the same question, and their differences are less noisy than their scores.
+
+    Parameters
+    ----------
+    loss : str, callable or list of these, default="crps"
+        What to measure.
+
+        - "crps": :func:`crps_loss`, unbiased for any number of draws.
+        - "mae": :func:`mean_absolute_error` of the median of the draws.
+        - "rmse", "rse": :func:`root_mean_squared_error` and :func:`relative_squared_error` of
+          the mean of the draws.
+        - "energy_score": :func:`energy_score`; coherence of the hidden cells of a sample.
+        - "interval_coverage_90": :func:`interval_coverage` of the 90 % interval. 0.9 is right,
+          more is not better: watch it beside another loss, do not search for its maximum.
+        - a callable ``loss(y_true, y_draws, mask=...)`` of the form of these functions.
+
+        A list measures all of them on the same draws, and the scorer returns a dict.
+    missing_rate : float, default=0.1
+        Share of the observed cells to hide.
+    mechanism : {"mcar", "block", "tail", "feature"}, default="mcar"
+        Which cells are hidden, see :func:`skdiffusion.datasets.ampute`: take what resembles the
+        gaps that will have to be filled.
+    block_length : int, default=24
+        Length of the runs of ``mechanism="block"``.
+    n_block_features : int, default=1
+        Number of features that a run hides together.
+    n_draws : int, default=20
+        Number of draws, for imputers that draw.
+    scale : array-like of shape (n_features,), default=None
+        Errors are divided by it, feature by feature, so that features of different units count
+        alike; for example the standard deviations of the columns. None keeps the units of ``X``.
+    random_state : int, default=0
+        Fixes the hidden cells and the draws.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None, *, timestamps=None)`` returns the score, for which higher
+        is better: losses have their sign changed.
+
+    Raises
+    ------
+    ValueError
+        When made, if a parameter is out of its range; when called, if there is nothing to score
+        or a step ahead in a pipeline has no ``inverse_transform``.
+
+    See Also
+    --------
+    get_scorer : Scorers by name, with the defaults.
+
+    Notes
+    -----
+    **The truth.** With a ``y`` of the shape of ``X`` nothing is hidden: the cells that are
+    missing in ``X`` and known in ``y`` are scored. A 1-D ``y``, the target of another step, is
+    not used.
+
+    **Any imputer.** Draws come from ``sample(X, n_draws=..., random_state=...)`` or ``impute``
+    of the same form (:class:`~skdiffusion.estimators.CSDIImputer`,
+    :class:`~skdiffusion.estimators.ScoreSDE`), from repeated calls of ``transform`` where
+    ``sample_posterior=True`` (:class:`sklearn.impute.IterativeImputer`), and else ``transform``
+    gives the one value that is known: its CRPS is its absolute error.
+
+    **Pipelines.** The imputer is the last step; the draws go back through ``inverse_transform``
+    of the steps ahead and are compared in the units of ``X``.
+
+    **Metadata routing.** ``scorer.set_score_request(timestamps=True)`` asks for ``timestamps``,
+    which are handed on to the imputer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.impute import KNNImputer
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skdiffusion.metrics import make_imputation_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 1)) + 0.1 * rng.normal(size=(200, 4))
+    >>> scorer = make_imputation_scorer("mae", missing_rate=0.2)
+    >>> cross_val_score(KNNImputer(), X, scoring=scorer, cv=3).round(1)
+    array([-0.1, -0.1, -0.1])
+    """
+    for name in loss if isinstance(loss, (list, tuple)) else ():
+        if not callable(name) and name not in LOSSES:
+            raise ValueError(f"loss has {name!r}, which is none of {sorted(LOSSES)}")
+    return ImputationScorer(
+        loss, missing_rate, mechanism, block_length, n_block_features, n_draws, scale, random_state
+    )
+
+
+neg_crps_scorer = make_imputation_scorer("crps")
+neg_mae_scorer = make_imputation_scorer("mae")
+neg_rmse_scorer = make_imputation_scorer("rmse")
+neg_rse_scorer = make_imputation_scorer("rse")
+neg_energy_score_scorer = make_imputation_scorer("energy_score")
+interval_coverage_90_scorer = make_imputation_scorer("interval_coverage_90")
