@@ -628,6 +628,51 @@ def kernel_density(points, bandwidth):
     return _SharedMixture(weights, points, _tensor([float(bandwidth) ** 2]), None)
 
 
+def union(weights, densities):
+    """Average of mixtures, which is the mixture of all their components.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_densities,)
+        Positive weights; they are normalised.
+    densities : sequence of Mixture
+        The densities.
+
+    Returns
+    -------
+    density : Mixture
+        The density, in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian, union
+    >>> density = union([0.5, 0.5], [gaussian([-2.0], [[1.0]]), gaussian([2.0], [[1.0]])])
+    >>> density.log_density(torch.tensor([[0.0]], dtype=torch.float64), 0.0)
+    tensor([-2.9189], dtype=torch.float64)
+    """
+    if len(densities) == 1:
+        return densities[0]
+    weights = _tensor(weights) / _tensor(weights).sum()
+    means, eigenvalues, eigenvectors = [], [], []
+    for density in densities:
+        arrays = density.arrays()
+        means.append(arrays["means"])
+        k, d = arrays["means"].shape
+        eigenvalues.append(arrays["eigenvalues"].expand(k, d))
+        basis = arrays["eigenvectors"]
+        eigenvectors.append(
+            (torch.eye(d).to(means[-1]) if basis is None else basis).expand(k, d, d)
+        )
+    diagonal = all(density.eigenvectors is None for density in densities)
+    return _FreeMixture(
+        torch.cat([w * density.log_weights.exp() for w, density in zip(weights, densities)]),
+        torch.cat(means),
+        torch.cat(eigenvalues),
+        None if diagonal else torch.cat(eigenvectors),
+    )
+
+
 def from_arrays(weights, means, eigenvalues, eigenvectors):
     """Rebuild a density from :meth:`Mixture.arrays`.
 

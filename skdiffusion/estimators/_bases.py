@@ -5,12 +5,17 @@ import warnings
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture, kernel_density
+from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture, kernel_density, union
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+# Where rows are few, averages over starting points of the mixtures pay.
+_N_SEEDS, _MANY_ROWS = 3, 3000
+# Weight in the average below which a mixture is not worth its time.
+_MIN_WEIGHT = 0.03
 _BANDWIDTHS = np.logspace(-1.9, 0.1, 21)
 # A kernel estimate has nothing to say in more columns, and costs one exponential a row and point.
 MAX_KDE_FEATURES, MAX_KDE_ROWS = 15, 20_000
@@ -28,25 +33,73 @@ def fit_gaussian(rows):
 
 
 def fit_mixture(train, held_out, everything, seed):
-    """Gaussian mixtures of the size, shape and ridge with the best held-out likelihood.
+    """Stack Gaussian mixtures of many sizes, shapes and ridges.
 
-    Returns the mixture of the training rows and that of all rows.
+    Each mixture is fitted to the training rows; the weights of their average maximise the
+    held-out likelihood [1]_. What has little weight is dropped.
+
+    Returns the average of the training rows and that of all rows.
+
+    References
+    ----------
+    .. [1] P. Smyth, D. Wolpert, "Linearly combining density estimators via stacking", Machine
+       Learning 1999.
     """
-    best, best_score = None, -math.inf
-    for covariance_type, ridge in _mixture_options(*train.shape):
-        n_worse, last = 0, -math.inf
-        for size in _mixture_sizes(*train.shape):
-            mixture = GaussianMixture(
-                size, covariance_type=covariance_type, reg_covar=ridge, random_state=seed
-            )
-            score = _fit_quietly(mixture, train).score(held_out)
-            if score > best_score:
-                best, best_score = mixture, score
-            n_worse = n_worse + 1 if score < last else 0
-            last = score
-            if n_worse == 2:
-                break
-    return _as_density(best), _as_density(_fit_quietly(_continued(best), everything))
+    mixtures = _mixtures(train, held_out, seed)
+    weights = stacking_weights(np.column_stack([m.score_samples(held_out) for m in mixtures]))
+    kept = np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
+    final = [_fit_quietly(_continued(mixtures[i]), everything) for i in kept]
+    return tuple(
+        union(weights[kept], [_as_density(mixture) for mixture in part])
+        for part in ([mixtures[i] for i in kept], final)
+    )
+
+
+def stacking_weights(log_densities, n_iter=20):
+    """Weights of an average of densities with the best likelihood, by expectation maximisation.
+
+    It begins at equal weights and ends early, which keeps it from betting on few densities where
+    rows are few.
+
+    Parameters
+    ----------
+    log_densities : ndarray of shape (n_samples, n_densities)
+        Held-out log-densities.
+    n_iter : int, default=20
+        Number of iterations.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_densities,)
+        Weights that sum to one.
+    """
+    weights = np.full(log_densities.shape[1], 1 / log_densities.shape[1])
+    for _ in range(n_iter):
+        joint = np.log(np.maximum(weights, 1e-300)) + log_densities
+        weights = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)).mean(0)
+    return weights
+
+
+def _mixtures(train, held_out, seed):
+    """Fitted mixtures; sizes grow until the held-out likelihood falls twice."""
+    mixtures = []
+    for start in range(_N_SEEDS if len(train) < _MANY_ROWS else 1):
+        for covariance_type, ridge in _mixture_options(*train.shape):
+            n_worse, last = 0, -math.inf
+            for size in _mixture_sizes(*train.shape):
+                mixture = GaussianMixture(
+                    size,
+                    covariance_type=covariance_type,
+                    reg_covar=ridge,
+                    random_state=(seed + start) % 2**31,
+                )
+                score = _fit_quietly(mixture, train).score(held_out)
+                mixtures.append(mixture)
+                n_worse = n_worse + 1 if score < last else 0
+                last = score
+                if n_worse == 2:
+                    break
+    return mixtures
 
 
 def fit_kde(train, everything):
@@ -61,8 +114,8 @@ def _mixture_options(n_rows, n_features):
     """Covariance types and ridges worth trying."""
     if n_features <= 2:
         return [("full", 1e-6)]
-    ridges = (1e-4, 1e-2) if n_rows > 3000 else (1e-3, 1e-2, 1e-1)
-    return [(kind, ridge) for kind in ("full", "diag") for ridge in ridges]
+    ridges = (1e-4, 1e-2) if n_rows >= _MANY_ROWS else (1e-3, 1e-2, 1e-1)
+    return [("full", ridge) for ridge in ridges] + [("diag", ridges[1])]
 
 
 def _mixture_sizes(n_rows, n_features):

@@ -20,6 +20,7 @@ from skdiffusion.diffusion.loss import NOISE_LAWS, denoising_loss, stratified_un
 from skdiffusion.diffusion.sde import SDE, SDES
 from skdiffusion.diffusion.solve import STEPS, flow, karras_levels, solve
 from skdiffusion.estimators import _bases
+from skdiffusion.estimators._marginals import fit_marginals
 from skdiffusion.nn.mlp import ResidualMLP
 from skdiffusion.training import train
 
@@ -31,6 +32,8 @@ _N_PROBES = 16
 # Runge-Kutta steps over the range of noise levels: for scores, for maps, for early stopping.
 _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
 _CHUNK = 2000
+# Fewer rows do not tell a histogram from noise.
+_MIN_MARGINAL_ROWS = 50
 
 
 class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -52,6 +55,11 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
         estimate, alone or with a network, or a network alone.
+    marginals : {"auto", "histogram"} or None, default="auto"
+        Map of every column to a nearly normal one, in whose coordinates the density is learnt:
+        "histogram" takes the distribution function of a histogram with bins of unequal width,
+        which follows spikes, grids and hard ends of columns; None leaves the columns as they are;
+        "auto" keeps what has the best held-out likelihood.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
@@ -144,6 +152,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     _parameter_constraints = {
         "sde": [StrOptions(set(SDES)), SDE],
         "base": [StrOptions({"auto", "gaussian", "mixture", "kde"}), None],
+        "marginals": [StrOptions({"auto", "histogram"}), None],
         "hidden_layer_sizes": ["array-like"],
         "noise_law": [StrOptions(set(NOISE_LAWS))],
         "solver": [StrOptions(set(STEPS))],
@@ -167,6 +176,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         sde="vp",
         *,
         base="auto",
+        marginals="auto",
         hidden_layer_sizes=(128, 128, 128),
         noise_law="lognormal",
         solver="heun",
@@ -186,6 +196,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ):
         self.sde = sde
         self.base = base
+        self.marginals = marginals
         self.hidden_layer_sizes = hidden_layer_sizes
         self.noise_law = noise_law
         self.solver = solver
@@ -225,10 +236,12 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         train_rows, held_out = self._split(rows, seed)
         self._max_level = min(self._process().max_noise_level, _MAX_LEVEL)
+        parts, bases, gain = self._choose_marginals(train_rows, held_out, rows, seed)
+        train_rows, held_out, rows = parts
         self.prior_ = _bases.fit_gaussian(rows).to(device)
-        bases = self._fit_bases(train_rows, held_out, rows, seed)
         self.held_out_score_, self.history_ = {}, {}
         self._keep_the_best(bases, train_rows, held_out, seed, device)
+        self.held_out_score_ = {k: v + gain for k, v in self.held_out_score_.items()}
         self.n_iter_ = sum(len(history["loss"]) for history in self.history_.values())
         return self
 
@@ -292,9 +305,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         network is evaluated directly.
         """
         check_is_fitted(self)
-        rows = self._rows(self._validate(X, reset=False))
-        values = [self._log_density(chunk) for chunk in rows.split(_CHUNK)]
-        return torch.cat(values).cpu().numpy() - np.log(self.scale_).sum()
+        X = self._validate(X, reset=False)
+        values = [self._log_density(chunk) for chunk in self._rows(X).split(_CHUNK)]
+        return torch.cat(values).cpu().numpy() + self._log_jacobian(X)
 
     def score(self, X, y=None):
         """Mean log-density of the rows.
@@ -340,7 +353,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_draws(n_draws)
-        rows = self._rows(self._validate(X, reset=False))
+        X = self._validate(X, reset=False)
+        rows = self._rows(X)
         with torch.no_grad():
             bound, error = likelihood.nll_bound(
                 self.denoiser_,
@@ -350,7 +364,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 s_min=_MIN_LEVEL,
                 s_max=self._max_level,
             )
-        bound = bound.cpu().numpy() + np.log(self.scale_).sum()
+        bound = bound.cpu().numpy() - self._log_jacobian(X)
         return (bound, error.cpu().numpy()) if return_std else bound
 
     def entropy(self, X, *, n_draws=64, return_std=False):
@@ -380,7 +394,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_draws(n_draws)
-        rows = self._rows(self._validate(X, reset=False, ensure_min_samples=2))
+        X = self._validate(X, reset=False, ensure_min_samples=2)
+        rows = self._rows(X)
         with torch.no_grad():
             value, error = likelihood.entropy(
                 self.denoiser_,
@@ -389,7 +404,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 s_min=_MIN_LEVEL,
                 s_max=self._max_level,
             )
-        value += float(np.log(self.scale_).sum())
+        log_jacobian = self._log_jacobian(X)
+        value -= float(log_jacobian.mean())
+        error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(X)))
         return (value, error) if return_std else value
 
     def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
@@ -431,7 +448,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Noisy rows.
         noise_level : float, default=0.001
-            Noise in every column, in its standard deviations.
+            Noise in every column, in its standard deviations, added to the normal scores of
+            columns that are mapped to such (see ``marginals``).
 
         Returns
         -------
@@ -441,10 +459,12 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not noise_level > 0:
             raise ValueError(f"noise_level={noise_level!r} must be positive.")
-        rows = self._rows(self._validate(X, reset=False))
+        X = self._validate(X, reset=False)
+        rows = self._rows(X)
         with torch.no_grad():
             score = (self.denoiser_(rows, float(noise_level)) - rows) / noise_level**2
-        return score.cpu().numpy() / self.scale_
+        slope, log_jacobian_slope = self._marginals.slopes(self._standardised(X))
+        return (score.cpu().numpy() * slope + log_jacobian_slope) / self.scale_
 
     def transform(self, X):
         """Take rows along the probability-flow ODE to independent standard normals.
@@ -591,22 +611,48 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         order = np.random.default_rng(seed).permutation(n)
         return rows[order[wanted:]], rows[order[:wanted]]
 
+    def _choose_marginals(self, train_rows, held_out, rows, seed):
+        """Map the columns as held-out rows like best.
+
+        Returns the mapped parts, the bases fitted to them and the log-determinant that a mean
+        held-out score of the mapped rows lacks.
+        """
+        options = {"auto": (False, True), "histogram": (True,), None: (False,)}[self.marginals]
+        if self.marginals == "auto" and len(rows) < _MIN_MARGINAL_ROWS:
+            options = (False,)
+        best_score = -math.inf
+        for mapped in options:
+            columns = range(rows.shape[1]) if mapped else ()
+            fitted, final = (fit_marginals(part, columns) for part in (train_rows, rows))
+            (train, _), (held, gain) = map(fitted.transform, (train_rows, held_out))
+            parts = train, held, final.transform(rows)[0]
+            bases, proposal = self._fit_bases(*parts, seed)
+            points = torch.as_tensor(held)
+            scores = [float(base.log_density(points).mean()) for base, _ in bases.values()]
+            score = max(scores) + gain.mean()
+            if score > best_score:
+                best_score, self._marginals = score, final
+                best = parts, bases, gain.mean(), proposal
+        *best, self._proposal = best
+        return best
+
     def _fit_bases(self, train_rows, held_out, rows, seed):
-        """Candidate bases by name: fitted to the training rows, and to all rows."""
+        """Candidate bases by name, of training rows and of all rows, and a proposal for impute."""
         n, d = rows.shape
+        proposal = None
         unit = _bases.fit_unit(d)
         bases = {"unit": (unit, unit)} if self.base in ("auto", None) else {}
         if self.base == "gaussian":
             bases["gaussian"] = tuple(map(_bases.fit_gaussian, (train_rows, rows)))
         if self.base in ("auto", "mixture", None):
-            mixtures = _bases.fit_mixture(train_rows, held_out, rows, seed % 2**31)
-            self._proposal = mixtures[1]
+            mixtures = _bases.fit_mixture(train_rows, held_out, rows, seed)
+            proposal = mixtures[1]
             if self.base is not None:
                 bases["mixture"] = mixtures
         small = d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
         if self.base == "kde" or (self.base == "auto" and small):
             bases["kde"] = _bases.fit_kde(train_rows, rows)
-        return bases
+        return bases, proposal
 
     def _keep_the_best(self, bases, train_rows, held_out, seed, device):
         """Train a network on the candidate bases and keep what held-out rows like best."""
@@ -718,7 +764,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         observed = torch.as_tensor(~missing)
         exact = self.denoiser_.network is None
         n = n_draws if exact else max(n_candidates, 5 * n_draws)
-        x = torch.as_tensor(np.nan_to_num((row - self.mean_) / self.scale_))[None]
+        x = self._rows(row[None]).cpu().nan_to_num()
         candidates = proposal.conditional_sample(x, observed, n, generator)[0]
         size = math.inf
         if not exact:
@@ -728,7 +774,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             steps = (start + torch.arange(n_draws)) / n_draws
             chosen = torch.searchsorted(weight.cumsum(0), steps).clamp_max(n - 1)
             candidates = candidates[chosen[torch.randperm(n_draws, generator=generator)]]
-        values = candidates.numpy() * self.scale_ + self.mean_
+        values = self._to_units(candidates)
         draws[:, missing] = values[:, missing]
         return draws, size
 
@@ -765,11 +811,18 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             draw_seed(self.random_state if random_state is None else random_state)
         )
 
-    def _rows(self, X):
-        """Standardised rows on the device; far outside, squares must stay finite."""
+    def _standardised(self, X):
+        """Standardised rows; far outside, squares must stay finite."""
         with np.errstate(over="ignore"):
-            rows = np.clip((X - self.mean_) / self.scale_, -1e100, 1e100)
-        return self._tensor(torch.as_tensor(rows))
+            return np.clip((X - self.mean_) / self.scale_, -1e100, 1e100)
+
+    def _rows(self, X):
+        """Rows in the coordinates of the model, on the device."""
+        return self._tensor(torch.as_tensor(self._marginals.transform(self._standardised(X))[0]))
+
+    def _log_jacobian(self, X):
+        """Log-determinant of the map from the user's units to the coordinates of the model."""
+        return self._marginals.transform(self._standardised(X))[1] - np.log(self.scale_).sum()
 
     def _tensor(self, values):
         """Float64 tensor on the device of the model."""
@@ -777,7 +830,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _to_units(self, rows):
         """Rows in the user's units."""
-        return rows.cpu().numpy() * self.scale_ + self.mean_
+        return self._marginals.inverse_transform(rows.cpu().numpy()) * self.scale_ + self.mean_
 
     def __getstate__(self):
         """Numpy arrays in place of torch objects: pickles open on every machine."""
