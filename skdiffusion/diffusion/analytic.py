@@ -71,6 +71,16 @@ class Mixture(nn.Module):
         """Number of components."""
         return len(self.log_weights)
 
+    def mean(self):
+        """Mean of the density.
+
+        Returns
+        -------
+        mean : tensor of shape (n_features,)
+            Mean.
+        """
+        return self.centre
+
     def log_density(self, z, s=0.0, leave_out=None):
         """Logarithm of the noisy density, ``log p_s(z)``.
 
@@ -243,56 +253,20 @@ class Mixture(nn.Module):
         )
         return self.sample_components(component, generator)
 
-    def conditional_sample(self, x, observed, n_draws, generator):
-        """Draw the unobserved features of each row given its observed ones.
+    def given(self, condition=None):
+        """Return the density itself, which has no condition.
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, n_features)
-            Rows; only the observed features are read.
-        observed : bool tensor of shape (n_features,)
-            The features that are observed, the same for all rows.
-        n_draws : int
-            Number of draws of each row.
-        generator : torch.Generator
-            Source of randomness, on the device of the buffers.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            Ignored; :mod:`.conditional` has the densities that look at it.
 
         Returns
         -------
-        draws : tensor of shape (n_samples, n_draws, n_features)
-            Rows completed by independent draws from the exact conditional density.
-
-        Notes
-        -----
-        Given ``x_o``, component ``k`` has the weight ``w_k N(x_o; m_ko, C_koo)``, the mean
-        ``m_ku + C_kuo C_koo^{-1} (x_o - m_ko)`` and the covariance ``C_kuu - C_kuo C_koo^{-1}
-        C_kou``.
+        density : Mixture
+            This density.
         """
-        x = x - self.centre
-        given = x[:, observed]
-        covariances = self._covariances()
-        cross = covariances[:, ~observed][:, :, observed]
-        root = torch.linalg.cholesky(covariances[:, observed][:, :, observed])
-        gain = torch.cholesky_solve(cross.transpose(1, 2), root).transpose(1, 2)
-        residual = given[:, None] - self.means[:, observed]
-        white = torch.linalg.solve_triangular(root, residual.permute(1, 2, 0), upper=False)
-        logdet = root.diagonal(dim1=1, dim2=2).log().sum(1)
-        logits = self.log_weights - 0.5 * white.square().sum(1).T - logdet
-        component = torch.multinomial(
-            torch.softmax(logits, 1), n_draws, replacement=True, generator=generator
-        )
-        inner = covariances[:, ~observed][:, :, ~observed] - gain @ cross.transpose(1, 2)
-        spread = torch.linalg.cholesky(inner)
-        rows = torch.arange(len(x), device=x.device)[:, None]
-        single = component if len(covariances) > 1 else torch.zeros_like(component)
-        noise = torch.randn(
-            *component.shape, len(inner[0]), generator=generator, dtype=x.dtype, device=x.device
-        )
-        mean = self.means[:, ~observed][component]
-        mean = mean + (gain[single] @ residual[rows, component][..., None])[..., 0]
-        draws = x[:, None].expand(-1, n_draws, -1).clone()
-        draws[:, :, ~observed] = mean + (spread[single] @ noise[..., None])[..., 0]
-        return draws + self.centre
+        return self
 
     def arrays(self):
         """Return what :func:`from_arrays` needs to rebuild the density.
@@ -429,7 +403,10 @@ class _FreeMixture(Mixture):
                 -1, k, d
             )
             residual = torch.einsum("ki,kij->kj", self.means, self.eigenvectors) - rotated
-        v = self.eigenvalues + _variance(z, s)[:, None]
+        return self._parts_of(residual, self.eigenvalues + _variance(z, s)[:, None], leave_out)
+
+    def _parts_of(self, residual, v, leave_out):
+        """The parts from residuals in the coordinates of the components, and variances."""
         logits = self.log_weights - 0.5 * ((residual.square() / v).sum(2) + v.log().sum(2))
         if leave_out is not None:
             logits.scatter_(1, leave_out[:, None], -math.inf)

@@ -30,15 +30,16 @@ class Denoiser(nn.Module):
 
     Parameters
     ----------
-    base : Mixture
-        Density of the standardised data known in closed form.
+    base : Mixture, ConditionalMixture or LabelledMixture
+        Density of the standardised data known in closed form, with or without a condition.
     network : torch.nn.Module or None
         The residual network; None leaves the base alone.
 
     Notes
     -----
     In all methods ``z`` has shape (n_samples, n_features), ``s`` is a float or a tensor of shape
-    (n_samples,), and ``condition`` is None or a tensor of shape (n_samples, n_conditions).
+    (n_samples,), and ``condition`` is None or a tensor of shape (n_samples, n_conditions). None
+    stands for the density of all conditions together.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class Denoiser(nn.Module):
             ``D(z, s)``.
         """
         s = _column(z, s)
-        denoised = self.base.denoise(z, s[:, 0], leave_out)
+        denoised = self.base.given(condition).denoise(z, s[:, 0], leave_out)
         if self.network is None:
             return denoised
         return denoised + self._residual(z, s, (z - denoised) / s, condition)
@@ -100,10 +101,11 @@ class Denoiser(nn.Module):
             ``sum_i dD_i / dz_i``, one backward pass of the network a feature.
         """
         s = _column(z, s)
+        base = self.base.given(condition)
         if self.network is None:
-            return self.base.denoise_and_divergence(z, s[:, 0])
+            return base.denoise_and_divergence(z, s[:, 0])
         with torch.no_grad():
-            denoised, jacobian = self.base.denoise_and_jacobian(z, s[:, 0])
+            denoised, jacobian = base.denoise_and_jacobian(z, s[:, 0])
             identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
             noise_jacobian = (identity - jacobian) / s[:, :, None]
             trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
@@ -136,7 +138,7 @@ class Denoiser(nn.Module):
         """
         s = _column(z, s)
         with torch.no_grad():
-            denoised, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+            denoised, moved = self.base.given(condition).denoise_and_jvp(z, s[:, 0], direction)
             form = (direction * moved).sum(1)
         if self.network is None:
             return denoised, form
@@ -169,8 +171,9 @@ class Denoiser(nn.Module):
             the network's share is random.
         """
         s = _column(z, s)
+        base = self.base.given(condition)
         with torch.no_grad():
-            denoised, exact = self.base.denoise_and_divergence(z, s[:, 0])
+            denoised, exact = base.denoise_and_divergence(z, s[:, 0])
         if self.network is None:
             return denoised, exact[:, None].expand(-1, len(directions))
         residual, inputs = self._traced_residual(z, s, denoised, condition)
@@ -178,7 +181,7 @@ class Denoiser(nn.Module):
         for direction in directions.expand(-1, len(z), -1):
             by_z, by_noise = _products(residual, inputs, direction)
             with torch.no_grad():
-                _, moved = self.base.denoise_and_jvp(z, s[:, 0], direction)
+                _, moved = base.denoise_and_jvp(z, s[:, 0], direction)
             share = by_z * direction + by_noise * (direction - moved) / s
             traces.append(exact + share.sum(1))
         return denoised + residual.detach(), torch.stack(traces, 1)

@@ -9,17 +9,23 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion import likelihood
-from skdiffusion.diffusion.analytic import from_arrays
+from skdiffusion.diffusion.conditional import ConditionalMixture, RowMixture, rebuild
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import NOISE_LAWS, denoising_loss, stratified_uniforms
 from skdiffusion.diffusion.sde import SDE, SDES
-from skdiffusion.diffusion.solve import STEPS, flow, karras_levels, solve
+from skdiffusion.diffusion.solve import STEPS, adaptive_flow, flow, karras_levels, solve
 from skdiffusion.estimators import _bases
+from skdiffusion.estimators._conditions import (
+    CONDITIONS,
+    conditional_loss,
+    guided,
+    split_condition,
+)
 from skdiffusion.estimators._marginals import fit_marginals
 from skdiffusion.nn.mlp import ResidualMLP
 from skdiffusion.training import train
@@ -34,6 +40,8 @@ _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
 _CHUNK = 2000
 # Fewer rows do not tell a histogram from noise.
 _MIN_MARGINAL_ROWS = 50
+# Share of training rows whose condition is dropped, so that one network knows both densities.
+_UNCONDITIONAL_SHARE = 0.1
 
 
 class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -60,6 +68,11 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "histogram" takes the distribution function of a histogram with bins of unequal width,
         which follows spikes, grids and hard ends of columns; None leaves the columns as they are;
         "auto" keeps what has the best held-out likelihood.
+    condition : {"label", "value"} or None, default=None
+        What ``y`` is. None ignores it, as pipelines and searches pass ``y`` to unsupervised steps
+        as well, which must not change them. "label" learns the density given a class label,
+        "value" that given one or several real numbers; the unconditional density is learnt along
+        with it.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
@@ -69,9 +82,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     solver : str, default="heun"
         Solver of :meth:`sample`: "heun", "ddim" and "dpmpp_2m" for the probability-flow ODE,
         "ancestral", "euler_maruyama", "predictor_corrector" and "dpmpp_2m_sde" for the reverse
-        SDE.
+        SDE. "adaptive" follows the ODE by Runge-Kutta steps of adaptive length.
     n_steps : int, default=32
-        Steps of the solver.
+        Steps of the solver, whatever its kind; "adaptive" chooses its own number.
     max_iter : int, default=4000
         Training steps of a network at most; 0 leaves the base alone.
     batch_size : int, default=256
@@ -108,6 +121,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Names of the columns, where X has names that are strings.
     base_ : str or None
         The base that was kept, "unit" for N(0, I).
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, with ``condition="label"``.
     mean_, scale_ : ndarrays of shape (n_features,)
         Centre and scale of the columns.
     denoiser_ : Denoiser
@@ -153,9 +168,10 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "sde": [StrOptions(set(SDES)), SDE],
         "base": [StrOptions({"auto", "gaussian", "mixture", "kde"}), None],
         "marginals": [StrOptions({"auto", "histogram"}), None],
+        "condition": [StrOptions(set(CONDITIONS)), None],
         "hidden_layer_sizes": ["array-like"],
         "noise_law": [StrOptions(set(NOISE_LAWS))],
-        "solver": [StrOptions(set(STEPS))],
+        "solver": [StrOptions(set(STEPS) | {"adaptive"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -177,6 +193,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         *,
         base="auto",
         marginals="auto",
+        condition=None,
         hidden_layer_sizes=(128, 128, 128),
         noise_law="lognormal",
         solver="heun",
@@ -197,6 +214,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.sde = sde
         self.base = base
         self.marginals = marginals
+        self.condition = condition
         self.hidden_layer_sizes = hidden_layer_sizes
         self.noise_law = noise_law
         self.solver = solver
@@ -222,8 +240,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows of real numbers.
-        y : Ignored
-            Present for the conventions of scikit-learn.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row: labels of any kind with ``condition="label"``, real numbers
+            with ``condition="value"``. Ignored without ``condition``.
 
         Returns
         -------
@@ -232,26 +251,31 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         X = self._validate(X, reset=True)
         device = resolve_device(self.device)
-        rows = self._standardise(X)
+        rows = np.hstack([self._standardise(X), self._learn_condition(y, len(X))])
         seed = draw_seed(self.random_state)
         train_rows, held_out = self._split(rows, seed)
         self._max_level = min(self._process().max_noise_level, _MAX_LEVEL)
         parts, bases, gain = self._choose_marginals(train_rows, held_out, rows, seed)
         train_rows, held_out, rows = parts
-        self.prior_ = _bases.fit_gaussian(rows).to(device)
+        self.prior_ = _bases.fit_gaussian(rows[:, : X.shape[1]]).to(device)
         self.held_out_score_, self.history_ = {}, {}
         self._keep_the_best(bases, train_rows, held_out, seed, device)
         self.held_out_score_ = {k: v + gain for k, v in self.held_out_score_.items()}
         self.n_iter_ = sum(len(history["loss"]) for history in self.history_.values())
         return self
 
-    def sample(self, n_samples=1, *, random_state=None):
+    def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
         """Draw rows from the model.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of rows.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of all rows or of each; None draws from the unconditional density.
+        guidance : float, default=1.0
+            How much the condition counts: 1 draws from the conditional density, more pushes the
+            draws towards what is typical of ``y``, at the price of variety; 0 ignores ``y``.
         random_state : int, RandomState instance or None, default=None
             Randomness of this call; None takes that of the estimator.
 
@@ -263,33 +287,39 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Notes
         -----
         A base that was kept without a network is drawn from directly. Otherwise a point of the
-        prior is solved down a list of ``n_steps`` noise levels.
+        prior is solved down a list of ``n_steps`` noise levels. Guidance other than 1 replaces
+        the denoiser by ``D(z, s) + guidance (D(z, s | y) - D(z, s))`` [1]_; what it draws from is
+        sharper than the conditional density, and is not one that :meth:`score_samples` knows.
+
+        References
+        ----------
+        .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
         """
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
         generator = self._generator(random_state)
-        if self.denoiser_.network is None:
-            cpu = from_arrays(**_arrays_of(self.denoiser_.base))
-            return self._to_units(cpu.sample(n_samples, generator))
-        shape = (n_samples, self.n_features_in_)
-        noise = lambda i=0: self._tensor(  # noqa: E731
-            torch.randn(shape, generator=generator, dtype=torch.float64)
+        condition = self._encode_condition(y, n_samples)
+        noise = lambda i=0, d=self.n_features_in_: self._tensor(  # noqa: E731
+            torch.randn((n_samples, d), generator=generator, dtype=torch.float64)
         )
-        eigenvalues, eigenvectors = self.prior_.eigenvalues, self.prior_.eigenvectors
-        scale = (eigenvalues + self._max_level**2).sqrt()
-        z = self.prior_.centre + (noise() * scale) @ eigenvectors.T
-        levels = karras_levels(self.n_steps, 2 * _MIN_LEVEL, self._max_level)
+        if self.denoiser_.network is None and (condition is None or guidance == 1):
+            return self._to_units(self._sample_base(n_samples, condition, generator, noise))
+        prior = _prior_given(self.prior_, self.denoiser_.base, condition)
+        z = self._from_latent(noise()) + prior.mean() - self.prior_.mean()
+        denoise = guided(self.denoiser_, condition, guidance)
         with torch.no_grad():
-            return self._to_units(solve(self.denoiser_, z, levels, step=self.solver, noise=noise))
+            return self._to_units(self._solve(denoise, z, noise))
 
-    def score_samples(self, X):
+    def score_samples(self, X, y=None):
         """Log-density of every row under the probability-flow ODE.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; None gives the unconditional density.
 
         Returns
         -------
@@ -306,8 +336,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        values = [self._log_density(chunk) for chunk in self._rows(X).split(_CHUNK)]
-        return torch.cat(values).cpu().numpy() + self._log_jacobian(X)
+        values = self._log_density(self._rows(X), self._encode_condition(y, len(X)))
+        return values.cpu().numpy() + self._log_jacobian(X)
 
     def score(self, X, y=None):
         """Mean log-density of the rows.
@@ -316,23 +346,25 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
-        y : Ignored
-            Present for the conventions of scikit-learn.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; ignored without ``condition``.
 
         Returns
         -------
         score : float
             Mean of :meth:`score_samples`, in nats; higher is better.
         """
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, y).mean())
 
-    def nll_bound(self, X, *, n_draws=64, return_std=False):
+    def nll_bound(self, X, y=None, *, n_draws=64, return_std=False):
         """Upper bound on the negative log-likelihood of every row under the reverse SDE.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; None bounds the unconditional density.
         n_draws : int, default=64
             Even number of noise levels a row.
         return_std : bool, default=False
@@ -355,12 +387,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         _check_draws(n_draws)
         X = self._validate(X, reset=False)
         rows = self._rows(X)
+        condition = self._encode_condition(y, len(rows))
         with torch.no_grad():
             bound, error = likelihood.nll_bound(
-                self.denoiser_,
+                partial(self.denoiser_, condition=condition),
                 rows,
                 *self._row_noise(rows, n_draws),
-                prior=self.prior_,
+                prior=_prior_given(self.prior_, self.denoiser_.base, condition),
                 s_min=_MIN_LEVEL,
                 s_max=self._max_level,
             )
@@ -501,9 +534,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = np.asarray(self._validate(X, reset=False), dtype=np.float64)
-        scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
-        root = self.prior_.eigenvectors
-        z = (self._tensor(torch.as_tensor(X)) @ root) * scale @ root.T + self.prior_.centre
+        z = self._from_latent(self._tensor(torch.as_tensor(X)))
         return self._to_units(self._move(z, self._max_level, _MIN_LEVEL))
 
     def impute(self, X, n_draws=None, *, random_state=None):
@@ -528,7 +559,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Candidates are drawn from the conditional density of the analytic base, which is exact,
         and resampled with weights ``p_model / p_base`` (sampling-importance-resampling): right in
         the limit of many candidates whatever the network learnt, unlike replacing the observed
-        values along a solver's path. Where a base was kept alone the draws are exact.
+        values along a solver's path. Where a base was kept alone the draws are exact. A conditional
+        model draws from its unconditional density.
 
         References
         ----------
@@ -540,10 +572,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if n_draws is not None and n_draws < 1:
             raise ValueError(f"n_draws={n_draws!r} must be a positive integer or None.")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        keys = row_keys(X, seed).tolist()
-        proposal = from_arrays(**_arrays_of(self._proposal))
-        draws = [self._impute_row(proposal, row, key, n_draws or 1) for row, key in zip(X, keys)]
-        poor = sum(size < 10 for _, size in draws)
+        completed, sizes = self._complete(X, row_keys(X, seed), n_draws or 1)
+        poor = int((sizes < 10).sum())
         if poor:
             warnings.warn(
                 f"For {poor} of {len(X)} rows fewer than 10 of the candidates of impute count: "
@@ -551,7 +581,6 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 'or base="mixture" help.',
                 stacklevel=2,
             )
-        completed = np.stack([draw for draw, _ in draws])
         return completed[:, 0] if n_draws is None else completed
 
     def _validate(self, X, reset, **kwargs):
@@ -566,6 +595,41 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Input X contains NaN: {type(self).__name__} needs complete rows here. Impute "
                 "first, for example with CSDIImputer; after fit, impute(X) fills gaps."
             ) from error
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.condition is not None
+        return tags
+
+    def _learn_condition(self, y, n_rows):
+        """Learn how y is encoded; return the encoded y, with no columns where it is ignored."""
+        self._encoder = None
+        if self.condition is None:
+            return np.empty((n_rows, 0))
+        if y is None:
+            raise ValueError(
+                f"condition={self.condition!r} requires y to be passed, but the target y is None."
+            )
+        self._encoder = CONDITIONS[self.condition](y)
+        if self.condition == "label":
+            self.classes_ = self._encoder.classes
+        encoded = self._encoder.encode(y)
+        check_consistent_length(encoded, np.empty(n_rows))
+        return encoded
+
+    def _encode_condition(self, y, n_rows):
+        """Encoded y of a call, one row for each; None without a condition."""
+        if y is None or self._encoder is None:
+            return None
+        y = np.asarray(y)
+        encoded = self._encoder.encode(y[None] if y.ndim == 0 else y)
+        if len(encoded) not in (1, n_rows):
+            raise ValueError(f"y has {len(encoded)} rows, but {n_rows} are needed.")
+        return self._tensor(torch.as_tensor(np.resize(encoded, (n_rows, encoded.shape[1]))))
+
+    def _parts(self, rows):
+        """Data and condition of joined rows."""
+        return split_condition(rows, self.n_features_in_)
 
     def _process(self):
         """The SDE family."""
@@ -622,13 +686,15 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             options = (False,)
         best_score = -math.inf
         for mapped in options:
-            columns = range(rows.shape[1]) if mapped else ()
+            columns = range(self.n_features_in_) if mapped else ()
             fitted, final = (fit_marginals(part, columns) for part in (train_rows, rows))
             (train, _), (held, gain) = map(fitted.transform, (train_rows, held_out))
             parts = train, held, final.transform(rows)[0]
             bases, proposal = self._fit_bases(*parts, seed)
-            points = torch.as_tensor(held)
-            scores = [float(base.log_density(points).mean()) for base, _ in bases.values()]
+            x, condition = self._parts(torch.as_tensor(held))
+            scores = [
+                float(base.given(condition).log_density(x).mean()) for base, _ in bases.values()
+            ]
             score = max(scores) + gain.mean()
             if score > best_score:
                 best_score, self._marginals = score, final
@@ -638,10 +704,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _fit_bases(self, train_rows, held_out, rows, seed):
         """Candidate bases by name, of training rows and of all rows, and a proposal for impute."""
-        n, d = rows.shape
+        n, d = len(rows), self.n_features_in_
         proposal = None
         unit = _bases.fit_unit(d)
         bases = {"unit": (unit, unit)} if self.base in ("auto", None) else {}
+        if self._encoder is not None:
+            fits = self._fit_conditional_base(train_rows, held_out, rows, seed)
+            return bases | ({} if self.base is None else fits), next(iter(fits.values()))[1].given()
         if self.base == "gaussian":
             bases["gaussian"] = tuple(map(_bases.fit_gaussian, (train_rows, rows)))
         if self.base in ("auto", "mixture", None):
@@ -654,11 +723,22 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             bases["kde"] = _bases.fit_kde(train_rows, rows)
         return bases, proposal
 
+    def _fit_conditional_base(self, train_rows, held_out, rows, seed):
+        """The base given the condition, by name: fitted to the training rows, and to all rows."""
+        if self.base == "kde":
+            raise ValueError(
+                'base="kde" has no conditional form here: use base="mixture" or "auto" with '
+                f"condition={self.condition!r}."
+            )
+        name = "gaussian" if self.base == "gaussian" else "mixture"
+        return {name: self._encoder.fit_base(name, train_rows, held_out, rows, seed % 2**31)}
+
     def _keep_the_best(self, bases, train_rows, held_out, seed, device):
         """Train a network on the candidate bases and keep what held-out rows like best."""
         points = torch.as_tensor(held_out)
         for name, (fitted, _) in bases.items():
-            self.held_out_score_[name] = float(fitted.log_density(points).mean())
+            x, condition = self._parts(points)
+            self.held_out_score_[name] = float(fitted.given(condition).log_density(x).mean())
         bare = max(bases, key=self.held_out_score_.get)
         candidates = [bare] + [name for name in ("unit",) if name in bases and name != bare]
         networks = {bare: None}
@@ -675,7 +755,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         network = networks[self.base_]
         base = bases[self.base_.split(" ")[0]][1]
         if self.base is not None and not self.base_.startswith("unit"):
-            self._proposal = base
+            self._proposal = base.given(None)
         self.denoiser_ = Denoiser(base, network).to(device).double().requires_grad_(False)
         self._proposal = self._proposal.to(device)
 
@@ -683,7 +763,12 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Untrained network."""
         if self.network is not None:
             return self.network(self.n_features_in_, generator)
-        return ResidualMLP(self.n_features_in_, tuple(self.hidden_layer_sizes), generator=generator)
+        return ResidualMLP(
+            self.n_features_in_,
+            tuple(self.hidden_layer_sizes),
+            n_conditions=0 if self._encoder is None else self._encoder.n_columns,
+            generator=generator,
+        )
 
     def _train(self, name, base, train_rows, held_out, seed, device):
         """Train a network on one base; return the denoiser with the best held-out score."""
@@ -697,10 +782,14 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         def loss(step):
             index = torch.randint(len(rows), (size,), generator=generator)
             s = law(stratified_uniforms(size, generator), _MIN_LEVEL, self._max_level, **extra)
-            noise = torch.randn(size, rows.shape[1], generator=generator)
+            noise = torch.randn(size, self.n_features_in_, generator=generator)
             kwargs = {"leave_out": index.to(device)} if name == "kde" else {}
-            x, s, noise = rows[index].to(device), s.to(device), noise.to(device)
-            return denoising_loss(model, x, s, noise, weight, **kwargs).mean()
+            x, condition = self._parts(rows[index].to(device))
+            s, noise = s.to(device), noise.to(device)
+            one = partial(denoising_loss, model, weight=weight, **kwargs)
+            if condition is None:
+                return one(x, s, noise).mean()
+            return conditional_loss(one, x, s, noise, condition, _UNCONDITIONAL_SHARE).mean()
 
         few = torch.as_tensor(held_out[:300])
         self.history_[name] = train(
@@ -721,21 +810,24 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _held_out_score(self, model, points, device, n_steps):
         """Mean log-density of standardised rows, single precision."""
-        x = points.to(device, torch.float32)
+        x, condition = self._parts(points.to(device, torch.float32))
         prior = _copy(self.prior_).float()
-        values, _ = self._ode_density(model, x, prior, n_steps, n_probes=1)
+        values, _ = self._ode_density(model, x, prior, n_steps, 1, condition)
         return float(values.double().mean())
 
-    def _ode_density(self, model, x, prior, n_steps, n_probes):
+    def _ode_density(self, model, x, prior, n_steps, n_probes, condition=None):
         """Log-density of standardised rows along the ODE."""
-        divergence = model.divergence
+        trace = model.divergence
         if x.shape[1] > _MAX_EXACT_FEATURES:
-            probes = self._probes(x, n_probes)
-            divergence = partial(model.estimated_divergence, directions=probes)
+            trace = partial(model.estimated_divergence, directions=self._probes(x, n_probes))
+
+        def divergence(z, s):
+            return trace(z, s, condition=None if condition is None else condition[: len(z)])
+
         values, latent = likelihood.log_density(
             divergence,
             x,
-            prior=prior,
+            prior=_prior_given(prior, model.base, condition),
             s_min=_MIN_LEVEL,
             s_max=self._max_level,
             n_steps=n_steps,
@@ -748,41 +840,102 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         signs = torch.randint(2, shape, generator=torch_generator(0)) * 2 - 1
         return signs.to(x)
 
-    def _log_density(self, x, n_steps=_SCORE_STEPS):
+    def _log_density(self, x, condition=None, n_steps=_SCORE_STEPS):
         """Log-density of standardised rows under the fitted model."""
-        if self.denoiser_.network is None:
-            return self.denoiser_.base.log_density(x)
-        return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES)[0]
+        conditions = [None] * len(x) if condition is None else condition.split(_CHUNK)
+        parts = [
+            self._log_density_of_chunk(part, given, n_steps)
+            for part, given in zip(x.split(_CHUNK), conditions)
+        ]
+        return torch.cat(parts)
 
-    def _impute_row(self, proposal, row, key, n_draws, n_candidates=100):
-        """Completed copies of one row, and the effective number of candidates."""
-        missing = np.isnan(row)
-        draws = np.repeat(row[None], n_draws, axis=0)
-        if not missing.any():
-            return draws, math.inf
-        generator = torch_generator(key & (2**63 - 1))
-        observed = torch.as_tensor(~missing)
-        exact = self.denoiser_.network is None
-        n = n_draws if exact else max(n_candidates, 5 * n_draws)
-        x = self._rows(row[None]).cpu().nan_to_num()
-        candidates = proposal.conditional_sample(x, observed, n, generator)[0]
-        size = math.inf
-        if not exact:
-            weight = self._importance(candidates)
-            size = float(1 / weight.square().sum())
-            start = torch.rand(1, generator=generator, dtype=torch.float64)
-            steps = (start + torch.arange(n_draws)) / n_draws
-            chosen = torch.searchsorted(weight.cumsum(0), steps).clamp_max(n - 1)
-            candidates = candidates[chosen[torch.randperm(n_draws, generator=generator)]]
-        values = self._to_units(candidates)
-        draws[:, missing] = values[:, missing]
-        return draws, size
+    def _log_density_of_chunk(self, x, condition, n_steps):
+        """Log-density of rows that fit in memory together."""
+        if self.denoiser_.network is None:
+            return self.denoiser_.base.given(condition).log_density(x)
+        return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES, condition)[0]
+
+    def _sample_base(self, n_samples, condition, generator, noise):
+        """Rows of the base alone."""
+        base = rebuild(**_arrays_of(self.denoiser_.base))
+        if condition is None:
+            return base.given(None).sample(n_samples, generator)
+        uniforms = torch.rand((n_samples, 1), generator=generator, dtype=torch.float64)
+        return base.given(condition.cpu()).sample(uniforms, noise().cpu()[:, None])[:, 0]
+
+    def _from_latent(self, noise):
+        """Standard normals as points of the prior at the largest noise level."""
+        scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
+        root = self.prior_.eigenvectors
+        return (noise @ root) * scale @ root.T + self.prior_.centre
+
+    def _solve(self, denoise, z, noise):
+        """Bring points of the prior to the data."""
+        if self.solver != "adaptive":
+            levels = karras_levels(self.n_steps, 2 * _MIN_LEVEL, self._max_level)
+            return solve(denoise, z, levels, step=self.solver, noise=noise)
+        slope = lambda state, u: (state[0] - denoise(state[0], math.exp(u)),)  # noqa: E731
+        ends = math.log(self._max_level), math.log(2 * _MIN_LEVEL)
+        (z,) = adaptive_flow(slope, (z,), *ends, rtol=1e-4, atol=1e-4)
+        return denoise(z, 2 * _MIN_LEVEL)
+
+    def _complete(self, X, keys, n_draws):
+        """Draws of completed rows, and the effective number of candidates behind each row's."""
+        completed = np.repeat(X[:, None], n_draws, axis=1)
+        sizes = np.full(len(X), np.inf)
+        rows = self._rows(X).cpu()
+        patterns, which = np.unique(np.isnan(X), axis=0, return_inverse=True)
+        for i, missing in enumerate(patterns):
+            if not missing.any():
+                continue
+            chosen = np.flatnonzero(which.ravel() == i)
+            n_parts = math.ceil(len(chosen) / self._rows_at_once(n_draws))
+            for part in np.array_split(chosen, n_parts):
+                draws, sizes[part] = self._draw_missing(rows[part], keys[part], missing, n_draws)
+                full = torch.zeros(len(part) * n_draws, X.shape[1], dtype=torch.float64)
+                full[:, missing] = draws.flatten(0, 1)
+                values = self._to_units(full)[:, missing].reshape(draws.shape)
+                completed[np.ix_(part, range(n_draws), missing)] = values
+        return completed, sizes
+
+    def _n_candidates(self, n_draws):
+        """Draws of the proposal for each row."""
+        return n_draws if self.denoiser_.network is None else max(100, 5 * n_draws)
+
+    def _rows_at_once(self, n_draws):
+        """Rows completed together, in some 100 MB."""
+        a_row = max(self._proposal.n_components, self._n_candidates(n_draws))
+        return max(1, 10**7 // (a_row * self.n_features_in_))
+
+    def _draw_missing(self, rows, keys, missing, n_draws):
+        """Draws of the missing columns of rows with one pattern, and effective sizes."""
+        proposal = rebuild(**_arrays_of(self._proposal))
+        n, d = self._n_candidates(n_draws), int(missing.sum())
+        keys = keys[:, None]
+        order = torch.arange(n)
+        noise = normals(keys[:, :, None], order[:, None], 0, torch.arange(d), torch.float64)
+        uniforms = torch.special.ndtr(normals(keys, order, 1, 0, torch.float64))
+        given = ConditionalMixture(proposal, ~missing).given(rows[:, ~missing])
+        candidates = given.sample(uniforms, noise)
+        if self.denoiser_.network is None:
+            return candidates, np.inf
+        full = rows[:, None].repeat(1, n, 1)
+        full[:, :, missing] = candidates
+        weights = self._importance(full)
+        start = torch.special.ndtr(normals(keys, 0, 2, 0, torch.float64))
+        steps = (start + torch.arange(n_draws)) / n_draws
+        chosen = torch.searchsorted(weights.cumsum(1), steps).clamp_max(n - 1)
+        # Systematic resampling leaves the draws in the order of the candidates.
+        shuffled = normals(keys, torch.arange(n_draws), 3, 0).argsort(1)
+        chosen = chosen.gather(1, shuffled)
+        draws = candidates.gather(1, chosen[:, :, None].expand(-1, -1, d))
+        return draws, (1 / weights.square().sum(1)).numpy()
 
     def _importance(self, candidates):
-        """Normalised weights of candidates, model over proposal."""
-        x = self._tensor(candidates)
-        target = torch.cat([self._log_density(part, 24) for part in x.split(_CHUNK)])
-        return torch.softmax((target - self._proposal.log_density(x)).cpu(), 0)
+        """Normalised weights of each row's candidates, model over proposal."""
+        x = self._tensor(candidates.flatten(0, 1))
+        ratio = self._log_density(x, n_steps=24) - self._proposal.log_density(x)
+        return torch.softmax(ratio.reshape(candidates.shape[:2]).cpu(), 1)
 
     def _move(self, z, start, stop):
         """Follow the probability-flow ODE from one noise level to another."""
@@ -849,12 +1002,12 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         device = resolve_device("auto" if self.device != "cpu" else "cpu")
         base, weights = state["denoiser_"]
         network = self._make_network(torch_generator(0)) if weights is not None else None
-        model = Denoiser(from_arrays(**base), network).double()
+        model = Denoiser(rebuild(**base), network).double()
         if weights is not None:
             load_numpy_state(model.network, weights)
         self.denoiser_ = model.to(device).requires_grad_(False)
         for name in ("prior_", "_proposal"):
-            setattr(self, name, from_arrays(**state[name]).to(device))
+            setattr(self, name, rebuild(**state[name]).to(device))
 
 
 def _check_draws(n_draws):
@@ -863,9 +1016,18 @@ def _check_draws(n_draws):
         raise ValueError(f"n_draws={n_draws!r} must be an even number, 2 or more.")
 
 
+def _prior_given(prior, base, condition):
+    """The prior around the mean that the base expects under each condition."""
+    if condition is None:
+        return prior
+    means = base.given(condition).mean().expand(len(condition), -1)[:, None]
+    weights = means.new_zeros(len(condition), 1)
+    return RowMixture(weights, means, prior.eigenvalues[None], prior.eigenvectors[None])
+
+
 def _copy(density):
     """An independent copy of an analytic density."""
-    return from_arrays(**density.arrays())
+    return rebuild(**density.arrays())
 
 
 def _arrays_of(density):

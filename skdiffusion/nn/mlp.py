@@ -64,8 +64,12 @@ class ResidualMLP(nn.Module):
         self.register_buffer("input_frequencies", scale * draw(n_features, n_frequencies))
         self.register_buffer("level_frequencies", draw(1, 16))
         n_level = 1 + 2 * self.level_frequencies.shape[1]
-        # The condition enters with one more column, which tells "no condition" from zeros.
-        n_inputs = 2 * n_features + 2 * n_frequencies + (n_conditions + 1 if n_conditions else 0)
+        n_inputs = 2 * n_features + 2 * n_frequencies
+        if n_conditions:
+            # One more column tells "no condition" from zeros.
+            n_inputs += n_conditions + 2 * 16 + 1
+            scale = bandwidth / math.sqrt(n_conditions)
+            self.register_buffer("condition_frequencies", scale * draw(n_conditions, 16))
         widths = [n_inputs, *hidden_layer_sizes]
         pairs = list(itertools.pairwise(widths))
         self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairs)
@@ -105,8 +109,13 @@ class ResidualMLP(nn.Module):
         return self.output(hidden)
 
     def _condition(self, x, condition):
-        """Condition with a flag column; zeros and flag 0 for no condition."""
+        """Condition, its Fourier features and a flag; all zeros for no condition."""
         if condition is None:
-            return x.new_zeros(len(x), self.n_conditions + 1)
+            condition = x.new_full((len(x), self.n_conditions), math.nan)
         known = ~condition.isnan().any(1, keepdim=True)
-        return torch.cat([condition.nan_to_num(0.0) * known, known.to(x.dtype)], 1)
+        condition = condition.nan_to_num(0.0)
+        phase = condition @ self.condition_frequencies
+        inputs = torch.cat(
+            [condition, phase.sin(), phase.cos(), torch.ones_like(condition[:, :1])], 1
+        )
+        return inputs * known

@@ -178,26 +178,6 @@ def test_unknown_covariance_type_is_refused():
         gaussian_mixture([1.0], [[0.0]], [[1.0]], "round")
 
 
-@pytest.mark.parametrize("name", DENSITIES)
-def test_conditional_draws_have_the_conditional_moments(name):
-    """Against importance weighting of the joint density on a grid of the missing feature."""
-    density, n = DENSITIES[name], 40000
-    x = density.sample(1, torch.Generator().manual_seed(3))
-    observed = torch.tensor([True, False, True])
-    draws = density.conditional_sample(x, observed, n, torch.Generator().manual_seed(4))[0]
-    assert torch.equal(draws[:, observed], x[:, observed].expand(n, 2)) or torch.allclose(
-        draws[:, observed], x[:, observed].expand(n, 2), atol=1e-12
-    )
-    grid = torch.linspace(-30, 40, 70001, dtype=torch.float64)
-    points = x.expand(len(grid), 3).clone()
-    points[:, 1] = grid
-    weight = torch.softmax(density.log_density(points), 0)
-    mean = weight @ grid
-    std = (weight @ (grid - mean) ** 2).sqrt()
-    assert abs(draws[:, 1].mean() - mean) < 5.3 * std / math.sqrt(n)
-    assert abs(draws[:, 1].std() / std - 1) < 0.05
-
-
 def test_arrays_rebuild_the_density():
     for density in DENSITIES.values():
         again = from_arrays(**density.arrays())

@@ -1,0 +1,331 @@
+r"""Mixtures given a condition, in closed form.
+
+Letters. The features split into ``o``, whose values are given, and ``u``, whose density is wanted.
+Given ``x_o``, the component ``k`` of a Gaussian mixture has
+
+* the weight ``w_k N(x_o; m_ko, C_koo)``, up to a common factor,
+* the mean ``m_ku + G_k (x_o - m_ko)`` with the gain ``G_k = C_kuo C_koo^{-1}``,
+* the covariance ``C_kuu - G_k C_kou``, the same for every ``x_o``.
+
+So the conditional of a mixture is a mixture whose weights and means differ from row to row, and all
+that :mod:`.analytic` says of noisy versions holds for it. With ``u`` the data and ``o`` a target
+this is the base of a conditional model; with ``u`` the missing columns and ``o`` the observed ones
+it completes rows. For class labels nothing is to be computed: each class has its own mixture.
+"""
+
+import torch
+from torch import nn
+
+from skdiffusion.diffusion.analytic import (
+    _FreeMixture,
+    from_arrays,
+    gaussian_mixture,
+)
+
+
+class ConditionalMixture(nn.Module):
+    """Gaussian mixture of some features given the others.
+
+    Parameters
+    ----------
+    joint : Mixture
+        Mixture of all features.
+    observed : bool array-like of shape (n_features,)
+        The features that are given, at least one and not all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import ConditionalMixture
+    >>> joint = gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    >>> density = ConditionalMixture(joint, [False, True])
+    >>> given = density.given(torch.tensor([[1.0]], dtype=torch.float64))
+    >>> given.mean()
+    tensor([[0.8000]], dtype=torch.float64)
+    """
+
+    def __init__(self, joint, observed):
+        super().__init__()
+        observed = torch.as_tensor(observed)
+        covariances = joint._covariances()
+        cross = covariances[:, ~observed][:, :, observed]
+        root = torch.linalg.cholesky(covariances[:, observed][:, :, observed])
+        gain = torch.cholesky_solve(cross.transpose(1, 2), root).transpose(1, 2)
+        inner = covariances[:, ~observed][:, :, ~observed] - gain @ cross.transpose(1, 2)
+        eigenvalues, eigenvectors = torch.linalg.eigh(inner)
+        self.joint, self.marginal = joint, marginal(joint, ~observed)
+        means = joint.means + joint.centre
+        self.register_buffer("observed", observed)
+        self.register_buffer("given_means", means[:, observed])
+        self.register_buffer("other_means", means[:, ~observed])
+        self.register_buffer("root", root)
+        self.register_buffer("gain", gain)
+        self.register_buffer("eigenvalues", eigenvalues.clamp_min(0.0))
+        self.register_buffer("eigenvectors", eigenvectors)
+
+    def given(self, condition=None):
+        """Density of the other features given values of the observed ones.
+
+        Parameters
+        ----------
+        condition : tensor of shape (n_samples, n_observed), optional
+            One condition a row; None returns the marginal density.
+
+        Returns
+        -------
+        density : Mixture
+            Its methods take points of shape (n_samples, n_others), in the order of the conditions.
+        """
+        if condition is None:
+            return self.marginal
+        residual = condition[:, None] - self.given_means
+        white = torch.linalg.solve_triangular(self.root, residual.permute(1, 2, 0), upper=False)
+        logdet = self.root.diagonal(dim1=1, dim2=2).log().sum(1)
+        logits = self.joint.log_weights - 0.5 * white.square().sum(1).T - logdet
+        shift = (self.gain @ residual.permute(1, 2, 0)).permute(2, 0, 1)
+        log_weights = torch.log_softmax(logits, 1)
+        return RowMixture(
+            log_weights, self.other_means + shift, self.eigenvalues, self.eigenvectors
+        )
+
+    def arrays(self):
+        """Return what :func:`rebuild` needs.
+
+        Returns
+        -------
+        arrays : dict of str to tensor or None
+            The arrays of the joint mixture and the mask of the given features.
+        """
+        return self.joint.arrays() | {"observed": self.observed}
+
+
+class LabelledMixture(nn.Module):
+    """One Gaussian mixture for each class.
+
+    Parameters
+    ----------
+    marginal : Mixture
+        The components of all classes, weighted by the shares of the classes.
+    log_weights : tensor of shape (n_classes, n_components)
+        Weights of the components in each class, minus infinity for those of other classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import labelled_mixture
+    >>> density = labelled_mixture([gaussian([0.0], [[1.0]]), gaussian([5.0], [[1.0]])], [0.5, 0.5])
+    >>> density.given(torch.tensor([[0.0, 1.0]])).mean()
+    tensor([[5.]], dtype=torch.float64)
+    """
+
+    def __init__(self, marginal, log_weights):
+        super().__init__()
+        self.marginal = marginal
+        self.register_buffer("class_log_weights", log_weights)
+
+    def given(self, condition=None):
+        """Density given a class.
+
+        Parameters
+        ----------
+        condition : tensor of shape (n_samples, n_classes), optional
+            Classes, one-hot; None returns the density of all classes together.
+
+        Returns
+        -------
+        density : Mixture
+            Its methods take points of shape (n_samples, n_features), in the order of the classes.
+        """
+        if condition is None:
+            return self.marginal
+        weights = self.class_log_weights[condition.argmax(1)]
+        means = (self.marginal.means + self.marginal.centre)[None]
+        return RowMixture(weights, means, self.marginal.eigenvalues, self.marginal.eigenvectors)
+
+    def arrays(self):
+        """Return what :func:`rebuild` needs.
+
+        Returns
+        -------
+        arrays : dict of str to tensor or None
+            The arrays of the mixture of all classes, and the weights within each class.
+        """
+        return self.marginal.arrays() | {"class_log_weights": self.class_log_weights}
+
+
+class RowMixture(_FreeMixture):
+    """Gaussian mixture whose weights and means differ from row to row.
+
+    Parameters
+    ----------
+    log_weights : tensor of shape (n_samples, n_components)
+        Logarithms of the weights of each row.
+    means : tensor of shape (n_samples or 1, n_components, n_features)
+        Means of each row.
+    eigenvalues : tensor of shape (n_components or 1, n_features)
+        Eigenvalues of the covariances, the same for all rows.
+    eigenvectors : tensor of shape (n_components or 1, n_features, n_features)
+        Their eigenvectors, in columns.
+
+    Notes
+    -----
+    All methods of :class:`~skdiffusion.diffusion.analytic.Mixture` that take points take exactly
+    one for each row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.conditional import RowMixture
+    >>> one = torch.ones(1, 1, 1)
+    >>> RowMixture(torch.zeros(2, 1), one, one[0], one).denoise(torch.zeros(2, 1), 1.0)
+    tensor([[0.5000],
+            [0.5000]])
+    """
+
+    def __init__(self, log_weights, means, eigenvalues, eigenvectors):
+        nn.Module.__init__(self)
+        k = log_weights.shape[1]
+        self.log_weights, self.means = log_weights, means
+        self.eigenvalues = eigenvalues.expand(k, -1)
+        self.eigenvectors = eigenvectors.expand(k, -1, -1)
+
+    def mean(self):
+        """Mean of each row's density.
+
+        Returns
+        -------
+        mean : tensor of shape (n_samples, n_features)
+            Means.
+        """
+        return (self.log_weights.exp()[:, :, None] * self.means).sum(1)
+
+    def sample(self, uniforms, noise):
+        """Draw from the density of each row, with randomness from outside.
+
+        Parameters
+        ----------
+        uniforms : tensor of shape (n_samples, n_draws)
+            Uniforms in (0, 1), which choose the components.
+        noise : tensor of shape (n_samples, n_draws, n_features)
+            Standard normals.
+
+        Returns
+        -------
+        draws : tensor of shape (n_samples, n_draws, n_features)
+            Independent draws.
+        """
+        cumulative = self.log_weights.exp().cumsum(1)
+        component = torch.searchsorted(cumulative, uniforms * cumulative[:, -1:])
+        component = component.clamp_max(cumulative.shape[1] - 1)
+        rows = torch.arange(len(uniforms), device=uniforms.device)[:, None]
+        draws = self.means.expand(len(uniforms), -1, -1)[rows, component]
+        for k in component.unique().tolist():
+            chosen = component == k
+            draws[chosen] += (noise[chosen] * self.eigenvalues[k].sqrt()) @ self.eigenvectors[k].T
+        return draws
+
+    def _parts(self, z, s, leave_out):
+        """Logits or their sum, responsibilities, log-density offset, residuals, variances."""
+        s = torch.as_tensor(s, dtype=z.dtype, device=z.device).reshape(-1, 1, 1)
+        residual = torch.einsum("nki,kij->nkj", self.means - z[:, None], self.eigenvectors)
+        return self._parts_of(residual, self.eigenvalues + s.square(), leave_out)
+
+
+def labelled_mixture(densities, shares):
+    """Join one mixture for each class.
+
+    Parameters
+    ----------
+    densities : list of Mixture
+        The density of each class.
+    shares : array-like of shape (n_classes,)
+        Shares of the classes; they are normalised.
+
+    Returns
+    -------
+    density : LabelledMixture
+        The density given a class, in float64.
+
+    Examples
+    --------
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import labelled_mixture
+    >>> labelled_mixture([gaussian([0.0], [[1.0]])] * 2, [1, 3]).marginal.log_weights.exp()
+    tensor([0.2500, 0.7500], dtype=torch.float64)
+    """
+    shares = torch.as_tensor(shares, dtype=torch.float64)
+    weights = torch.block_diag(*(density.log_weights.exp()[None] for density in densities))
+    means = torch.cat([density.means + density.centre for density in densities])
+    covariances = torch.cat(
+        [density._covariances().expand(density.n_components, -1, -1) for density in densities]
+    )
+    eigenvalues, eigenvectors = torch.linalg.eigh(covariances)
+    total = (shares / shares.sum()) @ weights
+    joined = _FreeMixture(total, means, eigenvalues.clamp_min(0.0), eigenvectors)
+    return LabelledMixture(joined, weights.log())
+
+
+def marginal(joint, kept):
+    """Mixture of some features alone.
+
+    Parameters
+    ----------
+    joint : Mixture
+        Mixture of all features.
+    kept : bool tensor of shape (n_features,)
+        The features to keep.
+
+    Returns
+    -------
+    density : Mixture
+        Their marginal density.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import marginal
+    >>> density = marginal(gaussian([0.0, 1.0], torch.eye(2)), torch.tensor([False, True]))
+    >>> density.n_features
+    1
+    """
+    covariances = joint._covariances()[:, kept][:, :, kept]
+    means = (joint.means + joint.centre)[:, kept]
+    kind = "full" if len(covariances) == joint.n_components else "tied"
+    covariances = covariances if kind == "full" else covariances[0]
+    return gaussian_mixture(joint.log_weights.exp(), means, covariances, kind).to(means)
+
+
+def rebuild(observed=None, class_log_weights=None, **arrays):
+    """Rebuild a density from its ``arrays()``, conditional or not.
+
+    Parameters
+    ----------
+    observed : bool array-like of shape (n_features,), optional
+        Mask of a :class:`ConditionalMixture`.
+    class_log_weights : array-like of shape (n_classes, n_components), optional
+        Weights of a :class:`LabelledMixture`.
+    **arrays
+        Arrays of the mixture itself, see :func:`skdiffusion.diffusion.analytic.from_arrays`.
+
+    Returns
+    -------
+    density : Mixture, ConditionalMixture or LabelledMixture
+        The density, in float64.
+
+    Examples
+    --------
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import rebuild
+    >>> rebuild(**gaussian([0.0], [[1.0]]).arrays()).n_features
+    1
+    """
+    density = from_arrays(**arrays)
+    if observed is not None:
+        return ConditionalMixture(density, torch.as_tensor(observed))
+    if class_log_weights is not None:
+        weights = torch.as_tensor(class_log_weights, dtype=torch.float64)
+        return LabelledMixture(density, weights)
+    return density

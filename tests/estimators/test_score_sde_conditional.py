@@ -1,0 +1,191 @@
+"""Conditional ScoreSDE: against closed-form conditionals, and what a pipeline may pass as y."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, norm
+from sklearn.datasets import make_moons
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skdiffusion import ScoreSDE
+from skdiffusion.estimators import score_sde
+
+
+def small(**kwargs):
+    settings = {"base": "gaussian", "hidden_layer_sizes": (16,), "max_iter": 0, "random_state": 0}
+    return ScoreSDE(**(settings | kwargs))
+
+
+@parametrize_with_checks(
+    [
+        small(condition="label", max_iter=2, n_steps=2),
+        small(condition="value", base="mixture", max_iter=1, n_steps=2),
+    ]
+)
+def test_common_checks_of_scikit_learn(estimator, check, monkeypatch):
+    for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
+        monkeypatch.setattr(score_sde, name, 4)
+    check(estimator)
+
+
+MEANS = {"left": [-2.0, 0.0], "right": [2.0, 1.0]}
+COVARIANCES = {"left": [[1.0, 0.6], [0.6, 1.0]], "right": [[0.3, 0.0], [0.0, 2.0]]}
+
+
+def labelled(n=3000, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.where(rng.random(n) < 0.3, "left", "right")
+    draws = {k: rng.multivariate_normal(MEANS[k], COVARIANCES[k], n) for k in MEANS}
+    return np.where((y == "left")[:, None], draws["left"], draws["right"]), y
+
+
+def log_density_given(X, label):
+    return multivariate_normal(MEANS[label], COVARIANCES[label]).logpdf(X)
+
+
+def valued(n=4000, seed=0):
+    """x given y is N((y, -y / 2), S) with correlated S."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(5, 3, n)
+    noise = rng.multivariate_normal([0, 0], [[0.5, 0.3], [0.3, 0.4]], n)
+    return np.c_[y, -y / 2] + noise, y
+
+
+@pytest.mark.parametrize("base", ["gaussian", "mixture"])
+def test_density_given_a_label_is_that_of_the_class(base):
+    model = small(condition="label", base=base).fit(*labelled())
+    assert model.classes_.tolist() == ["left", "right"]
+    X, y = labelled(400, seed=1)
+    exact = np.where(y == "left", log_density_given(X, "left"), log_density_given(X, "right"))
+    values = model.score_samples(X, y)
+    assert np.abs(values - exact).mean() < 0.06
+    assert model.score(X, y) == pytest.approx(exact.mean(), abs=0.03)
+    together = np.logaddexp(
+        log_density_given(X, "left") + math.log(0.3), log_density_given(X, "right") + math.log(0.7)
+    )
+    assert np.abs(model.score_samples(X) - together).mean() < 0.08
+
+
+def test_density_given_a_value_is_the_gaussian_regression():
+    model = small(condition="value").fit(*valued())
+    X, y = valued(400, seed=1)
+    exact = multivariate_normal([0, 0], [[0.5, 0.3], [0.3, 0.4]]).logpdf(X - np.c_[y, -y / 2])
+    assert np.abs(model.score_samples(X, y) - exact).mean() < 0.05
+    draws = model.sample(4000, y=8.0)
+    error = np.abs(draws.mean(0) - [8, -4]) / np.sqrt([0.5, 0.4])
+    assert error.max() < 0.1
+    assert np.abs(np.cov(draws.T) - [[0.5, 0.3], [0.3, 0.4]]).max() < 0.06
+    each = model.sample(400, y=y)
+    assert np.corrcoef(each[:, 0], y)[0, 1] > 0.95
+
+
+def test_solver_and_closed_form_draw_the_same_conditional():
+    """An untrained network leaves the base, through which the solver must find its way."""
+    model = small(condition="label").fit(*labelled())
+    closed = model.sample(4000, y="left")
+    model.denoiser_.network = model._make_network(__import__("torch").Generator()).double()
+    solved = model.sample(4000, y="left")
+    assert np.abs(closed.mean(0) - solved.mean(0)).max() < 0.12
+    assert np.abs(np.cov(closed.T) - np.cov(solved.T)).max() < 0.15
+    X, y = labelled(50, seed=1)
+    alone = small(condition="label").fit(*labelled())
+    np.testing.assert_allclose(model.score_samples(X, y), alone.score_samples(X, y), atol=0.01)
+
+
+def test_network_learns_what_the_conditional_base_cannot():
+    """x given y is N(sin(y), 0.1**2), far from a joint Gaussian."""
+    rng = np.random.default_rng(0)
+    y = rng.uniform(-3, 3, 3000)
+    X = np.sin(y)[:, None] + 0.1 * rng.normal(size=(3000, 1))
+    model = small(condition="value", max_iter=600, hidden_layer_sizes=(64, 64), tol=0.0).fit(X, y)
+    assert model.base_ == "gaussian + network"
+    exact = norm(np.sin(y[:300]), 0.1).logpdf(X[:300, 0])
+    base = small(condition="value").fit(X, y)
+    assert base.score(X[:300], y[:300]) < exact.mean() - 1
+    assert model.score(X[:300], y[:300]) > exact.mean() - 0.25
+    draws = model.sample(500, y=1.0)
+    assert draws.mean() == pytest.approx(math.sin(1.0), abs=0.06)
+    bound, error = model.nll_bound(X[:300], y[:300], return_std=True)
+    assert -bound.mean() < exact.mean() + 5 * error.mean() / math.sqrt(300) + 0.1
+    assert model.score(X[:300]) < model.score(X[:300], y[:300]) - 0.5
+
+
+def test_guidance_moves_draws_away_from_the_other_classes():
+    model = small(condition="label").fit(*labelled())
+    free = model.sample(2000, y="left", guidance=0.0)
+    plain = model.sample(2000, y="left", guidance=1.0)
+    pushed = model.sample(2000, y="left", guidance=3.0)
+    assert free[:, 0].mean() == pytest.approx(0.3 * -2 + 0.7 * 2, abs=0.2)
+    assert plain[:, 0].mean() == pytest.approx(-2, abs=0.12)
+    assert pushed[:, 0].mean() < -2.1
+    assert pushed[:, 0].std() < plain[:, 0].std()
+
+
+def test_without_condition_y_changes_nothing():
+    X, y = labelled(200)
+    np.testing.assert_array_equal(
+        small().fit(X, y).score_samples(X), small().fit(X).score_samples(X)
+    )
+    assert np.isfinite(cross_val_score(small(), X, y, cv=2)).all()
+    assert np.isfinite(cross_val_score(small(condition="label"), X, y, cv=2)).all()
+
+
+@pytest.mark.parametrize(
+    "y", [np.array([True, False] * 50), np.array([3, 7] * 50), np.array(["a", "b"] * 50, object)]
+)
+def test_labels_of_any_kind(y):
+    X = make_moons(100, noise=0.1, random_state=0)[0]
+    model = small(condition="label").fit(X, y)
+    assert model.sample(2, y=y[:2]).shape == (2, 2)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(model.sample(5, y=y[0]), again.sample(5, y=y[0]))
+
+
+def test_a_class_of_one_row_borrows_the_spread_of_the_others():
+    X, y = labelled(300)
+    y = y.copy()
+    y[0] = "rare"
+    model = small(condition="label", base="mixture").fit(X, y)
+    assert np.isfinite(model.score_samples(X, y)).all()
+    draws = model.sample(200, y="rare")
+    assert np.abs(draws.mean(0) - X[0]).max() < 0.5
+
+
+class TestRefusals:
+    X, y = labelled(60)
+
+    def test_y_is_needed(self):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            small(condition="label").fit(self.X)
+
+    def test_unknown_label(self):
+        model = small(condition="label").fit(self.X, self.y)
+        with pytest.raises(ValueError, match=r"middle.*has not seen"):
+            model.sample(3, y="middle")
+
+    def test_lengths(self):
+        with pytest.raises(ValueError, match="inconsistent"):
+            small(condition="label").fit(self.X, self.y[:-1])
+        model = small(condition="value").fit(self.X, self.X[:, 0])
+        with pytest.raises(ValueError, match="2 rows, but 3"):
+            model.sample(3, y=[1.0, 2.0])
+        with pytest.raises(ValueError, match="2 columns"):
+            model.score_samples(self.X, self.X)
+
+    @pytest.mark.parametrize("condition", ["label", "value"])
+    def test_missing_y(self, condition):
+        y = self.X[:, 0].copy()
+        y[2] = np.nan
+        with pytest.raises(ValueError, match=r"y contains NaN"):
+            small(condition=condition).fit(self.X, y)
+
+    def test_constant_value(self):
+        with pytest.raises(ValueError, match="y has a constant column"):
+            small(condition="value").fit(self.X, np.ones(60))
+
+    def test_kernel_base(self):
+        with pytest.raises(ValueError, match="no conditional form"):
+            small(condition="label", base="kde").fit(self.X, self.y)
