@@ -55,18 +55,16 @@ def fit_mixture(train, held_out, everything, seed):
     )
 
 
-def stacking_weights(log_densities, n_iter=20):
+def stacking_weights(log_densities):
     """Weights of an average of densities with the best likelihood, by expectation maximisation.
 
-    It begins at equal weights and ends early, which keeps it from betting on few densities where
-    rows are few.
+    It begins at equal weights and takes one step a row: where rows are few, that keeps it from
+    betting on few densities.
 
     Parameters
     ----------
     log_densities : ndarray of shape (n_samples, n_densities)
         Held-out log-densities.
-    n_iter : int, default=20
-        Number of iterations.
 
     Returns
     -------
@@ -74,7 +72,7 @@ def stacking_weights(log_densities, n_iter=20):
         Weights that sum to one.
     """
     weights = np.full(log_densities.shape[1], 1 / log_densities.shape[1])
-    for _ in range(n_iter):
+    for _ in range(len(log_densities)):
         joint = np.log(np.maximum(weights, 1e-300)) + log_densities
         weights = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)).mean(0)
     return weights

@@ -42,6 +42,12 @@ _CHUNK = 2000
 _MIN_MARGINAL_ROWS = 50
 # Share of training rows whose condition is dropped, so that one network knows both densities.
 _UNCONDITIONAL_SHARE = 0.1
+# Passes over the rows at most in training, whatever max_iter allows.
+_MAX_EPOCHS = 300
+# Columns up to which a network alone has been seen to beat one on a base.
+_MAX_UNIT_FEATURES = 3
+# Columns up to which early stopping takes the exact trace, and directions of its estimate above.
+_MAX_HELD_OUT_EXACT, _HELD_OUT_PROBES = 4, 2
 
 
 class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -98,7 +104,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         held-out likelihood are kept in any case.
     validation_fraction : float, default=0.1
         Share of the rows held out; at least 100 rows where that is at most a quarter of them.
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=3
         Evaluations without gain, out of 20, before a network stops.
     tol : float, default=1e-3
         Gain in held-out log-likelihood, in nats a row, that counts.
@@ -204,7 +210,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ema_decay=0.995,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=5,
+        n_iter_no_change=3,
         tol=1e-3,
         network=None,
         device="auto",
@@ -258,7 +264,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         parts, bases, gain = self._choose_marginals(train_rows, held_out, rows, seed)
         train_rows, held_out, rows = parts
         self.prior_ = _bases.fit_gaussian(rows[:, : X.shape[1]]).to(device)
-        self.held_out_score_, self.history_ = {}, {}
+        self.history_ = {}
         self._keep_the_best(bases, train_rows, held_out, seed, device)
         self.held_out_score_ = {k: v + gain for k, v in self.held_out_score_.items()}
         self.n_iter_ = sum(len(history["loss"]) for history in self.history_.values())
@@ -736,28 +742,46 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _keep_the_best(self, bases, train_rows, held_out, seed, device):
         """Train a network on the candidate bases and keep what held-out rows like best."""
         points = torch.as_tensor(held_out)
-        for name, (fitted, _) in bases.items():
-            x, condition = self._parts(points)
-            self.held_out_score_[name] = float(fitted.given(condition).log_density(x).mean())
-        bare = max(bases, key=self.held_out_score_.get)
-        candidates = [bare] + [name for name in ("unit",) if name in bases and name != bare]
-        networks = {bare: None}
-        for name in candidates if self.max_iter else ():
+        x, condition = self._parts(points)
+        densities = {
+            name: fitted.given(condition).log_density(x) for name, (fitted, _) in bases.items()
+        }
+        score = {name: float(values.mean()) for name, values in densities.items()}
+        bare = max(score, key=score.get)
+        networks, gains = {bare: None}, {}
+        for name in ([bare] + ["unit"] * self._tries_unit(bases, bare)) if self.max_iter else ():
             label = f"{name} + network"
             model = self._train(name, bases[name][0], train_rows, held_out, seed, device)
-            value = self._held_out_score(model, points, device, 2 * _HELD_OUT_STEPS)
             # The same solver on the bare base, so that its error drops out of the comparison.
-            plain = Denoiser(model.base)
-            value -= self._held_out_score(plain, points, device, 2 * _HELD_OUT_STEPS)
-            self.held_out_score_[label] = value + self.held_out_score_[name]
+            both = [
+                self._held_out_densities(part, points, device, 2 * _HELD_OUT_STEPS)
+                for part in (model, Denoiser(model.base))
+            ]
+            values = both[0] - both[1] + densities[name]
+            score[label], gains[label] = float(values.mean()), values - densities[bare]
             networks[label] = model.network
-        self.base_ = max(networks, key=self.held_out_score_.get)
+        self.held_out_score_ = score
+        self.base_ = max(networks, key=score.get)
+        # A network is slow to evaluate: a gain that may be chance does not pay for it.
+        if self.base is not None and not _is_significant(gains.get(self.base_)):
+            self.base_ = bare
         network = networks[self.base_]
         base = bases[self.base_.split(" ")[0]][1]
         if self.base is not None and not self.base_.startswith("unit"):
             self._proposal = base.given(None)
         self.denoiser_ = Denoiser(base, network).to(device).double().requires_grad_(False)
         self._proposal = self._proposal.to(device)
+
+    def _tries_unit(self, bases, bare):
+        """Whether a network alone stands a chance against one on the best base.
+
+        In few columns it does where normals are too smooth for the data, which shows in a kernel
+        estimate that beats their mixture.
+        """
+        if "unit" not in bases or bare == "unit":
+            return False
+        few = self.n_features_in_ <= _MAX_UNIT_FEATURES
+        return self.network is not None or (few and bare == "kde")
 
     def _make_network(self, generator):
         """Untrained network."""
@@ -795,11 +819,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.history_[name] = train(
             model,
             loss,
-            n_steps=self.max_iter,
+            n_steps=min(self.max_iter, math.ceil(_MAX_EPOCHS * len(rows) / size)),
             learning_rate=self.learning_rate,
             weight_decay=0.0,
             ema_decay=self.ema_decay,
-            validate=lambda module: -self._held_out_score(module, few, device, _HELD_OUT_STEPS),
+            validate=lambda module: (
+                -float(self._held_out_densities(module, few, device, _HELD_OUT_STEPS).mean())
+            ),
             n_evaluations=20,
             patience=self.n_iter_no_change if self.early_stopping else None,
             tol=self.tol,
@@ -808,17 +834,21 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         )
         return model
 
-    def _held_out_score(self, model, points, device, n_steps):
-        """Mean log-density of standardised rows, single precision."""
+    def _held_out_densities(self, model, points, device, n_steps):
+        """Log-density of standardised rows, single precision."""
         x, condition = self._parts(points.to(device, torch.float32))
         prior = _copy(self.prior_).float()
-        values, _ = self._ode_density(model, x, prior, n_steps, 1, condition)
-        return float(values.double().mean())
+        values, _ = self._ode_density(
+            model, x, prior, n_steps, _HELD_OUT_PROBES, condition, _MAX_HELD_OUT_EXACT
+        )
+        return values.double().cpu()
 
-    def _ode_density(self, model, x, prior, n_steps, n_probes, condition=None):
+    def _ode_density(
+        self, model, x, prior, n_steps, n_probes, condition=None, max_exact=_MAX_EXACT_FEATURES
+    ):
         """Log-density of standardised rows along the ODE."""
         trace = model.divergence
-        if x.shape[1] > _MAX_EXACT_FEATURES:
+        if x.shape[1] > max_exact:
             trace = partial(model.estimated_divergence, directions=self._probes(x, n_probes))
 
         def divergence(z, s):
@@ -1008,6 +1038,11 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.denoiser_ = model.to(device).requires_grad_(False)
         for name in ("prior_", "_proposal"):
             setattr(self, name, rebuild(**state[name]).to(device))
+
+
+def _is_significant(gains):
+    """Whether the mean gain of the held-out rows is more than its standard error."""
+    return gains is None or float(gains.mean()) > float(gains.std()) / math.sqrt(len(gains))
 
 
 def _check_draws(n_draws):

@@ -13,6 +13,7 @@ from skdiffusion.diffusion.analytic import (
     gaussian,
     gaussian_mixture,
     kernel_density,
+    union,
 )
 
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -35,6 +36,12 @@ def densities():
         "isotropic",
         gaussian_mixture([0.3, 0.7], [[0, 0, 1.0], [2, 1, 1]], [0.5, 0.5], "spherical"),
     )
+    m, _ = fitted("diag")
+    parts = [
+        gaussian([1.0, 2.0, 0.0], np.diag([1.0, 2.0, 3.0]) + 0.5),
+        gaussian_mixture(m.weights_, m.means_, m.covariances_, "diag"),
+    ]
+    yield "union", union([1.0, 3.0], parts)
 
 
 DENSITIES = dict(densities())
@@ -62,6 +69,16 @@ def test_log_density_is_that_of_scikit_learn_with_inflated_covariances(covarianc
     np.testing.assert_allclose(
         density.log_density(torch.as_tensor(X), s), m.score_samples(X), atol=1e-9
     )
+
+
+def test_union_is_the_average_of_densities():
+    parts = [DENSITIES[name] for name in ("full", "diag", "one", "isotropic")]
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    for s in LEVELS:
+        each = torch.stack([density.log_density(points(), s) for density in parts], 1)
+        expected = torch.logsumexp(each + torch.as_tensor(weights).log(), 1)
+        ours = union(5 * weights, parts).log_density(points(), s)
+        np.testing.assert_allclose(ours, expected, atol=1e-10)
 
 
 def test_kernel_density_is_that_of_scikit_learn():

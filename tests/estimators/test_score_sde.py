@@ -24,7 +24,13 @@ from skdiffusion.estimators import score_sde
 
 def small(**kwargs):
     """A model that trains in a fraction of a second."""
-    settings = {"base": "gaussian", "hidden_layer_sizes": (16,), "max_iter": 30, "random_state": 0}
+    settings = {
+        "base": "gaussian",
+        "marginals": None,
+        "hidden_layer_sizes": (16,),
+        "max_iter": 30,
+        "random_state": 0,
+    }
     return ScoreSDE(**(settings | kwargs))
 
 
