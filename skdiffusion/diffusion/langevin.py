@@ -47,7 +47,7 @@ from typing import NamedTuple
 
 import torch
 
-from skdiffusion.diffusion.solve import dpmpp_2m_sde
+from skdiffusion.diffusion.solve import ancestral
 
 TARGET_ACCEPTANCE = 0.574
 
@@ -209,13 +209,13 @@ def underdamped(state, evaluate, step_size, noise, friction=1.0):
     return State(position, log_density, gradient, velocity + half * gradient), Info()
 
 
-def relax(score, z, s, scale, ratio, noise):
+def relax(gradient, z, s, scale, ratio, noise):
     """Take one Langevin step at noise level ``s``, exact on a Gaussian of variance s^2 + scale^2.
 
     Parameters
     ----------
-    score : callable
-        ``score(z, s) -> gradient of the noisy log density``.
+    gradient : tensor of shape (n_chains, n_features)
+        Gradient of the noisy log density at ``z``.
     z : tensor of shape (n_chains, n_features)
         Points.
     s : float
@@ -243,7 +243,7 @@ def relax(score, z, s, scale, ratio, noise):
        image generation", ICLR 2021.
     """
     step_size = ratio * (s**2 + scale**2)
-    return z + step_size * score(z, s) + math.sqrt((2 - ratio) * step_size) * noise
+    return z + step_size * gradient + math.sqrt((2 - ratio) * step_size) * noise
 
 
 def anneal(score, z, noise_levels, noise, *, scale, ratio=0.1, steps_per_level=1, record=None):
@@ -264,25 +264,39 @@ def anneal(score, z, noise_levels, noise, *, scale, ratio=0.1, steps_per_level=1
     ratio : float, default=0.1
         Step of :func:`relax`.
     steps_per_level : int, default=1
-        Langevin steps on each level. A second-order step of the reverse diffusion,
-        :func:`skdiffusion.diffusion.solve.dpmpp_2m_sde`, leads from level to level.
+        Langevin steps on each level.
     record : callable, optional
         ``record(i, s, z)`` is called with the points on every level.
 
     Returns
     -------
     z : tensor of shape (n_chains, n_features)
-        Points at the last level, after ``(len(noise_levels) - 1) * (1 + steps_per_level)``
-        evaluations at most.
+        Points at the last level, after ``1 + (len(noise_levels) - 2) * (1 + steps_per_level)``
+        evaluations where that level is 0.
+
+    Notes
+    -----
+    From level to level leads a second-order step of the reverse diffusion: an ancestral step with
+    the denoised point expected half-way, ``D + (dD / dlog s) log(s_next / s) / 2``. The slope is
+    taken between the ends of the step before, where it arrived and not where the Langevin steps
+    then moved the point: their noise in the slope would widen the modes.
     """
-    denoise = lambda z, s: z + s**2 * score(z, s)  # noqa: E731
-    memory, step = None, 0
+    gradient, slope, step = score(z, noise_levels[0]), 0.0, 0
     for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):
-        z, memory = dpmpp_2m_sde(denoise, z, s, s_next, memory, lambda step=step: noise(step))
-        step += 1
-        for _ in range(steps_per_level if s_next > 0 else 0):
-            z = relax(score, z, s_next, scale, ratio, noise(step))
+        denoised = z + s**2 * gradient
+        if s_next == 0:
+            z = denoised
+        else:
+            log_step = math.log(s_next / s)
+            ahead = denoised + 0.5 * log_step * slope
+            z, _ = ancestral(lambda z, s: ahead, z, s, s_next, None, lambda: noise(step))  # noqa: B023
+            gradient = score(z, s_next)
+            slope = (z + s_next**2 * gradient - denoised) / log_step
             step += 1
+            for _ in range(steps_per_level):
+                z = relax(gradient, z, s_next, scale, ratio, noise(step))
+                gradient = score(z, s_next)
+                step += 1
         if record is not None:
             record(i, s_next, z)
     return z

@@ -126,7 +126,7 @@ def test_baoab_is_of_second_order_on_a_pendulum():
 def test_relax_keeps_the_gaussian_it_is_made_for(ratio):
     s, scale = 2.0, 0.7
     variance = s**2 + scale**2
-    kernel = lambda z, eps: relax(lambda z, s: -z / variance, z, s, scale, ratio, eps)  # noqa: E731
+    kernel = lambda z, eps: relax(-z / variance, z, s, scale, ratio, eps)  # noqa: E731
     left = stationary_covariance(kernel, 2)
     torch.testing.assert_close(left, variance * torch.eye(2).double(), rtol=1e-11, atol=1e-11)
 
@@ -246,7 +246,7 @@ def test_annealing_shares_out_the_modes():
         log_weights = weights.double().log() - (z - means) ** 2 / (2 * (1 + s**2))
         return (torch.softmax(log_weights, 1) @ means[:, None] - z) / (1 + s**2)
 
-    n, noise = 20_000, noise_of(20_000, 1, seed=11)
+    n, noise = 60_000, noise_of(60_000, 1, seed=11)
     levels = [*np.geomspace(100, 0.1, 80), 0.0]
     calls = []
     record = lambda i, s, z: calls.append((i, s))  # noqa: E731
@@ -259,7 +259,8 @@ def test_annealing_shares_out_the_modes():
         (share - weights).abs() < quantile * (weights * (1 - weights) / n).sqrt() + 5e-3
     )
     spread = float((z - means[nearest]).var())
-    assert abs(spread - 1) < quantile * math.sqrt(2 / n) + 0.02
+    # The last step to level 0 shrinks the modes by 0.1**2.
+    assert abs(spread - 0.99) < quantile * math.sqrt(2 / n) + 0.01
     assert calls[0] == (0, levels[1])
     assert calls[-1] == (79, 0.0)
 
