@@ -46,6 +46,11 @@ class Target:
     def __init__(self, n_features):
         self.n_features = n_features
 
+    @property
+    def width(self):
+        """Numbers held for every chain while the target is evaluated."""
+        return self.n_features
+
     def evaluate(self, x):
         """Log density, or None, and gradient."""
         return None, self.gradient(x)
@@ -72,6 +77,17 @@ class MixtureTarget(Target):
         self.mixture = mixture
         self.scale = float(mixture.eigenvalues.min().sqrt())
         self.reach = max(_largest_distance(mixture.means), self._widest())
+
+    @property
+    def width(self):
+        """One number a component, or one a component and feature."""
+        parts = 1 if self.mixture.eigenvalues.ndim == 1 else self.n_features
+        return self.mixture.n_components * parts
+
+    @property
+    def magnitude(self):
+        """Largest coordinate in units of the smallest scale: what rounding errors grow with."""
+        return float((self.mixture.means + self.mixture.centre).abs().max()) / self.scale
 
     def gradient(self, x):
         """Gradient of the log density."""
@@ -203,6 +219,37 @@ class FunctionTarget(Target):
                 )
 
 
+class DenoiserTarget(Target):
+    """Density whose noisy score was learnt: ``grad log p_s(z) = (D(z, s) - z) / s**2``.
+
+    Parameters
+    ----------
+    denoiser : skdiffusion.diffusion.denoiser.Denoiser
+        The denoiser, of the type and on the device of the chains.
+    reach, scale : float
+        Largest distance between points with mass and smallest local scale.
+    """
+
+    has_noisy_score = True
+
+    def __init__(self, denoiser, reach, scale):
+        super().__init__(denoiser.base.n_features)
+        self._denoiser, self.reach, self.scale = denoiser, reach, scale
+
+    @property
+    def width(self):
+        """One number a component of the base, and a few hundred of the network."""
+        return max(self._denoiser.base.n_components, 512)
+
+    def gradient(self, x):
+        """Gradient at a tenth of the local scale: without noise it may not be defined."""
+        return self.score(x, self.scale / 10)
+
+    def score(self, z, s):
+        """Gradient of the noisy log density."""
+        return (self._denoiser(z, s) - z) / s**2
+
+
 class EstimatorTarget(Target):
     """Fitted estimator with ``log_density_gradient(X, noise_level)`` on numpy arrays.
 
@@ -310,6 +357,11 @@ class Affine(Target):
         self._target, self._shift, self._factor = target, shift, factor
         self._log_volume = torch.linalg.slogdet(factor)[1]
         self.has_log_density, self.stochastic = target.has_log_density, target.stochastic
+
+    @property
+    def width(self):
+        """That of the target."""
+        return self._target.width
 
     def gradient(self, u):
         """Gradient with respect to u."""

@@ -1,5 +1,6 @@
 """What users give as the target of a sampler, recognised and turned into a Target."""
 
+import copy
 import math
 
 import numpy as np
@@ -7,14 +8,19 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skdiffusion.diffusion.analytic import gaussian_mixture, kernel_density
+from skdiffusion.diffusion.analytic import gaussian_mixture
 from skdiffusion.diffusion.target import (
+    DenoiserTarget,
     EstimatorTarget,
     FunctionTarget,
     MixtureTarget,
     Target,
     from_distribution,
 )
+from skdiffusion.estimators.score_sde import ScoreSDE
+
+# Below a hundredth of a standard deviation a learnt score resolves nothing.
+_SMALLEST_SCALE = 1e-2
 
 
 def target_features(target):
@@ -40,6 +46,8 @@ def as_target(target, n_features, dtype, device, extent):
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
     if hasattr(target, "tree_"):
         return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
+    if isinstance(target, ScoreSDE):
+        return from_score_model(target, dtype, device, extent)
     if hasattr(target, "log_density_gradient"):
         return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
@@ -49,6 +57,15 @@ def as_target(target, n_features, dtype, device, extent):
         "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "
         "log_density_gradient, or None."
     )
+
+
+def from_score_model(model, dtype, device, extent):
+    """The learnt score of standardised columns, in closed form where a base was kept alone."""
+    denoiser = copy.deepcopy(model.denoiser_).to(device=device, dtype=dtype)
+    if denoiser.network is None:
+        return MixtureTarget(denoiser.base)
+    reach, scale = extent
+    return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
 
 
 def _kernel_density(estimator):
@@ -75,7 +92,7 @@ def kind_of(target):
     """Word for a target in messages."""
     if isinstance(target, MixtureTarget):
         return "mixture"
-    if isinstance(target, EstimatorTarget):
+    if isinstance(target, EstimatorTarget | DenoiserTarget):
         return "estimator"
     if target.stochastic:
         return "minibatch"
@@ -92,19 +109,3 @@ def extent_of(X):
     positive = nearest[nearest > 0]
     scale = float(positive.median()) if len(positive) else reach / 10
     return reach, scale / math.sqrt(X.shape[1])
-
-
-def best_bandwidth(points):
-    """Bandwidth of the largest leave-one-out likelihood, for points of unit variance."""
-    n, d = points.shape
-    scott = n ** (-1 / (d + 4))
-    rows = np.random.default_rng(0).permutation(n)[:1000]
-    x, own = torch.as_tensor(points[rows]), torch.as_tensor(rows)
-
-    def likelihood(bandwidth):
-        density = kernel_density(points, bandwidth)
-        parts = zip(x.split(250), own.split(250), strict=True)
-        return sum(float(density.log_density(a, 0.0, leave_out=b).sum()) for a, b in parts)
-
-    # A lower end keeps repeated values from pulling the bandwidth to nothing.
-    return max(scott * np.geomspace(0.1, 1.5, 14), key=likelihood)

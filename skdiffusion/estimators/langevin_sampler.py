@@ -17,17 +17,16 @@ from tqdm import tqdm
 
 from skdiffusion._arrays import column_moments, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
-from skdiffusion.diffusion.analytic import kernel_density
 from skdiffusion.diffusion.chains import Divergence, Plan, curvature, run, tune
-from skdiffusion.diffusion.target import EstimatorTarget, MixtureTarget, change_coordinates
+from skdiffusion.diffusion.target import DenoiserTarget, MixtureTarget, change_coordinates
 from skdiffusion.estimators._targets import (
     as_target,
-    best_bandwidth,
     extent_of,
     kind_of,
     target_features,
     units_of,
 )
+from skdiffusion.estimators.score_sde import ScoreSDE
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
 _METHODS = ("ula", "mala", "underdamped", "annealed", "tempered")
@@ -37,6 +36,8 @@ _N_PILOT, _N_TRACE = 128, 50
 _BLOCK_BYTES = 800_000
 _SMALLEST_BETA = 0.002
 _START = 2**40
+# Squares of coordinates in units of the smallest scale are rounded to a part of 2**24.
+_FLOAT32_MAGNITUDE = 300
 
 
 def _can_score(sampler):
@@ -63,16 +64,18 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     target : object, default=None
         What to sample:
 
-        * None: the density of the rows of X, by a Gaussian kernel density estimate whose
-          bandwidth maximises the leave-one-out likelihood;
+        * None: the density of the rows of X, whose noise-conditional score is learnt by denoising
+          score matching: a :class:`ScoreSDE` with its defaults, which starts from a mixture or
+          kernel density estimate and keeps a network where held-out rows say that it helps;
         * a callable ``f(x)`` in torch operations, for ``x`` of shape (n_chains, n_features)
           returning log densities of shape (n_chains,), or gradients of the shape of ``x``, or
           the pair of both. A constant in the log density does not matter;
         * a ``torch.distributions.Distribution``;
         * a fitted ``GaussianMixture``, ``BayesianGaussianMixture`` (at the means of its
           posterior) or Gaussian ``KernelDensity`` of scikit-learn;
-        * a fitted estimator with ``log_density_gradient(X, noise_level)``, such as
-          :class:`ScoreSDE`; give rows of X to ``fit`` to find the ladder;
+        * a fitted :class:`ScoreSDE`;
+        * another fitted estimator with ``log_density_gradient(X, noise_level)``; give rows of X
+          to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
     method : {"auto", "ula", "mala", "underdamped", "annealed", "tempered"}, default="auto"
         How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
@@ -114,8 +117,13 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         or the rows of an array, used in turn. "annealed" adds the noise of the first level.
     n_features : int, default=None
         Number of features, for a callable target when neither X nor an ``init`` array tells.
-    dtype : {"float64", "float32"}, default="float64"
-        Type of the chains in ``sample``; float32 is about twice as fast.
+    max_iter : int, default=2000
+        Training steps of a network at most, where ``target`` is None; 0 keeps to densities in
+        closed form, a mixture or a kernel density estimate.
+    dtype : {"auto", "float64", "float32"}, default="auto"
+        Type of the chains in ``sample``; float32 is twice as fast. "auto" takes it for learnt
+        scores and for mixtures of which no coordinate is larger than 300 of the smallest standard
+        deviations, where rounding cannot be seen, and float64 otherwise.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU where there is one.
     verbose : int, default=0
@@ -136,6 +144,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Method in use.
     target_kind_ : str
         What the target was taken for.
+    score_model_ : ScoreSDE
+        The model of the rows of X; only where ``target`` is None.
+    dtype_ : str
+        Type of the chains in ``sample``.
     noise_levels_ : ndarray
         Ladder in use, empty unless annealed.
     step_size_ : float or ndarray
@@ -153,6 +165,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     See Also
     --------
+    ScoreSDE : Learns the density of data; draws from it faster, by fewer and longer steps.
     sklearn.neighbors.KernelDensity : Density of data in closed form.
 
     Notes
@@ -208,7 +221,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "thin": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"normal", "data"}), callable, "array-like"],
         "n_features": [None, Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions({"float32", "float64"})],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
         "device": [str, torch.device],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -231,7 +245,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         thin=1,
         init="normal",
         n_features=None,
-        dtype="float64",
+        max_iter=2000,
+        dtype="auto",
         device="auto",
         verbose=0,
         random_state=None,
@@ -250,6 +265,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.thin = thin
         self.init = init
         self.n_features = n_features
+        self.max_iter = max_iter
         self.dtype = dtype
         self.device = device
         self.verbose = verbose
@@ -276,7 +292,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._seed = draw_seed(self.random_state)
         self._rows = X if self._keeps_rows() else None
         self.n_features_in_ = self._find_n_features(X)
-        self._learned = self._learn(X) if self.target is None else None
+        if self.target is None:
+            self.score_model_ = self._learn(X)
         device = resolve_device(self.device)
         target = self._build_target(torch.float64, device, X)
         self.target_kind_ = kind_of(target)
@@ -290,6 +307,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             target = self._to_chains(
                 self._build_target(torch.float64, device, X), torch.float64, device
             )
+        self.dtype_ = self._choose_dtype(target)
         plan = self._tuned_plan(target, device)
         self._plan = dataclasses.asdict(plan)
         self.noise_levels_ = np.array(plan.noise_levels)
@@ -327,7 +345,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         n_draws = -(-n_samples // n_chains)
         starts = self._starts(n_chains, seed)
         draws, trajectory, _ = self._run(
-            starts, lambda a, b: chain_keys(seed, a, b), n_draws, self.dtype, return_trajectory
+            starts, lambda a, b: chain_keys(seed, a, b), n_draws, self.dtype_, return_trajectory
         )
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
         return (X, trajectory) if return_trajectory else X
@@ -450,7 +468,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(self.random_state if random_state is None else random_state)
         keys = lambda a, b: chain_keys(seed, a, b)  # noqa: E731
         starts = self._starts(n_chains, seed)
-        draws, _, _ = self._run(starts, keys, n_draws, self.dtype, False)
+        draws, _, _ = self._run(starts, keys, n_draws, self.dtype_, False)
         return from_dict({"posterior": {"x": draws.transpose(1, 0, 2)}})
 
     def __sklearn_tags__(self):
@@ -514,29 +532,48 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return array
 
     def _learn(self, X):
-        """Kernel density estimate of the standardised data."""
-        mean, scale = column_moments(X)
-        if (scale == 0).any():
-            constant = np.flatnonzero(scale == 0)
+        """Score of the rows at every noise level, by denoising score matching."""
+        constant = np.flatnonzero(column_moments(X)[1] == 0)
+        if len(constant):
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
             raise ValueError(
                 f"column {names[constant[0]]!r} is constant, and the density of a constant is not "
                 "bounded: drop the column."
             )
-        points = (X - mean) / scale
-        return {"mean": mean, "scale": scale, "points": points, "bandwidth": best_bandwidth(points)}
+        return ScoreSDE(
+            max_iter=self.max_iter,
+            device=self.device,
+            verbose=self.verbose,
+            random_state=self._seed % 2**32,
+        ).fit(X)
+
+    def _source(self):
+        """The target given, or the model learnt in its place."""
+        return self.score_model_ if self.target is None else self.target
 
     def _build_target(self, dtype, device, X=None):
-        """Target in the user's coordinates, or in standardised ones where it was learned."""
-        if self._learned is not None:
-            density = kernel_density(self._learned["points"], self._learned["bandwidth"])
-            return MixtureTarget(density.to(device=device, dtype=dtype))
+        """Target in the user's coordinates, or in units of the columns where it counts so."""
+        source = self._source()
+        if X is None and isinstance(source, ScoreSDE) and not hasattr(self, "_extent"):
+            check_is_fitted(source)
+            X = source.sample(1000, random_state=0)
         if X is not None:
             # What the ladder needs to know of an estimator is kept from fit.
-            centre, unit = units_of(self.target, self.n_features_in_)
+            centre, unit = units_of(source, self.n_features_in_)
             self._extent = extent_of((X - centre) / unit)
         extent = getattr(self, "_extent", None)
-        return as_target(self.target, self.n_features_in_, dtype, device, extent)
+        return as_target(source, self.n_features_in_, dtype, device, extent)
+
+    def _in_units(self):
+        """Whether the target lives in standardised columns."""
+        return isinstance(self._source(), ScoreSDE) or self.target_kind_ == "estimator"
+
+    def _choose_dtype(self, target):
+        """Single precision where rounding cannot be seen."""
+        if self.dtype != "auto":
+            return self.dtype
+        small = isinstance(target, MixtureTarget) and target.magnitude < _FLOAT32_MAGNITUDE
+        return "float32" if small or isinstance(target, DenoiserTarget) else "float64"
 
     def _choose_method(self, target):
         """Method that suits what is known of the target."""
@@ -576,10 +613,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _coordinates(self, X):
         """Origin and axes of the coordinates in which chains run."""
         d = self.n_features_in_
-        if self._learned is not None:
-            return self._learned["mean"], np.diag(self._learned["scale"])
-        if self.target_kind_ == "estimator":
-            centre, unit = units_of(self.target, d)
+        if self._in_units():
+            centre, unit = units_of(self._source(), d)
             return centre, np.diag(unit)
         if self.preconditioner is None or isinstance(self.preconditioner, str):
             return np.zeros(d), np.eye(d)
@@ -598,17 +633,15 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _to_chains(self, target, dtype, device):
         """Target in the coordinates of the chains."""
-        if self._learned is not None or (
-            self.target_kind_ == "estimator" and self.preconditioner is None
-        ):
-            return target
-        if np.array_equal(self._factor, np.eye(self.n_features_in_)) and not self._shift.any():
-            return target
-        if isinstance(target, EstimatorTarget):
+        if self._in_units():
+            if self.target is None or self.preconditioner is None:
+                return target
             raise ValueError(
                 "preconditioner cannot be used with an estimator as target, whose noise is added "
                 "in its own coordinates: scale the data instead."
             )
+        if np.array_equal(self._factor, np.eye(self.n_features_in_)) and not self._shift.any():
+            return target
         shift, factor = (
             torch.as_tensor(a, dtype=dtype, device=device) for a in (self._shift, self._factor)
         )
@@ -616,7 +649,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _pilot_coordinates(self, target, device):
         """Coordinates in which the target is about a standard Gaussian, by a trial run."""
-        if self._learned is not None:
+        if self._in_units():
             return self._shift, self._factor
         plan = self._tuned_plan(target, device)
         seed = self._seed ^ 2
@@ -749,22 +782,17 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         device = resolve_device(self.device)
         return self._to_chains(self._build_target(dtype, device), dtype, device)
 
-    def _block(self, target):
+    def _block(self, target, dtype=torch.float64):
         """Chains that run together: as many as the cache holds."""
         if resolve_device(self.device).type != "cpu":
             return 2**17
-        width = self.n_features_in_
-        if isinstance(target, MixtureTarget):
-            parts = 1 if target.mixture.eigenvalues.ndim == 1 else self.n_features_in_
-            width = target.mixture.n_components * parts
-            width *= target.mixture.means.element_size() / 4
-        return int(min(max(_BLOCK_BYTES / 4 / width, 64), 4096))
+        return int(min(max(_BLOCK_BYTES / dtype.itemsize / target.width, 64), 4096))
 
     def _run(self, X, keys, n_draws, dtype, with_trajectory):
         """Run chains from X in blocks: draws, trajectory or None, mean acceptance."""
         dtype = getattr(torch, dtype)
         target, plan = self._chain_target(dtype), Plan(**self._plan)
-        block = self._block(target) // plan.n_replicas or 1
+        block = self._block(target, dtype) // plan.n_replicas or 1
         n_levels = max(len(plan.noise_levels) - 1, 0)
         n_steps = n_levels + plan.n_steps + (n_draws - 1) * plan.thin
         draws = np.empty((n_draws, *X.shape))
@@ -789,9 +817,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _log_density(self, X):
         """Log density of validated rows, in float64 and the user's coordinates."""
-        if isinstance(self.target, BaseEstimator) and self.target_kind_ == "estimator":
-            return np.asarray(self.target.score_samples(X))
         target = self._chain_target(torch.float64)
+        if not target.has_log_density:
+            with warnings.catch_warnings():
+                # X has lost the names of its columns on the way.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                return np.asarray(self._source().score_samples(X))
         with torch.no_grad():
             u = self._to_u(X, torch.float64)
             parts = [target.evaluate(part)[0] for part in u.split(self._block(target))]
