@@ -233,13 +233,13 @@ class DenoiserTarget(Target):
     has_noisy_score = True
 
     def __init__(self, denoiser, reach, scale):
-        super().__init__(denoiser.base.n_features)
+        super().__init__(denoiser.base.given(None).n_features)
         self._denoiser, self.reach, self.scale = denoiser, reach, scale
 
     @property
     def width(self):
         """One number a component of the base, and a few hundred of the network."""
-        return max(self._denoiser.base.n_components, 512)
+        return max(self._denoiser.base.given(None).n_components, 512)
 
     def gradient(self, x):
         """Gradient at a tenth of the local scale: without noise it may not be defined."""

@@ -60,10 +60,10 @@ def as_target(target, n_features, dtype, device, extent):
 
 
 def from_score_model(model, dtype, device, extent):
-    """The learnt score of standardised columns, in closed form where a base was kept alone."""
+    """The learnt score in the model's coordinates, in closed form where a base was kept alone."""
     denoiser = copy.deepcopy(model.denoiser_).to(device=device, dtype=dtype)
     if denoiser.network is None:
-        return MixtureTarget(denoiser.base)
+        return MixtureTarget(denoiser.base.given(None))
     reach, scale = extent
     return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
 
@@ -86,6 +86,14 @@ def units_of(target, n_features):
     """Centre and units of the columns in which an estimator counts noise."""
     centre, unit = getattr(target, "mean_", 0.0), getattr(target, "scale_", 1.0)
     return tuple(np.broadcast_to(np.asarray(a, float), n_features) for a in (centre, unit))
+
+
+def to_model(source, X):
+    """Rows in the coordinates in which an estimator adds noise."""
+    if isinstance(source, ScoreSDE):
+        return source._rows(X).cpu().numpy()
+    centre, unit = units_of(source, X.shape[1])
+    return (X - centre) / unit
 
 
 def kind_of(target):

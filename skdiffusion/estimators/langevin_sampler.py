@@ -24,6 +24,7 @@ from skdiffusion.estimators._targets import (
     extent_of,
     kind_of,
     target_features,
+    to_model,
     units_of,
 )
 from skdiffusion.estimators.score_sde import ScoreSDE
@@ -289,8 +290,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The fitted sampler.
         """
         X = self._check_fit_data(X)
+        self._check_plan()
         self._seed = draw_seed(self.random_state)
         self._rows = X if self._keeps_rows() else None
+        self._extent = None
         self.n_features_in_ = self._find_n_features(X)
         if self.target is None:
             self.score_model_ = self._learn(X)
@@ -414,7 +417,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Points.
         noise_level : float, default=0.0
-            Level of the noise, as ``noise_levels``; above 0 only where the noisy score is known.
+            Level of the noise, as ``noise_levels``; above 0 only where the noisy score is known,
+            and not below 0.001 for a learnt score.
 
         Returns
         -------
@@ -425,6 +429,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._check_data(X)
         if not isinstance(noise_level, Real) or not 0 <= noise_level < np.inf:
             raise ValueError(f"noise_level must be a number >= 0, got {noise_level!r}")
+        if isinstance(self._source(), ScoreSDE):
+            level = {"noise_level": noise_level} if noise_level > 0 else {}
+            return self._source().log_density_gradient(X, **level)
         target = self._chain_target(torch.float64)
         if noise_level > 0 and not target.has_noisy_score:
             raise ValueError(
@@ -496,6 +503,23 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self, X, dtype=np.float64, ensure_min_samples=least, ensure_all_finite=True
         )
 
+    def _check_plan(self):
+        """Refuse a ladder or temperature that cannot run, before anything is learnt."""
+        if self.temperature != 1 and self.method != "ula":
+            raise ValueError(
+                f"temperature={self.temperature} works with method='ula' only, got "
+                f"method={self.method!r}"
+            )
+        if isinstance(self.noise_levels, str | Integral):
+            return
+        levels = np.asarray(self.noise_levels, dtype=np.float64)
+        ordered = levels.ndim == 1 and len(levels) > 0 and (np.diff(levels) < 0).all()
+        if not ordered or not (np.isfinite(levels) & (levels > 0)).all():
+            raise ValueError(
+                "noise_levels must be positive and strictly decreasing, from the largest "
+                f"distance between modes to a part of their width; got {levels.tolist()[:8]}"
+            )
+
     def _check_data(self, X):
         """Validate X against the fitted features."""
         _refuse_nan(X)
@@ -554,18 +578,16 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _build_target(self, dtype, device, X=None):
         """Target in the user's coordinates, or in units of the columns where it counts so."""
         source = self._source()
-        if X is None and isinstance(source, ScoreSDE) and not hasattr(self, "_extent"):
+        if X is None and isinstance(source, ScoreSDE) and self._extent is None:
             check_is_fitted(source)
             X = source.sample(1000, random_state=0)
         if X is not None:
             # What the ladder needs to know of an estimator is kept from fit.
-            centre, unit = units_of(source, self.n_features_in_)
-            self._extent = extent_of((X - centre) / unit)
-        extent = getattr(self, "_extent", None)
-        return as_target(source, self.n_features_in_, dtype, device, extent)
+            self._extent = extent_of(to_model(source, X))
+        return as_target(source, self.n_features_in_, dtype, device, self._extent)
 
     def _in_units(self):
-        """Whether the target lives in standardised columns."""
+        """Whether the target lives in coordinates of its own."""
         return isinstance(self._source(), ScoreSDE) or self.target_kind_ == "estimator"
 
     def _choose_dtype(self, target):
@@ -586,11 +608,6 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"method={self.method!r} needs a log density, but the target is a "
                 f"{kind_of(target)}: return the pair (log_density, gradient), or use method='ula'."
-            )
-        if self.temperature != 1 and self.method != "ula":
-            raise ValueError(
-                f"temperature={self.temperature} works with method='ula' only, got "
-                f"method={self.method!r}"
             )
         if self.method != "auto":
             return self.method
@@ -663,12 +680,19 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _to_u(self, X, dtype):
         """Chain coordinates of points."""
-        u = np.linalg.solve(self._factor, (np.asarray(X, dtype=np.float64) - self._shift).T).T
+        X = np.asarray(X, dtype=np.float64)
+        if isinstance(self._source(), ScoreSDE):
+            u = to_model(self._source(), X)
+        else:
+            u = np.linalg.solve(self._factor, (X - self._shift).T).T
         return torch.as_tensor(u.copy(), dtype=dtype, device=resolve_device(self.device))
 
     def _to_x(self, u):
         """The user's coordinates of points, in float64."""
-        return u.cpu().double().numpy() @ self._factor.T + self._shift
+        u = u.cpu().double()
+        if isinstance(self._source(), ScoreSDE):
+            return self._source()._to_units(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+        return u.numpy() @ self._factor.T + self._shift
 
     # ---------------------------------------------------------------- the plan
 
@@ -727,12 +751,6 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Noise levels and the local scale."""
         if not isinstance(self.noise_levels, str | Integral):
             levels = np.asarray(self.noise_levels, dtype=np.float64)
-            ordered = levels.ndim == 1 and len(levels) > 0 and (np.diff(levels) < 0).all()
-            if not ordered or not (np.isfinite(levels) & (levels > 0)).all():
-                raise ValueError(
-                    "noise_levels must be positive and strictly decreasing, from the largest "
-                    f"distance between modes to a part of their width; got {levels.tolist()[:8]}"
-                )
             scale = getattr(target, "scale", None) or levels[-1]
             return (*levels.tolist(), 0.0), float(scale)
         if target.reach is None:
@@ -818,7 +836,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _log_density(self, X):
         """Log density of validated rows, in float64 and the user's coordinates."""
         target = self._chain_target(torch.float64)
-        if not target.has_log_density:
+        if self._in_units():
             with warnings.catch_warnings():
                 # X has lost the names of its columns on the way.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
