@@ -11,7 +11,6 @@ ESTIMATORS = [
     CSDIImputer(max_iter=2, n_draws=3),
     CSDIImputer(method="gaussian", n_draws=3),
     CSDIImputer(network="csdi", max_iter=2, n_draws=3, n_layers=1, n_channels=8),
-    LangevinSampler(max_iter=0, random_state=0),
     LangevinSampler(max_iter=2, random_state=0),
     MultipleImputation(CSDIImputer(method="gaussian"), LogisticRegression(), 2),
     MultipleImputation(IterativeImputer(sample_posterior=True), LinearRegression(), 2),

@@ -147,6 +147,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         What the target was taken for.
     score_model_ : ScoreSDE
         The model of the rows of X; only where ``target`` is None.
+    n_iter_ : int
+        Training steps taken; only where ``target`` is None.
     dtype_ : str
         Type of the chains in ``sample``.
     noise_levels_ : ndarray
@@ -297,6 +299,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_features_in_ = self._find_n_features(X)
         if self.target is None:
             self.score_model_ = self._learn(X)
+            self.n_iter_ = self.score_model_.n_iter_
         device = resolve_device(self.device)
         target = self._build_target(torch.float64, device, X)
         self.target_kind_ = kind_of(target)
