@@ -9,12 +9,19 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion import likelihood
-from skdiffusion.diffusion.conditional import ConditionalMixture, RowMixture, rebuild
+from skdiffusion.diffusion.conditional import RowMixture, rebuild
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import NOISE_LAWS, denoising_loss, stratified_uniforms
 from skdiffusion.diffusion.sde import SDE, SDES
@@ -27,6 +34,15 @@ from skdiffusion.estimators._conditions import (
     split_condition,
 )
 from skdiffusion.estimators._marginals import fit_marginals
+from skdiffusion.estimators._tables import Table, holds_labels, is_tied
+from skdiffusion.estimators._training_rows import (
+    completed_copies,
+    conditional_draws,
+    grouped,
+    patterns,
+    repeated,
+    split_groups,
+)
 from skdiffusion.nn.mlp import ResidualMLP
 from skdiffusion.training import train
 
@@ -79,6 +95,14 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         as well, which must not change them. "label" learns the density given a class label,
         "value" that given one or several real numbers; the unconditional density is learnt along
         with it.
+    dequantize : bool, default=True
+        Take columns of integers, and columns on a grid that repeat more than half of their values,
+        as discrete: uniform noise as wide as the grid goes in, values on the grid come out. Columns
+        of labels of a DataFrame are always discrete.
+    handle_missing : {"error", "impute"}, default="error"
+        What ``fit`` does about NaN in X. "impute" fits a mixture to the incomplete rows and trains
+        on three copies of every row whose gaps are drawn from its conditional density, which is
+        right where values are missing at random.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
@@ -108,6 +132,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Evaluations without gain, out of 20, before a network stops.
     tol : float, default=1e-3
         Gain in held-out log-likelihood, in nats a row, that counts.
+    warm_start : bool, default=False
+        Start the network of a further ``fit`` from the weights of the one that was kept.
     network : callable, optional
         ``network(n_features, generator)`` returns a torch module that replaces the default
         network; it is called as ``module(x, log_s, base_noise, condition)`` and returns the shape
@@ -175,6 +201,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "base": [StrOptions({"auto", "gaussian", "mixture", "kde"}), None],
         "marginals": [StrOptions({"auto", "histogram"}), None],
         "condition": [StrOptions(set(CONDITIONS)), None],
+        "dequantize": ["boolean"],
+        "handle_missing": [StrOptions({"error", "impute"})],
         "hidden_layer_sizes": ["array-like"],
         "noise_law": [StrOptions(set(NOISE_LAWS))],
         "solver": [StrOptions(set(STEPS) | {"adaptive"})],
@@ -187,6 +215,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "network": [callable, None],
         "device": [str, torch.device],
         "verbose": ["verbose"],
@@ -200,6 +229,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         base="auto",
         marginals="auto",
         condition=None,
+        dequantize=True,
+        handle_missing="error",
         hidden_layer_sizes=(128, 128, 128),
         noise_law="lognormal",
         solver="heun",
@@ -212,6 +243,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         validation_fraction=0.1,
         n_iter_no_change=3,
         tol=1e-3,
+        warm_start=False,
         network=None,
         device="auto",
         verbose=0,
@@ -221,6 +253,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.base = base
         self.marginals = marginals
         self.condition = condition
+        self.dequantize = dequantize
+        self.handle_missing = handle_missing
         self.hidden_layer_sizes = hidden_layer_sizes
         self.noise_law = noise_law
         self.solver = solver
@@ -233,13 +267,14 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.warm_start = warm_start
         self.network = network
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Fit the density.
 
         Parameters
@@ -249,25 +284,82 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row: labels of any kind with ``condition="label"``, real numbers
             with ``condition="value"``. Ignored without ``condition``.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows, such that a weight of 2 is the row twice. Weights that are no
+            integers are rounded to an eighth of their mean.
 
         Returns
         -------
         self : ScoreSDE
             The fitted estimator.
         """
-        X = self._validate(X, reset=True)
+        start = self._kept_network() if self.warm_start else None
         device = resolve_device(self.device)
-        rows = np.hstack([self._standardise(X), self._learn_condition(y, len(X))])
         seed = draw_seed(self.random_state)
-        train_rows, held_out = self._split(rows, seed)
+        codes = self._read(X, reset=True, ensure_min_samples=2)
+        condition = self._learn_condition(y, len(codes))
+        rows, groups = self._training_rows(codes, condition, sample_weight, seed)
+        train_rows, held_out = self._split(rows, groups, seed)
+        self._few_repeats = len(rows) - groups.max() - 1 < 0.05 * len(rows)
+        self._start = start
         self._max_level = min(self._process().max_noise_level, _MAX_LEVEL)
         parts, bases, gain = self._choose_marginals(train_rows, held_out, rows, seed)
         train_rows, held_out, rows = parts
-        self.prior_ = _bases.fit_gaussian(rows[:, : X.shape[1]]).to(device)
+        self.prior_ = _bases.fit_gaussian(rows[:, : self.n_features_in_]).to(device)
         self.history_ = {}
         self._keep_the_best(bases, train_rows, held_out, seed, device)
         self.held_out_score_ = {k: v + gain for k, v in self.held_out_score_.items()}
         self.n_iter_ = sum(len(history["loss"]) for history in self.history_.values())
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train the network further on new rows, once over them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row, as in :meth:`fit`.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows, as in :meth:`fit`.
+
+        Returns
+        -------
+        self : ScoreSDE
+            The estimator.
+
+        Notes
+        -----
+        The first call is :meth:`fit`. Later ones keep the scale of the columns, the base and the
+        known labels and values, and add a network where the base was alone; no rows are held out.
+        Pass a first batch that shows what is to come.
+        """
+        if not hasattr(self, "denoiser_"):
+            return self.fit(X, y, sample_weight)
+        rows = self._further_rows(X, y, sample_weight)
+        device = self.prior_.centre.device
+        generator = torch_generator(draw_seed(self.random_state) + self.n_iter_)
+        network = self.denoiser_.network or self._make_network(generator)
+        model = Denoiser(_copy(self.denoiser_.base), network).to(device).float()
+        model.requires_grad_(True)
+        name = self.base_.split(" ")[0]
+        n_steps = math.ceil(len(rows) / self.batch_size)
+        self.history_[name] = train(
+            model,
+            self._loss(model, rows, generator, device, leave_out=False),
+            n_steps=n_steps,
+            learning_rate=self.learning_rate,
+            weight_decay=0.0,
+            ema_decay=self.ema_decay,
+            progress=bool(self.verbose),
+            description=f"ScoreSDE on {name}",
+        )
+        self.base_ = f"{name} + network"
+        base = self.denoiser_.base
+        self.denoiser_ = Denoiser(base, model.network).to(device).double().requires_grad_(False)
+        self.n_iter_ += n_steps
         return self
 
     def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
@@ -287,8 +379,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
-            Rows in the units of the training data.
+        X : ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in the units of the training data. A DataFrame with its names and types after
+            ``set_output(transform="pandas")``, and for tables with labels in any case.
 
         Notes
         -----
@@ -310,12 +403,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             torch.randn((n_samples, d), generator=generator, dtype=torch.float64)
         )
         if self.denoiser_.network is None and (condition is None or guidance == 1):
-            return self._to_units(self._sample_base(n_samples, condition, generator, noise))
+            rows = self._sample_base(n_samples, condition, generator, noise)
+            return self._restore(self._to_units(rows))
         prior = _prior_given(self.prior_, self.denoiser_.base, condition)
         z = self._from_latent(noise()) + prior.mean() - self.prior_.mean()
         denoise = guided(self.denoiser_, condition, guidance)
         with torch.no_grad():
-            return self._to_units(self._solve(denoise, z, noise))
+            return self._restore(self._to_units(self._solve(denoise, z, noise)))
 
     def score_samples(self, X, y=None):
         """Log-density of every row under the probability-flow ODE.
@@ -341,7 +435,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         network is evaluated directly.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
+        X = self._validate(X)
         values = self._log_density(self._rows(X), self._encode_condition(y, len(X)))
         return values.cpu().numpy() + self._log_jacobian(X)
 
@@ -389,22 +483,50 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         bounds the likelihood of the SDE model, which is not the ODE model of
         :meth:`score_samples`: the two numbers need not be ordered.
         """
-        check_is_fitted(self)
-        _check_draws(n_draws)
-        X = self._validate(X, reset=False)
-        rows = self._rows(X)
-        condition = self._encode_condition(y, len(rows))
-        with torch.no_grad():
-            bound, error = likelihood.nll_bound(
-                partial(self.denoiser_, condition=condition),
-                rows,
-                *self._row_noise(rows, n_draws),
-                prior=_prior_given(self.prior_, self.denoiser_.base, condition),
-                s_min=_MIN_LEVEL,
-                s_max=self._max_level,
-            )
+        X, _, bound, error = self._latent_bound(X, y, n_draws)
         bound = bound.cpu().numpy() - self._log_jacobian(X)
         return (bound, error.cpu().numpy()) if return_std else bound
+
+    def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
+        """Denoising score matching loss with the weighting of the likelihood bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        loss : float
+            Loss; the same in whatever units the columns are.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``.
+
+        Notes
+        -----
+        ``J_DSM = 1/2 int g**2 E|s_theta - grad log p(x_t | x)|**2 dt = int E|eps - e|**2 dlog s``,
+        with half of the integrand at the smallest noise level added for the step to the data. It
+        differs from score matching against the unknown score of the data, ``J_SM``, by a number
+        that does not depend on the model, so that differences between models on the same
+        coordinates are those of their bounds on the divergence. Where the score of the data is
+        known, :func:`skdiffusion.diffusion.likelihood.score_matching_loss` gives ``J_SM`` itself.
+
+        References
+        ----------
+        .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of
+           score-based diffusion models", NeurIPS 2021, equation 9.
+        """
+        X, last, bound, _ = self._latent_bound(X, y, n_draws)
+        span = math.log(self._max_level / _MIN_LEVEL)
+        losses = bound - last + self.n_features_in_ * (span + 0.5)
+        value, error = float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
+        return (value, error) if return_std else value
 
     def entropy(self, X, *, n_draws=64, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
@@ -433,7 +555,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_draws(n_draws)
-        X = self._validate(X, reset=False, ensure_min_samples=2)
+        X = self._validate(X, ensure_min_samples=2)
         rows = self._rows(X)
         with torch.no_grad():
             value, error = likelihood.entropy(
@@ -498,7 +620,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not noise_level > 0:
             raise ValueError(f"noise_level={noise_level!r} must be positive.")
-        X = self._validate(X, reset=False)
+        X = self._validate(X)
         rows = self._rows(X)
         with torch.no_grad():
             score = (self.denoiser_(rows, float(noise_level)) - rows) / noise_level**2
@@ -519,7 +641,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Latent rows, N(0, I) if the model is right.
         """
         check_is_fitted(self)
-        rows = self._rows(self._validate(X, reset=False))
+        rows = self._rows(self._validate(X))
         z = self._move(rows, _MIN_LEVEL, self._max_level) - self.prior_.centre
         scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
         root = self.prior_.eigenvectors
@@ -539,9 +661,11 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Rows in the units of the training data.
         """
         check_is_fitted(self)
-        X = np.asarray(self._validate(X, reset=False), dtype=np.float64)
-        z = self._from_latent(self._tensor(torch.as_tensor(X)))
-        return self._to_units(self._move(z, self._max_level, _MIN_LEVEL))
+        Z = check_array(X, dtype=np.float64)
+        if Z.shape[1] != self.n_features_in_:
+            raise ValueError(f"X has {Z.shape[1]} columns, but the model {self.n_features_in_}.")
+        z = self._from_latent(self._tensor(torch.as_tensor(Z)))
+        return self._restore(self._to_units(self._move(z, self._max_level, _MIN_LEVEL)))
 
     def impute(self, X, n_draws=None, *, random_state=None):
         """Draw the missing values of every row given its observed ones.
@@ -558,7 +682,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_completed : ndarray of shape (n_samples, n_features) or (n_samples, n_draws, n_features)
-            Completed rows; observed values are unchanged.
+            Completed rows; observed values are unchanged. For a table with labels, a DataFrame or
+            a list of ``n_draws`` of them.
 
         Notes
         -----
@@ -574,37 +699,78 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
            comment", JASA 1987.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False, ensure_all_finite="allow-nan")
+        codes = self._read(X, allow_nan=True)
         if n_draws is not None and n_draws < 1:
             raise ValueError(f"n_draws={n_draws!r} must be a positive integer or None.")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        completed, sizes = self._complete(X, row_keys(X, seed), n_draws or 1)
+        completed, sizes = self._complete(codes, row_keys(codes, seed), n_draws or 1)
         poor = int((sizes < 10).sum())
         if poor:
             warnings.warn(
-                f"For {poor} of {len(X)} rows fewer than 10 of the candidates of impute count: "
+                f"For {poor} of {len(codes)} rows fewer than 10 of the candidates of impute count: "
                 "their draws repeat. The base describes these rows badly; more observed columns "
                 'or base="mixture" help.',
                 stacklevel=2,
             )
-        return completed[:, 0] if n_draws is None else completed
+        if n_draws is None:
+            return self._restore(completed[:, 0])
+        if self._table.categories:
+            return [self._restore(draw) for draw in completed.transpose(1, 0, 2)]
+        return completed
 
-    def _validate(self, X, reset, **kwargs):
-        """Checked float64 array."""
-        kwargs = {"ensure_min_samples": 2} | kwargs if reset else kwargs
+    def _read(self, X, reset=False, allow_nan=None, **kwargs):
+        """Numbers and codes of a table, float64."""
+        if allow_nan is None:
+            allow_nan = reset and self.handle_missing == "impute"
+        kwargs |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
+        labelled = hasattr(X, "iloc") and X.ndim == 2 and any(holds_labels(X[c]) for c in X)
         try:
-            return validate_data(self, X, reset=reset, dtype=np.float64, **kwargs)
+            if not labelled and (reset or not self._table.categories):
+                codes = validate_data(self, X, reset=reset, **kwargs)
+            elif not hasattr(X, "iloc"):
+                raise ValueError("X must be a DataFrame with the columns and labels of fit.")
+            else:
+                codes = self._read_labelled(X, reset, kwargs)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise
+            remedy = ' or handle_missing="impute"' if reset else "; impute(X) fills gaps"
             raise ValueError(
                 f"Input X contains NaN: {type(self).__name__} needs complete rows here. Impute "
-                "first, for example with CSDIImputer; after fit, impute(X) fills gaps."
+                f"first, for example with CSDIImputer{remedy}."
             ) from error
+        if reset:
+            if not labelled:
+                self._table = Table(self.dequantize)
+            types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
+            self._table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
+        return codes
+
+    def _read_labelled(self, X, reset, kwargs):
+        """Codes of a frame with labels."""
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        if reset:
+            self._table = Table(self.dequantize)
+            self._table.learn_categories(X)
+        return check_array(self._table.codes(X), input_name="X", **kwargs)
+
+    def _validate(self, X, **kwargs):
+        """Rows of real numbers, discrete columns spread."""
+        codes = self._read(X, **kwargs)
+        if not self._table.discrete:
+            return codes
+        return self._table.spread(codes, draw_seed(self.random_state))
+
+    def _restore(self, codes):
+        """Rows as a table of the user's kind."""
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(self.n_features_in_)])
+        container = _get_output_config("transform", self)["dense"]
+        return self._table.restore(codes, names, container == "pandas")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self.condition is not None
+        tags.input_tags.allow_nan = self.handle_missing == "impute"
         return tags
 
     def _learn_condition(self, y, n_rows):
@@ -643,26 +809,20 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _standardise(self, X):
         """Learn centre and scale and apply them to the training rows."""
+        names = self._names()
+        empty = np.isnan(X).all(0)
+        if empty.any():
+            raise ValueError(f"Columns {names[empty].tolist()} of X have no value: drop them.")
         self.mean_, self.scale_ = column_moments(X)
-        names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
         constant = self.scale_ == 0
         if constant.any():
             raise ValueError(
                 f"Columns {names[constant].tolist()} of X are constant, and the density of a "
                 "constant is unbounded: drop them (for example with VarianceThreshold)."
             )
-        n_distinct = np.array([len(np.unique(column)) for column in X.T])
-        tied = n_distinct <= len(X) / 2
-        if tied.any() and len(X) >= 20:
-            warnings.warn(
-                f"Columns {names[tied].tolist()} of X repeat more than half of their values: the "
-                "density of discrete values is unbounded and its likelihood means little. "
-                "Add noise as wide as the grid of the values before fit to dequantise them.",
-                stacklevel=3,
-            )
         rows = (X - self.mean_) / self.scale_
-        spread = np.diff(np.quantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
-        far = (np.abs(rows) > 100).any(0) | ((spread < 1e-3) & ~tied)
+        spread = np.diff(np.nanquantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
+        far = (np.abs(rows) > 100).any(0) | ((spread < 1e-3) & ~self._tied)
         if far.any():
             warnings.warn(
                 f"Columns {names[far].tolist()} of X have values far outside all others, which "
@@ -672,14 +832,59 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return np.clip(rows, -100, 100)
 
-    def _split(self, rows, seed):
+    def _names(self):
+        """Names or numbers of the columns."""
+        return getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
+
+    def _warn_of_ties(self, rows):
+        """Remember columns that are tied in distinct rows, and say what they do."""
+        self._tied = np.array([is_tied(column) for column in rows.T])
+        if self._tied.any():
+            warnings.warn(
+                f"Columns {self._names()[self._tied].tolist()} of X repeat more than half of their "
+                "values off any grid: the density of discrete values is unbounded and its "
+                "likelihood means little. Add noise to dequantise them, or make them categories.",
+                stacklevel=4,
+            )
+
+    def _training_rows(self, codes, condition, sample_weight, seed):
+        """Standardised complete rows joined with their condition, and their groups."""
+        d = codes.shape[1]
+        joined = np.hstack([codes, condition])
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, codes, ensure_non_negative=True)
+            if not weight.any():
+                raise ValueError("sample_weight is zero for all rows: nothing is left to fit.")
+            joined = repeated(joined, weight)
+        values = self._table.spread(joined[:, :d], seed)
+        joined, groups = grouped(np.hstack([values, joined[:, d:]]))
+        self._warn_of_ties(joined[np.unique(groups, return_index=True)[1], :d])
+        rows = np.hstack([self._standardise(joined[:, :d]), joined[:, d:]])
+        if np.isnan(rows).any():
+            return completed_copies(rows, groups, seed)
+        return rows, groups
+
+    def _further_rows(self, X, y, sample_weight):
+        """Rows of a later batch in the coordinates of the model, joined with their condition."""
+        codes = self._read(X)
+        if self._encoder is not None and y is None:
+            raise ValueError("The model is conditional: pass y.")
+        condition = self._encode_condition(y, len(codes))
+        condition = np.empty((len(codes), 0)) if condition is None else condition.cpu().numpy()
+        joined = np.hstack([codes, condition])
+        if sample_weight is not None:
+            joined = repeated(joined, _check_sample_weight(sample_weight, codes))
+        d = codes.shape[1]
+        values = self._table.spread(joined[:, :d], draw_seed(self.random_state))
+        return np.hstack([self._rows(values).cpu().numpy(), joined[:, d:]])
+
+    def _split(self, rows, groups, seed):
         """Training and held-out rows."""
-        n = len(rows)
+        n = groups.max() + 1
         if n < 10:
             return rows, rows
         wanted = max(1, round(self.validation_fraction * n), min(n // 4, 100))
-        order = np.random.default_rng(seed).permutation(n)
-        return rows[order[wanted:]], rows[order[:wanted]]
+        return split_groups(rows, groups, wanted, seed)
 
     def _choose_marginals(self, train_rows, held_out, rows, seed):
         """Map the columns as held-out rows like best.
@@ -724,7 +929,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             proposal = mixtures[1]
             if self.base is not None:
                 bases["mixture"] = mixtures
-        small = d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
+        # Copies of a point, which leaving it out leaves in, would fool a kernel estimate.
+        small = self._few_repeats and d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
         if self.base == "kde" or (self.base == "auto" and small):
             bases["kde"] = _bases.fit_kde(train_rows, rows)
         return bases, proposal
@@ -798,28 +1004,14 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Train a network on one base; return the denoiser with the best held-out score."""
         generator = torch_generator(seed)
         model = Denoiser(_copy(base), self._make_network(generator)).to(device).float()
-        rows = torch.as_tensor(train_rows, dtype=torch.float32)
-        law, weight = NOISE_LAWS[self.noise_law]
-        extra = {"sde": self._process()} if self.noise_law == "uniform" else {}
-        size = self.batch_size
-
-        def loss(step):
-            index = torch.randint(len(rows), (size,), generator=generator)
-            s = law(stratified_uniforms(size, generator), _MIN_LEVEL, self._max_level, **extra)
-            noise = torch.randn(size, self.n_features_in_, generator=generator)
-            kwargs = {"leave_out": index.to(device)} if name == "kde" else {}
-            x, condition = self._parts(rows[index].to(device))
-            s, noise = s.to(device), noise.to(device)
-            one = partial(denoising_loss, model, weight=weight, **kwargs)
-            if condition is None:
-                return one(x, s, noise).mean()
-            return conditional_loss(one, x, s, noise, condition, _UNCONDITIONAL_SHARE).mean()
-
+        if self._start is not None and self._start[0] == name:
+            _load_start(model.network, self._start[1])
+        loss = self._loss(model, train_rows, generator, device, leave_out=name == "kde")
         few = torch.as_tensor(held_out[:300])
         self.history_[name] = train(
             model,
             loss,
-            n_steps=min(self.max_iter, math.ceil(_MAX_EPOCHS * len(rows) / size)),
+            n_steps=min(self.max_iter, math.ceil(_MAX_EPOCHS * len(train_rows) / self.batch_size)),
             learning_rate=self.learning_rate,
             weight_decay=0.0,
             ema_decay=self.ema_decay,
@@ -833,6 +1025,34 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             description=f"ScoreSDE on {name}",
         )
         return model
+
+    def _loss(self, model, rows, generator, device, leave_out):
+        """Denoising loss of a random batch, as a function of the step."""
+        rows = torch.as_tensor(rows, dtype=torch.float32)
+        law, weight = NOISE_LAWS[self.noise_law]
+        extra = {"sde": self._process()} if self.noise_law == "uniform" else {}
+        size = self.batch_size
+
+        def loss(step):
+            index = torch.randint(len(rows), (size,), generator=generator)
+            s = law(stratified_uniforms(size, generator), _MIN_LEVEL, self._max_level, **extra)
+            noise = torch.randn(size, self.n_features_in_, generator=generator)
+            kwargs = {"leave_out": index.to(device)} if leave_out else {}
+            x, condition = self._parts(rows[index].to(device))
+            s, noise = s.to(device), noise.to(device)
+            one = partial(denoising_loss, model, weight=weight, **kwargs)
+            if condition is None:
+                return one(x, s, noise).mean()
+            return conditional_loss(one, x, s, noise, condition, _UNCONDITIONAL_SHARE).mean()
+
+        return loss
+
+    def _kept_network(self):
+        """Base and weights of the network of an earlier fit, or None."""
+        model = getattr(self, "denoiser_", None)
+        if model is None or model.network is None:
+            return None
+        return self.base_.split(" ")[0], to_numpy_state(model.network)
 
     def _held_out_densities(self, model, points, device, n_steps):
         """Log-density of standardised rows, single precision."""
@@ -909,20 +1129,16 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         (z,) = adaptive_flow(slope, (z,), *ends, rtol=1e-4, atol=1e-4)
         return denoise(z, 2 * _MIN_LEVEL)
 
-    def _complete(self, X, keys, n_draws):
+    def _complete(self, codes, keys, n_draws):
         """Draws of completed rows, and the effective number of candidates behind each row's."""
-        completed = np.repeat(X[:, None], n_draws, axis=1)
-        sizes = np.full(len(X), np.inf)
-        rows = self._rows(X).cpu()
-        patterns, which = np.unique(np.isnan(X), axis=0, return_inverse=True)
-        for i, missing in enumerate(patterns):
-            if not missing.any():
-                continue
-            chosen = np.flatnonzero(which.ravel() == i)
+        completed = np.repeat(codes[:, None], n_draws, axis=1)
+        sizes = np.full(len(codes), np.inf)
+        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state))).cpu()
+        for missing, chosen in patterns(codes):
             n_parts = math.ceil(len(chosen) / self._rows_at_once(n_draws))
             for part in np.array_split(chosen, n_parts):
                 draws, sizes[part] = self._draw_missing(rows[part], keys[part], missing, n_draws)
-                full = torch.zeros(len(part) * n_draws, X.shape[1], dtype=torch.float64)
+                full = torch.zeros(len(part) * n_draws, codes.shape[1], dtype=torch.float64)
                 full[:, missing] = draws.flatten(0, 1)
                 values = self._to_units(full)[:, missing].reshape(draws.shape)
                 completed[np.ix_(part, range(n_draws), missing)] = values
@@ -940,17 +1156,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _draw_missing(self, rows, keys, missing, n_draws):
         """Draws of the missing columns of rows with one pattern, and effective sizes."""
         proposal = rebuild(**_arrays_of(self._proposal))
-        n, d = self._n_candidates(n_draws), int(missing.sum())
-        keys = keys[:, None]
-        order = torch.arange(n)
-        noise = normals(keys[:, :, None], order[:, None], 0, torch.arange(d), torch.float64)
-        uniforms = torch.special.ndtr(normals(keys, order, 1, 0, torch.float64))
-        given = ConditionalMixture(proposal, ~missing).given(rows[:, ~missing])
-        candidates = given.sample(uniforms, noise)
+        n = self._n_candidates(n_draws)
+        draws = conditional_draws(proposal, rows, keys, missing, n)
         if self.denoiser_.network is None:
-            return candidates, np.inf
+            return draws, np.inf
         full = rows[:, None].repeat(1, n, 1)
-        full[:, :, missing] = candidates
+        full[:, :, missing] = draws
+        keys = keys[:, None]
         weights = self._importance(full)
         start = torch.special.ndtr(normals(keys, 0, 2, 0, torch.float64))
         steps = (start + torch.arange(n_draws)) / n_draws
@@ -958,7 +1170,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         # Systematic resampling leaves the draws in the order of the candidates.
         shuffled = normals(keys, torch.arange(n_draws), 3, 0).argsort(1)
         chosen = chosen.gather(1, shuffled)
-        draws = candidates.gather(1, chosen[:, :, None].expand(-1, -1, d))
+        draws = draws.gather(1, chosen[:, :, None].expand(-1, -1, draws.shape[2]))
         return draws, (1 / weights.square().sum(1)).numpy()
 
     def _importance(self, candidates):
@@ -979,6 +1191,25 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 for part in z.split(_CHUNK)
             ]
         return torch.cat(parts)
+
+    def _latent_bound(self, X, y, n_draws):
+        """Rows, their prior term, and bound and standard error in the model's coordinates."""
+        check_is_fitted(self)
+        _check_draws(n_draws)
+        X = self._validate(X)
+        rows, condition = self._rows(X), self._encode_condition(y, len(X))
+        prior = _prior_given(self.prior_, self.denoiser_.base, condition)
+        with torch.no_grad():
+            bound, error = likelihood.nll_bound(
+                partial(self.denoiser_, condition=condition),
+                rows,
+                *self._row_noise(rows, n_draws),
+                prior=prior,
+                s_min=_MIN_LEVEL,
+                s_max=self._max_level,
+            )
+            last = likelihood.prior_cross_entropy(rows, prior, self._max_level)
+        return X, last, bound, error
 
     def _row_noise(self, rows, n_draws):
         """Uniforms and normals that depend on a row's content only, not on its place."""
@@ -1005,15 +1236,17 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _log_jacobian(self, X):
         """Log-determinant of the map from the user's units to the coordinates of the model."""
-        return self._marginals.transform(self._standardised(X))[1] - np.log(self.scale_).sum()
+        log_jacobian = self._marginals.transform(self._standardised(X))[1]
+        return log_jacobian - np.log(self.scale_).sum() + self._table.log_volume(X)
 
     def _tensor(self, values):
         """Float64 tensor on the device of the model."""
         return values.to(self.prior_.centre.device, torch.float64)
 
     def _to_units(self, rows):
-        """Rows in the user's units."""
-        return self._marginals.inverse_transform(rows.cpu().numpy()) * self.scale_ + self.mean_
+        """Rows in the user's units, discrete columns on their values."""
+        values = self._marginals.inverse_transform(rows.cpu().numpy()) * self.scale_ + self.mean_
+        return self._table.snap(values)
 
     def __getstate__(self):
         """Numpy arrays in place of torch objects: pickles open on every machine."""
@@ -1071,6 +1304,17 @@ def _arrays_of(density):
         name: None if value is None else value.cpu().numpy()
         for name, value in density.arrays().items()
     }
+
+
+def _load_start(network, weights):
+    """Put the weights of an earlier network into one that must look alike."""
+    try:
+        load_numpy_state(network, weights)
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True needs a network like that of the fit before: the same columns, labels "
+            "and hidden_layer_sizes. Clone the estimator to start afresh."
+        ) from error
 
 
 def _denoiser_state(denoiser):

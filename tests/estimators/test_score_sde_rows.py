@@ -1,0 +1,233 @@
+"""Weights, gaps in training rows, further training, solvers and image networks of ScoreSDE."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_digits, make_moons
+
+from skdiffusion import ScoreSDE
+from skdiffusion.diffusion.solve import STEPS
+from skdiffusion.estimators._training_rows import (
+    completed_copies,
+    gaussian_of_incomplete,
+    grouped,
+    repeated,
+    split_groups,
+)
+
+COVARIANCE = np.array([[1.0, 0.8, 0.3], [0.8, 1.5, 0.0], [0.3, 0.0, 0.7]])
+MEAN = np.array([1.0, -2.0, 10.0])
+
+
+def small(**kwargs):
+    settings = {"base": "gaussian", "hidden_layer_sizes": (16,), "max_iter": 0, "random_state": 0}
+    return ScoreSDE(**(settings | kwargs))
+
+
+def rows(n=2000, seed=0):
+    return np.random.default_rng(seed).multivariate_normal(MEAN, COVARIANCE, n)
+
+
+def with_gaps(X, seed=0):
+    """Missing at random: a gap in a column is likelier where the first column is large."""
+    rng = np.random.default_rng(seed)
+    X = X.copy()
+    X[rng.random(len(X)) < 1 / (1 + np.exp(-2 * (X[:, 0] - 1))), 1] = np.nan
+    X[rng.random(len(X)) < 0.2, 2] = np.nan
+    return X
+
+
+class TestWeights:
+    @pytest.mark.parametrize("base", ["gaussian", "mixture"])
+    def test_integer_weights_repeat_rows(self, base):
+        X, rng = rows(40), np.random.default_rng(1)
+        weight = rng.integers(0, 4, 40)
+        order = rng.permutation(weight.sum())
+        a = small(base=base, max_iter=3).fit(X, sample_weight=weight)
+        b = small(base=base, max_iter=3).fit(X.repeat(weight, axis=0)[order])
+        np.testing.assert_allclose(a.score_samples(X), b.score_samples(X), rtol=1e-9)
+        np.testing.assert_array_equal(a.sample(5), b.sample(5))
+
+    def test_real_weights_move_the_density(self):
+        X = rows(3000)
+        weight = np.exp(0.8 * (X[:, 0] - 1))  # tilts the mean by 0.8 times the first column of C
+        model = small().fit(X, sample_weight=weight)
+        tilted = MEAN + 0.8 * COVARIANCE[:, 0]
+        assert np.abs(model.sample(4000).mean(0) - tilted).max() < 0.15
+        np.testing.assert_allclose(
+            model.score_samples(X[:9]), small().fit(X, None, 7 * weight).score_samples(X[:9])
+        )
+
+    def test_repeats_follow_the_weights(self):
+        X = np.arange(4.0)[:, None]
+        np.testing.assert_array_equal(repeated(X, np.array([1, 0, 2, 1]))[:, 0], [0, 2, 2, 3])
+        many = repeated(X, np.array([0.1, 0.1, 0.1, 0.5]))[:, 0]
+        np.testing.assert_array_equal(np.unique(many, return_counts=True)[1], [4, 4, 4, 20])
+
+    def test_equal_rows_stay_on_one_side_of_the_split(self):
+        X = np.random.default_rng(0).integers(0, 3, (200, 2)).astype(float)
+        X[5:9, 1] = np.nan
+        X, groups = grouped(X)
+        train, held_out = split_groups(X, groups, 3, 0)
+        assert len(train) + len(held_out) == 200
+        sides = [{row.tobytes() for row in side} for side in (train, held_out)]
+        assert len(sides[1]) == 3
+        assert not sides[0] & sides[1]
+
+    @pytest.mark.parametrize(
+        ("weight", "message"),
+        [(np.zeros(50), "zero"), (-np.ones(50), "[Nn]egative"), (np.ones(3), "shape")],
+    )
+    def test_refusals(self, weight, message):
+        with pytest.raises(ValueError, match=message):
+            small().fit(rows(50), sample_weight=weight)
+
+
+class TestGaps:
+    def test_expectation_maximisation_finds_the_gaussian(self):
+        """Complete rows alone are biased, as gaps depend on the first column."""
+        X = with_gaps(rows(6000))
+        density = gaussian_of_incomplete(X - MEAN)
+        assert np.abs(density.mean().numpy()).max() < 0.1
+        assert np.abs(density._covariances()[0].numpy() - COVARIANCE).max() < 0.12
+        complete = X[~np.isnan(X).any(1)] - MEAN
+        assert np.abs(complete.mean(0)).max() > 0.3
+
+    def test_copies_keep_what_is_known_and_differ_where_it_is_not(self):
+        X = with_gaps(rows(300)) - MEAN
+        copies, groups = completed_copies(X, np.arange(300), 0)
+        assert groups.tolist() == np.repeat(np.arange(300), 3).tolist()
+        known = ~np.isnan(X[groups])
+        np.testing.assert_array_equal(copies[known], X[groups][known])
+        spread = copies.reshape(300, 3, 3).std(1)
+        assert (spread[np.isnan(X)] > 0).all()
+
+    @pytest.mark.parametrize("max_iter", [0, 20])
+    def test_fit_with_gaps_is_nearly_that_without(self, max_iter):
+        X, T = rows(1000), rows(1000, seed=1)
+        model = small(handle_missing="impute", max_iter=max_iter).fit(with_gaps(X))
+        exact = multivariate_normal(MEAN, COVARIANCE).logpdf(T)
+        assert model.score(T) == pytest.approx(exact.mean(), abs=0.05)
+        assert np.abs(model.sample(4000).mean(0) - MEAN).max() < 0.2
+
+    def test_gaps_in_labels_and_counts(self):
+        rng = np.random.default_rng(0)
+        frame = pd.DataFrame({"town": rng.choice(["a", "b"], 300), "n": rng.poisson(3, 300)})
+        frame["town"] = frame["town"].where(rng.random(300) < 0.8)
+        model = small(handle_missing="impute").fit(frame)
+        draws = model.sample(100)
+        assert set(draws["town"]) == {"a", "b"}
+
+    def test_scores_still_need_complete_rows(self):
+        X = with_gaps(rows(200))
+        model = small(handle_missing="impute").fit(X)
+        with pytest.raises(ValueError, match=r"contains NaN.*impute"):
+            model.score_samples(X)
+        with pytest.raises(ValueError, match='handle_missing="impute"'):
+            small().fit(X)
+        X[:, 1] = np.nan
+        with pytest.raises(ValueError, match=r"\[1\].*no value"):
+            small(handle_missing="impute").fit(X)
+
+
+class TestFurtherTraining:
+    X = make_moons(500, noise=0.1, random_state=0)[0]
+
+    def test_partial_fit_keeps_learning(self):
+        model = small(max_iter=1, batch_size=32, hidden_layer_sizes=(64, 64)).fit(self.X)
+        before, held = model.n_iter_, make_moons(300, noise=0.1, random_state=1)[0]
+        start, scale = model.score(held), model.scale_
+        for _ in range(20):
+            model.partial_fit(self.X)
+        assert model.n_iter_ == before + 20 * math.ceil(500 / 32)
+        assert model.score(held) > start + 0.1
+        np.testing.assert_array_equal(model.scale_, scale)
+
+    def test_first_partial_fit_is_fit(self):
+        a, b = small(max_iter=3).partial_fit(self.X), small(max_iter=3).fit(self.X)
+        np.testing.assert_array_equal(a.score_samples(self.X), b.score_samples(self.X))
+        with pytest.raises(ValueError, match="features"):
+            a.partial_fit(self.X[:, :1])
+
+    def test_partial_fit_of_a_conditional_model_needs_y(self):
+        model = small(condition="label").fit(self.X, self.X[:, 0] > 0)
+        model.partial_fit(self.X, self.X[:, 0] > 0, sample_weight=np.arange(500))
+        assert model.base_ == "gaussian + network"
+        with pytest.raises(ValueError, match="pass y"):
+            model.partial_fit(self.X)
+
+    def test_warm_start_goes_on_where_the_last_fit_ended(self):
+        settings = {"max_iter": 80, "hidden_layer_sizes": (64, 64)}
+        cold = small(**settings).fit(self.X)
+        warm = small(**settings, warm_start=True).fit(self.X)
+        np.testing.assert_array_equal(warm.score_samples(self.X), cold.score_samples(self.X))
+        losses = [loss for _, loss in warm.history_["gaussian"]["validation"]]
+        warm.fit(self.X)
+        assert warm.history_["gaussian"]["validation"][0][1] < losses[0] - 0.1
+        assert warm.history_["gaussian"]["validation"][0][1] < min(losses) + 1e-3
+        with pytest.raises(ValueError, match="warm_start"):
+            warm.set_params(hidden_layer_sizes=(8,)).fit(self.X)
+
+
+@pytest.mark.parametrize("solver", [*STEPS, "adaptive"])
+def test_every_solver_draws_a_gaussian(solver):
+    """An untrained network leaves the base, so that draws have known moments."""
+    model = small(solver=solver, n_steps=60).fit(rows())
+    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    draws = model.sample(3000)
+    error = np.abs(draws.mean(0) - MEAN) / np.sqrt(np.diag(COVARIANCE))
+    assert error.max() < 0.13
+    correlation = np.corrcoef(draws.T) - np.corrcoef(rows().T)
+    assert np.abs(correlation).max() < 0.1
+    assert np.abs(draws.var(0) / np.diag(COVARIANCE) - 1).max() < 0.3
+
+
+def test_score_matching_loss_differs_between_models_as_their_bounds_do():
+    """The part that depends on the data alone cancels: J_DSM - J_DSM' = KL - KL'."""
+    X, T = rows(3000), rows(500, seed=1)
+    model, shifted = small().fit(X), small().fit(X)
+    shifted.denoiser_.base.centre += 0.5
+    value, error = model.score_matching_loss(T, return_std=True)
+    difference = shifted.score_matching_loss(T) - value
+    bounds = shifted.nll_bound(T).mean() - model.nll_bound(T).mean()
+    assert difference == pytest.approx(bounds, abs=1e-6)
+    # Between Gaussians of one covariance the divergence is that of the shift.
+    C = model.denoiser_.base._covariances()[0].numpy()
+    shift = np.full(3, 0.5)
+    assert difference == pytest.approx(0.5 * shift @ np.linalg.solve(C, shift), abs=0.25)
+    scaled = small().fit(X * 100)
+    assert scaled.score_matching_loss(T * 100) == pytest.approx(value, abs=1e-6 + 5 * error)
+
+
+class SmallConvolution(torch.nn.Module):
+    """Rows of 64 pixels as images of shape (n, 1, 8, 8) and back."""
+
+    def __init__(self, n_features, generator):
+        super().__init__()
+        shapes = [(3, 8), (8, 1)]
+        self.weights = torch.nn.ParameterList(
+            0.1 * torch.randn(b, a, 3, 3, generator=generator) for a, b in shapes
+        )
+        torch.nn.init.zeros_(self.weights[-1])
+
+    def forward(self, x, log_s, base_noise, condition=None):
+        level = log_s[:, :, None, None].expand(-1, 1, 8, 8)
+        images = [x.view(-1, 1, 8, 8), base_noise.view(-1, 1, 8, 8), level]
+        hidden = torch.nn.functional.conv2d(torch.cat(images, 1), self.weights[0], padding=1)
+        hidden = torch.nn.functional.silu(hidden)
+        return torch.nn.functional.conv2d(hidden, self.weights[1], padding=1).flatten(1)
+
+
+def test_a_convolution_as_network():
+    images = load_digits().images[:300]  # (n, 8, 8)
+    X = images.reshape(300, 64) + np.random.default_rng(0).random((300, 64))
+    model = small(network=SmallConvolution, max_iter=5, n_steps=6, dequantize=False).fit(X)
+    model.partial_fit(X)
+    assert model.base_ == "gaussian + network"
+    drawn = model.sample(4).reshape(4, 1, 8, 8)
+    assert np.isfinite(drawn).all()
+    assert np.isfinite(model.nll_bound(X[:4])).all()
