@@ -253,9 +253,9 @@ def holds_labels(column):
 
 
 def is_tied(column):
-    """Whether a column of numbers repeats more than half of its values."""
+    """Whether a column of numbers that is not constant repeats more than half of its values."""
     column = column[~np.isnan(column)]
-    return len(column) >= _FEWEST_ROWS and len(np.unique(column)) <= len(column) / 2
+    return len(column) >= _FEWEST_ROWS and 1 < len(np.unique(column)) <= len(column) / 2
 
 
 def _categories_of(column):

@@ -842,8 +842,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self._tied.any():
             warnings.warn(
                 f"Columns {self._names()[self._tied].tolist()} of X repeat more than half of their "
-                "values off any grid: the density of discrete values is unbounded and its "
-                "likelihood means little. Add noise to dequantise them, or make them categories.",
+                "values and are not spread over a grid: the density of discrete values is "
+                "unbounded and its likelihood means little. Add noise as wide as the distance of "
+                "the values to dequantise them, or make them categories of a DataFrame.",
                 stacklevel=4,
             )
 

@@ -342,7 +342,7 @@ class TestRefusals:
     def test_discrete_columns_warn(self):
         X = np.c_[self.X[:, 0], np.arange(60) % 5]
         with pytest.warns(UserWarning, match=r"\[1\].*dequantise"):
-            small(max_iter=0).fit(X)
+            small(max_iter=0, dequantize=False).fit(X)
 
     def test_outlier_warns_and_stays_finite(self):
         X = self.X.copy()
