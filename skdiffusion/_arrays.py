@@ -1,5 +1,7 @@
 """Between the user's arrays and torch: devices, scales, time grids, state."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
@@ -23,6 +25,16 @@ def resolve_device(device):
             'Use device="auto" or "cpu".'
         ) from error
     return resolved
+
+
+@contextmanager
+def memory_advice(remedy):
+    """Say what to do when the device runs out of memory."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise torch.cuda.OutOfMemoryError(f"{remedy} ({reason})") from error
 
 
 def column_moments(values):

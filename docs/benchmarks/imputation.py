@@ -491,10 +491,11 @@ def key(record):
 
 def versions():
     """Versions the result depends on."""
-    names = ["skdiffusion", "scikit-learn", "numpy", "torch", "pypots"]
+    names = ["scikit-learn", "numpy", "torch", "pypots"]
     present = [name for name in names if importlib.util.find_spec(name.replace("scikit-", "sk"))]
     found = {name: importlib.metadata.version(name) for name in present}
-    return {"python": platform.python_version()} | found | {"sources of skdiffusion": sources()}
+    own = {"skdiffusion": skdiffusion.__version__, "sources of skdiffusion": sources()}
+    return {"python": platform.python_version()} | found | own
 
 
 def sources():
@@ -644,8 +645,8 @@ COMMON_PROTOCOL = """\
 Columns are standardised, so that errors are in standard deviations. {n_draws} draws; CRPS and
 energy score are fair estimates. For methods without draws, CRPS is the MAE. Bands are central
 intervals of the draws, corrected for their number: 50 % and 90 % are right. `network="csdi"` and
-PyPOTS were given the CPU-seconds that the default took to fit (PyPOTS in whole epochs, rounded up);
-the PyPOTS CSDI network has the sizes of `network="csdi"` here: 2 layers, 32 channels, 4 heads. One
+PyPOTS were given the CPU-seconds that the default took to fit or 60, whichever is more (PyPOTS in
+whole epochs); the PyPOTS CSDI network has the sizes of `network="csdi"` here: 2 layers, 32 channels, 4 heads. One
 thread; CPU-seconds. Figures are medians of the runs (smallest-largest)."""
 
 

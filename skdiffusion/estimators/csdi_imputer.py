@@ -7,69 +7,28 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names_in,
     check_array,
     check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
-from tqdm.auto import tqdm
 
-from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device, to_numpy_state
-from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
-from skdiffusion.diffusion.impute import draw_missing
+from skdiffusion._random import draw_seed
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.diffusion.window_gaussian import free_gaussian, stationary_gaussian, window_base
-from skdiffusion.diffusion.windows import WindowedSeries
-from skdiffusion.estimators._series import (
-    SeriesInput,
-    has_times,
-    is_frame,
-    n_dimensions,
-    numeric_frame,
-    recognise,
-    rows_of,
-    time_grid,
-)
+from skdiffusion.estimators._imputer_fit import ImputerFit
+from skdiffusion.estimators._imputer_input import ImputerInput
+from skdiffusion.estimators._imputer_model import ImputerModel
+from skdiffusion.estimators._series import n_dimensions
 from skdiffusion.metrics import crps_loss
-from skdiffusion.nn import CSDINetwork, load_csdi_checkpoint
-from skdiffusion.nn.encoder import EncoderDenoiser, GaussianDenoiser
-from skdiffusion.training.imputation import train_imputer
-from skdiffusion.training.masking import STRATEGIES, pattern_targets
+from skdiffusion.nn import load_csdi_checkpoint
+from skdiffusion.training.masking import STRATEGIES
 
-# Standardised values beyond this are pulled in before the model sees them.
-_FAR, _FAR_UNSCALED = 20.0, 1e4
 # Share of the observed cells that score() hides where no truth is given.
 _HIDDEN_SHARE = 0.1
-# With fewer windows than this there is nothing to spare for validation.
-_FEWEST_WINDOWS = 10
-# Windows are compared on at most this many, with so many draws.
-_N_HELD_OUT, _N_HELD_OUT_DRAWS = 64, 16
-# Default size of a training batch: so many windows or rows, fewer if they have many cells.
-_LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
-# Above this many features "csdi" attends to 32 inducing points instead of all pairs.
-_FULL_ATTENTION, _N_INDUCING = 128, 32
-# Panels with more cells in a sample share the covariance of stationary series.
-_LARGEST_PANEL = 2500
-_SOLVERS = {
-    "gaussian": ("dpmpp_2m_sde", 8),
-    "encoder": ("dpmpp_2m_sde", 8),
-    "csdi": ("dpmpp_2m_sde", 12),
-}
-_FORMS = {
-    "table": "(n_samples, n_features), independent rows",
-    "panel": "(n_samples, n_times, n_features)",
-    "series": "(n_times, n_features) with window_length, or a list of such",
-}
-_HINT_WINDOW_LENGTH = (
-    "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
-    "samples. Set window_length (for example 24 for hourly data) to use the order in time."
-)
 
 
-class CSDIImputer(TransformerMixin, BaseEstimator):
+class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, BaseEstimator):
     """Fill the gaps of time series and tables by conditional score-based diffusion.
 
     The imputer learns, from incomplete data, the distribution of missing cells given the
@@ -122,8 +81,9 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         Attention heads.
     scale : bool, default=True
         Standardise the features inside, on observed values; a few impossible records do not
-        rule the scale. False is for data that are standardised already. All results are in the
-        units of ``X`` either way.
+        rule the scale. Features with heavier tails than a normal distribution are also bent
+        towards one, except for ``network="csdi"``. False is for data that are standardised
+        already. All results are in the units of ``X`` either way.
     missing_values : float, default=np.nan
         Placeholder of missing values.
     add_indicator : bool, default=False
@@ -305,8 +265,6 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    # ------------------------------------------------------------------ public methods
-
     def fit(self, X, y=None, *, timestamps=None):
         """Learn the distribution of missing cells given observed ones.
 
@@ -350,6 +308,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
 
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
+
+        A network that was dropped because it did not help on held-out windows starts anew.
 
         Parameters
         ----------
@@ -575,493 +535,6 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         # Rebuilt from the numpy weights on whatever device the loading machine has.
         state.pop("_model", None)
         return state
-
-    # ------------------------------------------------------------------ input and output
-
-    def _checked(self, X, timestamps):
-        """Read ``X`` for a fitted imputer, whose parameters may have been set since."""
-        check_is_fitted(self)
-        self._validate_params()
-        self._check_sizes(self.window_length_)
-        return self._read(X, timestamps, reset=False)
-
-    def _read(self, X, timestamps, reset):
-        """Validate ``X`` and find its samples."""
-        fitted_length = self.window_length_ if not reset and self._kind == "series" else None
-        kind, form, parts = recognise(X, self.window_length if reset else fitted_length)
-        if not reset:
-            kind = self._require_kind(kind, form, X)
-        frames = parts if all(is_frame(part) for part in parts) else None
-        if reset and kind == "table" and frames and has_times(parts[0]):
-            warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=4)
-        if self.add_indicator and form in ("3-D array", "list"):
-            raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
-        parts = [self._validated(part, reset and i == 0, kind) for i, part in enumerate(parts)]
-        data = SeriesInput(kind, form, rows_of(X, form, parts), frames)
-        if reset:
-            return time_grid(data, timestamps, None, self._window_rows(data))
-        return time_grid(data, timestamps, self.time_step_, self.window_length_)
-
-    def _require_kind(self, kind, form, X):
-        """Compare the form of ``X`` with that seen in ``fit``; samples may serve as series."""
-        if form == "3-D array" and self._kind == "series":
-            return "series"
-        if kind != self._kind:
-            raise ValueError(
-                f"X is of the form {_FORMS[kind]}, but {type(self).__name__} was fitted on "
-                f"{_FORMS[self._kind]}: reshape X or fit again."
-            )
-        n_times = np.asarray(X).shape[1] if kind == "panel" else None
-        if kind == "panel" and n_times != self.window_length_:
-            raise ValueError(
-                f"X has samples of {n_times} time steps, but {type(self).__name__} was "
-                f"fitted on samples of {self.window_length_}: set window_length before fit to "
-                "impute samples of any length."
-            )
-        return kind
-
-    def _validated(self, part, reset, kind):
-        """Validate one 2-D part; return floats with NaN where missing."""
-        part = numeric_frame(part) if is_frame(part) else part
-        by_nan = bool(np.isnan(self.missing_values))
-        array = validate_data(
-            self,
-            part,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if by_nan else True,
-            ensure_min_samples=2 if reset and kind == "table" else 1,
-        )
-        return array if by_nan else np.where(array == self.missing_values, np.nan, array)
-
-    def _fill(self, data, reduce, n_draws, random_state=None):
-        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) to what is filled in."""
-        flat = data.flat
-        missing = np.isnan(flat)
-        asked = missing & self._valid
-        if asked.any():
-            values = reduce(self._draw(data, n_draws, random_state))
-        else:
-            values = reduce(np.zeros((n_draws, 1)))[..., :0]
-        out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
-        out[..., asked] = values
-        out[..., missing & ~self._valid] = 0.0
-        return data.split(out)
-
-    def _draw(self, data, n_draws, random_state):
-        """Draws (n_draws, n_missing) of the missing cells of valid features, in X's units."""
-        self._warn_empty(data)
-        series = self._windows(data)
-        seed = self._seed if random_state is None else draw_seed(random_state)
-        keys = row_keys(data.rows, seed)
-        draws = self._draw_standardised(self._model_on_device(), series, keys, n_draws)
-        feature = np.nonzero(np.isnan(data.flat[:, self._valid]))[1]
-        scale, mean = self.scale_[self._valid][feature], self.mean_[self._valid][feature]
-        largest = np.finfo(data.flat.dtype).max
-        with np.errstate(over="ignore"):
-            return np.clip(mean + scale * draws.cpu().numpy().astype(float), -largest, largest)
-
-    def _warn_empty(self, data):
-        """Say so when a sample offers nothing to condition on."""
-        empty = sum(bool(np.isnan(x[:, self._valid]).all()) for x in data.rows)
-        if empty:
-            warnings.warn(
-                f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
-                "are unconditional.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _output(self, data, filled):
-        """Completed data in the user's form: kept features, indicators, frames."""
-        if data.form in ("3-D array", "list"):
-            container = _get_output_config("transform", self)["dense"]
-            if container != "default":
-                raise ValueError(
-                    f"set_output(transform={container!r}) works for a 2-D X only: "
-                    'set it to "default".'
-                )
-        out = data.restore(self._keep(filled))
-        if self.add_indicator:
-            indicators = np.isnan(data.flat[:, self._indicated]).astype(out.dtype)
-            out = np.concatenate([out, indicators], axis=1)
-        if data.frames is None:
-            return out
-        frames = out if data.form == "list" else [out]
-        frames = [
-            self._frame(frame, x, np.isnan(given).any(axis=0))
-            for frame, x, given in zip(data.frames, frames, data.parts)
-        ]
-        return frames if data.form == "list" else frames[0]
-
-    def _keep(self, samples):
-        """Drop the features without values in ``fit``."""
-        if isinstance(samples, np.ndarray):
-            return samples[..., self._kept]
-        return [x[..., self._kept] for x in samples]
-
-    def _frame(self, given, values, had_gaps):
-        """A frame like the given one: its index, its columns and the types of its floats."""
-        names = self.get_feature_names_out()
-        frame = type(given)(values, index=given.index, columns=names)
-        for i, source in enumerate(np.flatnonzero(self._kept)):
-            column = given.iloc[:, source]
-            if not had_gaps[source]:
-                frame.isetitem(i, column)
-            elif column.dtype.kind == "f":
-                frame.isetitem(i, frame.iloc[:, i].astype(column.dtype))
-        return frame
-
-    # ------------------------------------------------------------------ learning
-
-    def _fit(self, X, timestamps, keep):
-        """Fit, or train what is there further with ``keep``."""
-        device = resolve_device(self.device)
-        if not keep:
-            # Until the end of this method the imputer counts as not fitted.
-            vars(self).pop("history_", None)
-        data = self._read(X, timestamps, reset=not keep)
-        if not keep:
-            self._learn_columns(data.flat)
-            self._seed = draw_seed(self.random_state)
-            self._kind, self.time_step_ = data.kind, data.step
-            self.window_length_ = self._window_rows(data)
-        self._check_sizes(self.window_length_)
-        self._check_length(data)
-        series, strategy = self._windows(data), self._strategy(self.window_length_)
-        starts, held_out = self._split(series)
-        few = not keep and len(starts) + len(held_out) < _FEWEST_WINDOWS
-        model = self._kept_model() if keep else self._new_model(series, starts, few)
-        history = {"loss": [], "validation": [], "best_step": 0}
-        if self.method == "diffusion" and few:
-            warnings.warn(
-                f"X has only {len(starts)} windows, too few to train a network and to check it: "
-                "the Gaussian over the window is used alone.",
-                UserWarning,
-                stacklevel=3,
-            )
-        elif self.method == "diffusion":
-            model, series = model.to(device), series.to(device)
-            history = self._train(model, series, starts, held_out, strategy)
-            model = self._better(model, series, held_out, strategy)
-        return self._adopt(model, history)
-
-    def _window_rows(self, data):
-        """Number of time steps of a window."""
-        if data.kind != "series":
-            if data.kind == "panel" and len(data.rows) < 2:
-                raise ValueError("X has n_samples=1, while a minimum of 2 samples is required.")
-            return len(data.rows[0])
-        return self.window_length or min(24, min(len(x) for x in data.rows))
-
-    def _check_length(self, data):
-        """At least one of several series must fill a window."""
-        longest = max(data.sizes)
-        if longest < self.window_length_:
-            raise ValueError(
-                f"window_length={self.window_length_} is longer than the longest series of X "
-                f"({longest} time steps): lower window_length."
-            )
-
-    def _check_sizes(self, length):
-        """Compare parameters with each other."""
-        if self.n_channels % self.n_heads:
-            raise ValueError(
-                f"n_channels={self.n_channels} must be a multiple of n_heads={self.n_heads}."
-            )
-        if self.stride is not None and self.stride > length:
-            raise ValueError(
-                f"stride={self.stride} leaves gaps between windows of {length} rows: lower it."
-            )
-
-    def _learn_columns(self, flat):
-        """Centre and scale of the features with values."""
-        n_features = flat.shape[1]
-        valid = ~np.isnan(flat).all(axis=0)
-        if not valid.any():
-            raise ValueError("X has no observed value: there is nothing to learn from.")
-        mean, scale = np.full((2, n_features), np.nan)
-        mean[valid], scale[valid] = column_moments(flat[:, valid].astype(float))
-        if not self.scale:
-            self._warn_unscaled(mean, scale)
-            mean[valid], scale[valid] = 0.0, np.where(scale[valid] > 0, 1.0, 0.0)
-        self._set_columns(mean, scale, np.isnan(flat).any(axis=0))
-        if not valid.all():
-            fate = "filled with 0" if self.keep_empty_features else "dropped"
-            warnings.warn(
-                f"Features {self._names(~valid)} have no observed value and are {fate}: "
-                "see keep_empty_features.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _warn_unscaled(self, mean, scale):
-        """Say so where ``scale=False`` meets data that are not standardised."""
-        off = (np.abs(mean) > 3) | (scale > 10) | ((scale > 0) & (scale < 0.1))
-        if off.any():
-            warnings.warn(
-                f"Features {self._names(off)} are far from mean 0 and standard deviation 1, which "
-                "scale=False expects: set scale=True.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _names(self, mask):
-        """Names, or else numbers, of some features, for messages."""
-        named = hasattr(self, "feature_names_in_")
-        return (self.feature_names_in_[mask] if named else np.flatnonzero(mask)).tolist()
-
-    def _set_columns(self, mean, scale, indicated):
-        """Store what is known of the columns."""
-        self.mean_, self.scale_ = mean, scale
-        self._valid = ~np.isnan(mean)
-        self._kept = self._valid | self.keep_empty_features
-        self._indicated = indicated
-
-    def _windows(self, data):
-        """Standardised valid features of ``data`` as series cut into windows."""
-        mean, scale = self.mean_[self._valid], self.scale_[self._valid]
-        unit, far = np.where(scale > 0, scale, 1.0), _FAR if self.scale else _FAR_UNSCALED
-
-        def standardised(x):
-            z = np.clip((x[..., self._valid].astype(float) - mean) / unit, -far, far)
-            # What a constant feature does later says nothing about the others.
-            z = z * (scale > 0)
-            return torch.from_numpy(z), torch.from_numpy(~np.isnan(z))
-
-        if data.kind != "series":
-            return WindowedSeries.stack(*standardised(data.rows))
-        triples = []
-        for x, real in data.on_grid():
-            values, seen = standardised(x)
-            triples.append((values, seen, ~seen & torch.from_numpy(real)[:, None]))
-        return WindowedSeries.join(triples, self.window_length_)
-
-    def _strategy(self, length):
-        """Target strategy as a function of observed masks."""
-        if callable(self.target_strategy):
-            return _user_strategy(self.target_strategy)
-        if self.target_strategy != "test_pattern":
-            return STRATEGIES[self.target_strategy]
-        if self.test_pattern is None:
-            raise ValueError('target_strategy="test_pattern" needs the parameter test_pattern.')
-        pattern = np.asarray(self.test_pattern, dtype=bool)
-        pattern = pattern[None] if pattern.ndim == 2 else pattern
-        if pattern.shape[1:] != (length, len(self._valid)):
-            raise ValueError(
-                f"test_pattern has shape {np.shape(self.test_pattern)}; expected "
-                f"{(length, len(self._valid))}, times and features of a window."
-            )
-        return pattern_targets(torch.from_numpy(pattern[..., self._valid]))
-
-    def _split(self, series):
-        """Windows to learn from and windows held out, which share no row."""
-        starts = series.all_starts()
-        if not (self.early_stopping and self.method == "diffusion"):
-            return starts, starts[:0]
-        candidates = series.regular_starts(series.length)
-        n_held_out = max(1, round(self.validation_fraction * len(candidates)))
-        if len(candidates) < _FEWEST_WINDOWS:
-            return candidates, candidates[:0]
-        order = torch.randperm(len(candidates), generator=torch_generator(self._seed))
-        held_out = candidates[order[:n_held_out].sort().values]
-        taken = torch.zeros(len(series.values) + 1, dtype=torch.int64)
-        taken[series.rows(held_out).flatten() + 1] = 1
-        before = taken.cumsum(0)
-        starts = starts[before[starts + series.length] == before[starts]]
-        if len(starts) == 0:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves no window to learn from: "
-                "lower it or set early_stopping=False."
-            )
-        return starts, held_out
-
-    def _new_model(self, series, starts, few):
-        """Untrained model; its Gaussian is fitted to the windows to learn from."""
-        kind = "gaussian" if few else self._wanted()
-        base = None if kind == "csdi" else self._fit_base(series, starts)
-        return self._build(kind, base, self._sizes(kind))
-
-    def _kept_model(self):
-        """The fitted model, free to be trained further."""
-        kind, base = self._wanted(), self._fitted_base()
-        if kind == self._architecture and self._sizes(kind) == self._fitted_sizes:
-            return load_numpy_state(self._build(kind, base, self._fitted_sizes), self._weights)
-        if kind == self._architecture or kind == "csdi" or base is None:
-            raise ValueError(
-                "Training cannot go on after a change of network, n_layers, n_channels or n_heads: "
-                "call fit with warm_start=False."
-            )
-        return self._build(kind, base, self._sizes(kind))
-
-    def _wanted(self):
-        """Kind of model that the parameters ask for."""
-        return "gaussian" if self.method == "gaussian" else self.network
-
-    def _build(self, kind, base, sizes):
-        """An untrained model."""
-        n_features, generator = int(self._valid.sum()), torch_generator(self._seed)
-        if kind == "gaussian":
-            return GaussianDenoiser(base)
-        if kind == "csdi":
-            return CSDINetwork(n_features, **sizes, generator=generator)
-        return EncoderDenoiser(base, self.window_length_, n_features, **sizes, generator=generator)
-
-    def _sizes(self, kind):
-        """Size parameters of a network."""
-        if kind == "gaussian":
-            return {}
-        sizes = {name: getattr(self, name) for name in ("n_layers", "n_channels", "n_heads")}
-        if kind == "csdi" and self._valid.sum() > _FULL_ATTENTION:
-            sizes["n_inducing"] = _N_INDUCING
-        return sizes
-
-    def _fit_base(self, series, starts):
-        """Gaussian over a window: stationary for series, else with a free covariance."""
-        values = series.values.double()
-        large = series.length > 1 and series.length * values.shape[1] > _LARGEST_PANEL
-        if self._kind == "series" or large:
-            runs = _runs(series, starts)
-            return stationary_gaussian(
-                [(values[run], series.observed[run]) for run in runs], series.length
-            )
-        rows = series.rows(starts)
-        return free_gaussian(values[rows], series.observed[rows])
-
-    def _train(self, model, series, starts, held_out, strategy):
-        """Train ``model`` in place; return the history."""
-        n_cells = series.length * series.values.shape[1]
-        most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
-        batch_size = self.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells))
-        return train_imputer(
-            model,
-            series,
-            starts,
-            held_out,
-            strategy,
-            batch_size=batch_size,
-            seed=self._seed,
-            n_steps=self.max_iter,
-            learning_rate=self.learning_rate,
-            ema_decay=self.ema_decay,
-            patience=self.n_iter_no_change,
-            tol=self.tol,
-            progress=self.verbose > 0,
-            description="Learning",
-        )
-
-    def _better(self, model, series, held_out, strategy):
-        """The trained model, or its Gaussian if that predicts held-out cells better."""
-        if len(held_out) == 0 or not hasattr(model, "base"):
-            return model
-        alone = GaussianDenoiser(model.base)
-        losses = [self._held_out_crps(m, series, held_out, strategy) for m in (model, alone)]
-        return model if losses[0] <= losses[1] else alone
-
-    def _held_out_crps(self, model, series, held_out, strategy):
-        """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
-        generator = torch_generator(self._seed)
-        rows = series.rows(held_out[:_N_HELD_OUT].to(series.values.device))
-        known = series.observed[rows]
-        pool = lambda n: known.cpu()[torch.randint(len(rows), (n,), generator=generator)]  # noqa: E731
-        hidden = strategy(known.cpu(), generator, pool).to(known.device)
-        windows = WindowedSeries.stack(series.values[rows], known & ~hidden)
-        windows.wanted = hidden.flatten(0, 1)
-        if not bool(hidden.any()):
-            return 0.0
-        keys = row_keys(rows.cpu().numpy(), self._seed)
-        draws = self._draw_standardised(model, windows, keys, _N_HELD_OUT_DRAWS).cpu().numpy()
-        return crps_loss(series.values[rows][hidden].cpu().numpy(), draws.T, method="fair")
-
-    # ------------------------------------------------------------------ the fitted model
-
-    def _adopt(self, model, history):
-        """Keep the fitted model as numpy arrays."""
-        model = model.eval().requires_grad_(False)
-        self._weights, self._base = to_numpy_state(model), None
-        if hasattr(model, "base"):
-            self._base = tuple(x.cpu().numpy() for x in (model.base.mean, model.base.covariance))
-        self._architecture = _architecture(model)
-        self._fitted_sizes = self._sizes(self._architecture)
-        self.method_ = "gaussian" if self._architecture == "gaussian" else "diffusion"
-        self._model, self.history_, self.n_iter_ = model, history, max(1, len(history["loss"]))
-        return self
-
-    def _model_on_device(self):
-        """The fitted model, rebuilt after unpickling, on the device of the moment."""
-        if "_model" not in vars(self):
-            model = self._build(self._architecture, self._fitted_base(), self._fitted_sizes)
-            self._model = load_numpy_state(model, self._weights).eval().requires_grad_(False)
-        return self._model.to(resolve_device(self.device))
-
-    def _fitted_base(self):
-        """The Gaussian over a window, if the model has one."""
-        if self._base is None:
-            return None
-        moments = (torch.from_numpy(x) for x in self._base)
-        return window_base(*moments, self.window_length_, int(self._valid.sum()))
-
-    def _draw_standardised(self, model, series, keys, n_draws):
-        """Draws (n_draws, n_wanted) of the wanted cells of standardised series."""
-        device = resolve_device(self.device)
-        series, keys = series.to(device), keys.to(device)
-        number, cell = series.address()
-        solver, n_steps = _SOLVERS[_architecture(model)]
-        solver = solver if self.solver == "auto" else self.solver
-        n_steps = self.n_steps or n_steps
-
-        def noise(cells, draws, step):
-            return normals(keys[number[cells]], draws[:, None], step, cell[cells])
-
-        with (
-            torch.inference_mode(),
-            tqdm(total=100, desc="Drawing", disable=self.verbose == 0, leave=False) as bar,
-        ):
-            return draw_missing(
-                model,
-                series,
-                noise,
-                n_draws=n_draws,
-                stride=self.stride or max(1, series.length // 2),
-                noise_levels=model.noise_levels(n_steps, solver),
-                step=solver,
-                cells_per_batch=2**20 if device.type == "cuda" else 24_000,
-                windows_per_batch=self.batch_size or 64,
-                on_step=lambda share: bar.update(round(100 * share) - bar.n),
-            )
-
-
-def _architecture(model):
-    """Name of the kind of model."""
-    if isinstance(model, CSDINetwork):
-        return "csdi"
-    return "encoder" if isinstance(model, EncoderDenoiser) else "gaussian"
-
-
-def _runs(series, starts):
-    """Rows covered by windows, in unbroken runs (a list of index tensors)."""
-    covered = torch.zeros(len(series.values), dtype=torch.bool)
-    covered[series.rows(starts).flatten()] = True
-    rows = torch.nonzero(covered)[:, 0]
-    number, _, _ = series.place(rows)
-    breaks = torch.nonzero((rows.diff() != 1) | (number.diff() != 0))[:, 0] + 1
-    return torch.tensor_split(rows, breaks)
-
-
-def _user_strategy(function):
-    """Wrap a target strategy of the user's and check what it returns."""
-
-    def strategy(observed, generator, pool=None):
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        hidden = np.asarray(function(observed.numpy().copy(), np.random.default_rng(seed)))
-        if hidden.shape != observed.shape or hidden.dtype != bool:
-            raise ValueError(
-                f"target_strategy returned {hidden.dtype} of shape {hidden.shape}; expected bool "
-                f"of shape {tuple(observed.shape)}."
-            )
-        return observed & torch.from_numpy(hidden)
-
-    return strategy
 
 
 def _positive_int(value, name):

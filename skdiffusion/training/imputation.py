@@ -5,8 +5,8 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
-# Validation shows about this many cells.
-_VALIDATION_CELLS = 50_000
+# Validation shows about this many cells, in chunks of about so many.
+_VALIDATION_CELLS, _CELLS_PER_CHUNK = 50_000, 10_000
 
 
 def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed, **options):
@@ -40,8 +40,9 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     pool = lambda gen: lambda n: _observed(series, _choose(starts, n, gen))  # noqa: E731
 
     # Few windows are shown several times under different masks.
-    n_cells = len(held_out) * series.length * series.values.shape[1]
-    repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(n_cells, 1))))
+    n_cells = series.length * series.values.shape[1]
+    repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(len(held_out) * n_cells, 1))))
+    chunks = repeated.split(max(1, _CELLS_PER_CHUNK // n_cells))
 
     def batch_loss(module, chosen, gen):
         known = _observed(series, chosen)
@@ -53,9 +54,7 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     def validate(module):
         # The same masks and noise every time: only the weights differ.
         gen = torch_generator(seed + 1)
-        losses = [
-            batch_loss(module, chunk, gen) * len(chunk) for chunk in repeated.split(batch_size)
-        ]
+        losses = [batch_loss(module, chunk, gen) * len(chunk) for chunk in chunks]
         return sum(losses) / len(repeated)
 
     return train(

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer
-from skdiffusion.estimators import csdi_imputer
+from skdiffusion.estimators import _imputer_model
 
 FAST = {"max_iter": 15, "n_draws": 4, "n_channels": 8, "n_heads": 2, "random_state": 0}
 # Without validation the network stays in charge, however little it has learnt.
@@ -168,9 +168,9 @@ def same_draws(X, a, b):
 def test_draws_do_not_depend_on_memory_or_threads(fitted, monkeypatch):
     X, imputer = fitted
     whole = imputer.sample(X)
-    draw = csdi_imputer.draw_missing
+    draw = _imputer_model.draw_missing
     monkeypatch.setattr(
-        csdi_imputer, "draw_missing", lambda *a, **k: draw(*a, **{**k, "cells_per_batch": 30})
+        _imputer_model, "draw_missing", lambda *a, **k: draw(*a, **{**k, "cells_per_batch": 30})
     )
     same_draws(X, imputer.sample(X), whole)
     n_threads = torch.get_num_threads()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 from scipy import sparse
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer
+from skdiffusion.estimators import _imputer_fit, _imputer_model
 from skdiffusion.training import imputation
 
 GAUSSIAN = {"method": "gaussian", "n_draws": 4, "random_state": 0}
@@ -365,6 +366,14 @@ def test_periods_and_durations_are_times_too(index):
     assert CSDIImputer(**GAUSSIAN, window_length=6).fit(X).time_step_ == 3600
 
 
+def test_mixed_time_zones_are_read_as_utc_with_a_warning():
+    utc = HOURS.tz_localize("UTC")
+    mixed = [*utc[:30], *utc[30:].tz_convert("Asia/Kolkata")]
+    imputer = CSDIImputer(**GAUSSIAN, window_length=6)
+    with pytest.warns(UserWarning, match="timezones"):
+        assert imputer.fit(series(), timestamps=mixed).time_step_ == 3600
+
+
 def test_times_for_a_table_are_refused():
     with pytest.raises(ValueError, match=r"timestamps need an order.*set window_length"):
         CSDIImputer(**GAUSSIAN).fit(series(), timestamps=HOURS)
@@ -466,6 +475,13 @@ def test_a_diverging_training_says_what_to_do(monkeypatch):
         imputer.transform(table())
 
 
+def test_a_network_without_a_gaussian_says_that_training_led_nowhere():
+    imputer = CSDIImputer(**{**NETWORK, "network": "csdi", "learning_rate": 1e3})
+    with pytest.warns(ConvergenceWarning, match=r"3 training steps did not lower.*lower learning"):
+        imputer.fit(table())
+    assert imputer.history_["best_step"] == 0
+
+
 def test_an_interrupted_fit_leaves_the_imputer_unfitted(monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
@@ -510,6 +526,19 @@ def test_the_device_is_found_anew(monkeypatch):
     imputer = CSDIImputer(**GAUSSIAN).fit(table()).set_params(device="cuda:99")
     with pytest.raises(InvalidParameterError, match=r'device.*Use device="auto"'):
         imputer.transform(table())
+
+
+def test_a_full_device_is_answered_with_advice(monkeypatch):
+    def full(*args, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    imputer = CSDIImputer(**GAUSSIAN).fit(table())
+    monkeypatch.setattr(_imputer_model, "draw_missing", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"lower batch_size or n_draws.*20 GiB"):
+        imputer.transform(table())
+    monkeypatch.setattr(_imputer_fit, "train_imputer", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="lower batch_size or n_channels"):
+        CSDIImputer(**NETWORK).fit(table())
 
 
 # ------------------------------------------------------------------ statistical traps
