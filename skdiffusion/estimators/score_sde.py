@@ -993,7 +993,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _make_network(self, generator):
         """Untrained network."""
         if self.network is not None:
-            return self.network(self.n_features_in_, generator)
+            return _checked(self.network(self.n_features_in_, generator), self.n_features_in_)
         return ResidualMLP(
             self.n_features_in_,
             tuple(self.hidden_layer_sizes),
@@ -1305,6 +1305,21 @@ def _arrays_of(density):
         name: None if value is None else value.cpu().numpy()
         for name, value in density.arrays().items()
     }
+
+
+def _checked(network, n_features):
+    """A user's network, tried on two rows."""
+    x = torch.zeros(2, n_features)
+    with torch.no_grad():
+        answer = network(x, torch.zeros(2, 1), x, None)
+    shape = getattr(answer, "shape", None)
+    if shape != x.shape:
+        raise ValueError(
+            f"network must return a tensor of the shape of its first argument, here "
+            f"{tuple(x.shape)}; it returned {type(answer).__name__} of shape "
+            f"{None if shape is None else tuple(shape)}."
+        )
+    return network
 
 
 def _load_start(network, weights):

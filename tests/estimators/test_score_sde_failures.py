@@ -1,0 +1,228 @@
+"""What can go wrong around a density model, and what the user gets: rows of the failure list."""
+
+import copy
+import hashlib
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdiffusion import ScoreSDE
+from skdiffusion.diffusion import VPSDE
+
+ROWS = np.random.default_rng(0).multivariate_normal([1, 2], [[1, 0.5], [0.5, 2]], 80)
+
+
+def small(**kwargs):
+    settings = {"base": "gaussian", "hidden_layer_sizes": (8,), "max_iter": 0, "random_state": 0}
+    return ScoreSDE(**(settings | kwargs))
+
+
+def with_value(value):
+    X = ROWS.copy()
+    X[3, 1] = value
+    return X
+
+
+REFUSED = {
+    "nan": (with_value(np.nan), ValueError, "contains NaN"),
+    "inf": (with_value(np.inf), ValueError, "infinity"),
+    "constant": (np.c_[ROWS, np.ones(80)], ValueError, r"\[2\].*constant"),
+    "all rows equal": (np.repeat(ROWS[:1], 30, 0), ValueError, "constant"),
+    "one row": (ROWS[:1], ValueError, "minimum of 2"),
+    "no rows": (ROWS[:0], ValueError, "0 sample"),
+    "no columns": (ROWS[:, :0], ValueError, "0 feature"),
+    "complex": (ROWS + 1j, ValueError, "Complex data not supported"),
+    "sparse": (scipy.sparse.csr_matrix(ROWS), TypeError, "dense"),
+    "one dimension": (ROWS[:, 0], ValueError, "[Rr]eshape"),
+    "three dimensions": (ROWS[None], ValueError, "dim 3"),
+    "text": (np.array([["a", "b"]] * 30), ValueError, "could not convert string to float"),
+    "objects": (np.array([[{}, 1.0]] * 30, dtype=object), TypeError, "must be a string or"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_at_entry(name):
+    X, kind, message = REFUSED[name]
+    with pytest.raises(kind, match=message):
+        small().fit(X)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda X: X.tolist(),
+        lambda X: np.asfortranarray(X),
+        lambda X: X[:, ::-1][:, ::-1],
+        lambda X: X.astype(">f8"),
+        lambda X: X.astype(object),
+        lambda X: X.astype(np.float32),
+        lambda X: X.astype(np.float16),
+        lambda X: pd.DataFrame(X).astype("Float64"),
+        lambda X: np.lib.stride_tricks.as_strided(X, X.shape, X.strides, writeable=False),
+    ],
+    ids=[
+        "list",
+        "fortran",
+        "reversed",
+        "big-endian",
+        "object",
+        "float32",
+        "float16",
+        "nullable",
+        "read-only",
+    ],
+)
+def test_every_kind_of_numbers_gives_the_same_model(convert):
+    expected = small().fit(ROWS).score_samples(ROWS)
+    values = small().fit(convert(ROWS)).score_samples(convert(ROWS))
+    np.testing.assert_allclose(values, expected, atol=0.02)
+    assert values.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, bool])
+def test_whole_numbers_are_discrete(dtype):
+    X = (np.random.default_rng(0).integers(0, 2, (60, 2)) * [1, 1]).astype(dtype)
+    draws = small().fit(X).sample(50)
+    assert set(np.unique(draws)) == {0.0, 1.0}
+
+
+def test_missing_values_of_nullable_columns_count_as_missing():
+    frame = pd.DataFrame(ROWS, columns=["a", "b"]).astype("Float64")
+    frame.loc[3, "a"] = pd.NA
+    with pytest.raises(ValueError, match="contains NaN"):
+        small().fit(frame)
+    assert np.isfinite(small(handle_missing="impute").fit(frame).score(ROWS))
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_units_do_not_matter(scale, shift):
+    expected = small().fit(ROWS).score(ROWS) - 2 * math.log(scale)
+    X = (ROWS + shift) * scale
+    assert small().fit(X).score(X) == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_impossible_record_is_named_and_bounded():
+    with pytest.warns(UserWarning, match=r"\[1\].*far outside"):
+        model = small().fit(with_value(1e300))
+    assert np.isfinite(model.score_samples(ROWS)).all()
+
+
+def test_duplicated_rows_count_twice_and_stay_finite():
+    X = np.r_[ROWS, ROWS[:20]]
+    weight = np.r_[np.full(20, 2), np.ones(60)]
+    model = ScoreSDE(max_iter=0, random_state=0).fit(X)
+    assert "kde" not in model.held_out_score_
+    again = ScoreSDE(max_iter=0, random_state=0).fit(ROWS, sample_weight=weight)
+    np.testing.assert_allclose(model.score_samples(X), again.score_samples(X))
+
+
+def test_fewer_rows_than_a_batch():
+    model = small(max_iter=3, batch_size=500).fit(ROWS[:5])
+    assert np.isfinite(model.score_samples(ROWS)).all()
+
+
+def test_columns_renamed_reordered_or_missing():
+    frame = pd.DataFrame(ROWS, columns=["a", "b"])
+    model = small().fit(frame)
+    for wrong in (frame[["b", "a"]], frame.rename(columns={"a": "c"})):
+        with pytest.raises(ValueError, match="feature names"):
+            model.score_samples(wrong)
+    for method in ("score_samples", "transform", "nll_bound", "impute", "entropy"):
+        with pytest.raises(ValueError, match="features"):
+            getattr(model, method)(ROWS[:, :1])
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"max_iter": 2}, {"condition": "label"}])
+def test_the_callers_arrays_never_change(kwargs):
+    X, y, weight = ROWS.copy(), (ROWS[:, 0] > 1).astype(int), np.ones(80)
+    digest = lambda: [hashlib.sha256(a.tobytes()).hexdigest() for a in (X, y, weight)]  # noqa: E731
+    before = digest()
+    model = small(**kwargs).fit(X, y, weight)
+    for method in ("score_samples", "transform", "nll_bound", "impute", "entropy"):
+        getattr(model, method)(X)
+    assert digest() == before
+
+
+def test_a_network_of_the_wrong_shape_is_named():
+    class Wrong(torch.nn.Module):
+        def forward(self, x, log_s, base_noise, condition=None):
+            return x[:, :1]
+
+    with pytest.raises(ValueError, match=r"network must return.*\(2, 2\).*\(2, 1\)"):
+        small(max_iter=2, network=lambda d, generator: Wrong()).fit(ROWS)
+
+
+def test_a_network_of_nan_stops_with_advice():
+    class Nan(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(math.nan))
+
+        def forward(self, x, log_s, base_noise, condition=None):
+            return x * self.weight
+
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        small(max_iter=2, network=lambda d, generator: Nan()).fit(ROWS)
+
+
+def test_training_without_gain_keeps_the_base():
+    """Weights of no use are not kept, and the history says what happened."""
+    model = small(max_iter=40, learning_rate=1e-12).fit(ROWS)
+    assert model.base_ == "gaussian"
+    assert set(model.held_out_score_) == {"gaussian", "gaussian + network"}
+    assert len(model.history_["gaussian"]["validation"]) >= 2
+
+
+def test_the_standard_error_of_the_bound_shrinks_and_is_finite():
+    model = small().fit(ROWS)
+    errors = [model.nll_bound(ROWS, n_draws=n, return_std=True)[1].mean() for n in (16, 256)]
+    assert errors[1] < errors[0] / 2
+    far = np.array([[1e6, -1e6]])
+    assert np.isfinite(model.nll_bound(far)).all()
+
+
+def test_adaptive_solver_never_returns_half_of_a_path(monkeypatch):
+    from skdiffusion.estimators import score_sde
+
+    def impatient(*args, **kwargs):
+        return adaptive(*args, **kwargs | {"max_evaluations": 3})
+
+    adaptive = score_sde.adaptive_flow
+    monkeypatch.setattr(score_sde, "adaptive_flow", impatient)
+    model = small(solver="adaptive").fit(ROWS)
+    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    with pytest.raises(RuntimeError, match="solver with fixed steps"):
+        model.sample(3)
+
+
+def test_a_model_for_a_gpu_opens_without_one():
+    model = small(max_iter=2).fit(ROWS)
+    state = copy.deepcopy(model.__getstate__())
+    again = small()
+    again.__setstate__(state | {"device": "cuda:0"})
+    np.testing.assert_array_equal(again.score_samples(ROWS), model.score_samples(ROWS))
+    assert pickle.loads(pickle.dumps(model)).sample(2).shape == (2, 2)
+
+
+def test_search_over_process_base_and_law_in_a_pipeline():
+    pipeline = make_pipeline(StandardScaler(), small(max_iter=3))
+    grid = {
+        "scoresde__sde": ["vp", VPSDE(beta_max=10.0)],
+        "scoresde__base": ["gaussian", None],
+        "scoresde__noise_law": ["uniform"],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search = GridSearchCV(pipeline, grid, cv=2).fit(ROWS, ROWS[:, 0])
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.transform(ROWS).shape == ROWS.shape
