@@ -8,8 +8,10 @@ column. ``--data`` is a folder with ``power-plant.npz``, ``energy.npz`` and ``co
 
 Kernel density (bandwidth by five-fold cross-validation) and Gaussian mixture (size and shape by
 BIC) are scikit-learn's, the neural spline flow is zuko's and is skipped where that is not
-installed. Every result is one line of JSON on standard output: negative log-likelihood in nats a
-row with its standard error over test rows, and CPU-seconds to fit.
+installed. Every result is one line of JSON, on standard output and added to
+``docs/benchmarks/results/density.jsonl``: negative log-likelihood in nats a row with its standard
+error over test rows, and CPU-seconds to fit and to score. From all lines of that file, the last of
+each set, seed and model, the script writes ``docs/benchmarks/results/density.md``.
 
     python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [set ...]
 """
@@ -19,6 +21,7 @@ import copy
 import importlib.util
 import json
 import os
+import platform
 import time
 import warnings
 from pathlib import Path
@@ -34,6 +37,7 @@ from sklearn.neighbors import KernelDensity
 
 from skdiffusion import ScoreSDE
 
+RESULTS = Path(__file__).parent / "results" / "density.jsonl"
 TOYS = ("moons", "checkerboard", "gaussians", "swiss-roll")
 TABLES = ("wine", "cancer", "power-plant", "digits", "energy", "concrete")
 
@@ -209,7 +213,9 @@ def run(name, seed, folder):
         begin = time.process_time()
         model.fit(train)
         seconds = time.process_time() - begin
+        begin = time.process_time()
         values = -model.score_samples(test)
+        score_seconds = time.process_time() - begin
         result = {
             "set": name,
             "seed": seed,
@@ -217,10 +223,95 @@ def run(name, seed, folder):
             "nll": round(float(values.mean()), 4),
             "standard_error": round(float(values.std() / len(values) ** 0.5), 4),
             "fit_cpu_seconds": round(seconds, 1),
+            "score_cpu_seconds": round(score_seconds, 1),
+            "rows": [len(train), len(test), train.shape[1]],
         }
         if label == "ScoreSDE":
-            result["kept"] = model.base_
+            result["kept"] = model.base_ + (" on scores" if model.marginals_ else "")
         print(json.dumps(result), flush=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+def write_table():
+    """Write the table of all results."""
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
+    records = {(line["set"], line["seed"], line["model"]): line for line in lines}
+    labels = list(dict.fromkeys(label for _, _, label in records))
+    body, verdicts = [], []
+    for name in (*TOYS, *TABLES):
+        groups = {
+            label: [line for (a, _, b), line in sorted(records.items()) if (a, b) == (name, label)]
+            for label in labels
+        }
+        if not groups["ScoreSDE"]:
+            continue
+        means = {label: mean(group, "nll") for label, group in groups.items() if group}
+        verdicts.append(verdict(groups, means))
+        best = min(means, key=means.get)
+        cells = [
+            "" if not group else cell(group, means[label], bold=label == best)
+            for label, group in groups.items()
+        ]
+        n_train, n_test, d = groups["ScoreSDE"][0]["rows"]
+        kept = ", ".join(dict.fromkeys(line["kept"] for line in groups["ScoreSDE"]))
+        shape = f"{name} ({d}), {n_train} / {n_test}"
+        body.append(f"| {shape} | " + " | ".join([*cells, kept, verdicts[-1]]) + " |")
+    total = {label: sum(line["fit_cpu_seconds"] for line in records.values()
+             if line["model"] == label) for label in labels}  # fmt: skip
+    seeds = 1 + max(seed for _, seed, _ in records)
+    count = {
+        word: sum(v.startswith(word) for v in verdicts) for word in ("best", "within", "worse")
+    }
+    head = ["set (columns), rows to fit / test", *labels, "kept", "ScoreSDE is"]
+    text = [
+        "# Density estimation: held-out negative log-likelihood",
+        "",
+        f"Nats a row, mean over {seeds} seeds ± its standard error over test rows; in brackets "
+        "CPU-seconds to fit, mean over seeds. Lower is better, the best of a set is bold. Data, "
+        'splits and dequantisation are the same for all methods. "Kept" is what held-out rows '
+        'chose among mixture, kernel estimate and networks, "on scores" where the columns were '
+        'mapped to normal scores first. "Within" means within one standard error of the best.',
+        "",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *body,
+        "",
+        f"ScoreSDE, defaults: best on {count['best']} sets, within one standard error of the best "
+        f"on {count['within']}, worse on {count['worse']}. CPU-seconds of all fits: "
+        + ", ".join(f"{label} {seconds:.0f}" for label, seconds in total.items())
+        + ".",
+        "",
+        f"Written by `docs/benchmarks/density.py` on {time.strftime('%Y-%m-%d')}: "
+        f"{platform.machine()}, one thread, torch {torch.__version__}.",
+    ]
+    RESULTS.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def mean(group, key):
+    """Mean of a key over the seeds."""
+    return float(np.mean([line[key] for line in group]))
+
+
+def standard_error(group):
+    """Standard error of the mean over the seeds, from the test rows."""
+    return float(np.linalg.norm([line["standard_error"] for line in group]) / len(group))
+
+
+def cell(group, value, bold):
+    """Mean, standard error and seconds of one method on one set."""
+    text = f"{value:.3f}"
+    text = f"**{text}**" if bold else text
+    return f"{text} ± {standard_error(group):.3f} ({mean(group, 'fit_cpu_seconds'):.1f})"
+
+
+def verdict(groups, means):
+    """How ScoreSDE stands to the best of the others."""
+    other = min((label for label in means if label != "ScoreSDE"), key=means.get)
+    if means["ScoreSDE"] < means[other]:
+        return "best"
+    error = max(standard_error(groups[label]) for label in ("ScoreSDE", other))
+    return "within" if means["ScoreSDE"] <= means[other] + error else "worse"
 
 
 def main():
@@ -236,6 +327,7 @@ def main():
             if name in ("power-plant", "energy", "concrete") and options.data is None:
                 continue
             run(name, seed, options.data)
+    write_table()
 
 
 if __name__ == "__main__":

@@ -153,6 +153,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Names of the columns, where X has names that are strings.
     base_ : str or None
         The base that was kept, "unit" for N(0, I).
+    marginals_ : str or None
+        The map of the columns that was kept.
     classes_ : ndarray of shape (n_classes,)
         Class labels, with ``condition="label"``.
     mean_, scale_ : ndarrays of shape (n_features,)
@@ -912,6 +914,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 best_score, self._marginals = score, final
                 best = parts, bases, gain.mean(), proposal
         *best, self._proposal = best
+        self.marginals_ = "histogram" if self._marginals.histograms else None
         return best
 
     def _fit_bases(self, train_rows, held_out, rows, seed):

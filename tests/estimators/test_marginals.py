@@ -131,9 +131,9 @@ def test_auto_maps_columns_where_that_helps():
         for n, seed in ((1000, 0), (500, 3))
     )
     mapped = model(X)
-    assert len(mapped._marginals.histograms) == 2
+    assert mapped.marginals_ == "histogram"
     assert mapped.score(fresh) > model(X, marginals=None).score(fresh) + 0.1
-    assert not model(np.random.default_rng(0).normal(size=(500, 2)))._marginals.histograms
+    assert model(np.random.default_rng(0).normal(size=(500, 2))).marginals_ is None
 
 
 def test_stacking_finds_the_weights_of_a_mixture():
