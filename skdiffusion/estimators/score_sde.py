@@ -977,7 +977,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.base_ = bare
         network = networks[self.base_]
         base = bases[self.base_.split(" ")[0]][1]
-        if self.base is not None and not self.base_.startswith("unit"):
+        if network is None or (self.base is not None and not self.base_.startswith("unit")):
             self._proposal = base.given(None)
         self.denoiser_ = Denoiser(base, network).to(device).double().requires_grad_(False)
         self._proposal = self._proposal.to(device)

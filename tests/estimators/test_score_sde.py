@@ -402,3 +402,13 @@ class TestRefusals:
             model = small().fit(X)
         model.impute(X)
         np.testing.assert_array_equal(X, self.X)
+
+
+def test_impute_of_a_bare_base_draws_from_that_base(moons):
+    """Without a network the draws are the base's own, also where that base is N(0, I)."""
+    model = small(base=None, max_iter=0).fit(moons)
+    assert model.base_ == "unit"
+    draws = model.impute([[0.0, np.nan]], 4000)[0, :, 1]
+    assert draws.mean() == pytest.approx(model.mean_[1], abs=0.05)
+    assert draws.std() == pytest.approx(model.scale_[1], rel=0.07)
+    assert abs(((draws - draws.mean()) ** 3).mean() / draws.std() ** 3) < 0.2
