@@ -60,6 +60,8 @@ _MIN_MARGINAL_ROWS = 50
 _UNCONDITIONAL_SHARE = 0.1
 # Passes over the rows at most in training, whatever max_iter allows.
 _MAX_EPOCHS = 300
+# Rows from which "auto" tries networks: below, they gained nothing over averages of mixtures.
+_MIN_NETWORK_ROWS = 1000
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # Columns up to which early stopping takes the exact trace, and directions of its estimate above.
@@ -84,7 +86,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     base : {"auto", "gaussian", "mixture", "kde"} or None, default="auto"
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
-        estimate, alone or with a network, or a network alone.
+        estimate, alone or, from 1000 rows, with a network, or a network alone.
     marginals : {"auto", "histogram"} or None, default="auto"
         Map of every column to a nearly normal one, in whose coordinates the density is learnt:
         "histogram" takes the distribution function of a histogram with bins of unequal width,
@@ -959,7 +961,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         score = {name: float(values.mean()) for name, values in densities.items()}
         bare = max(score, key=score.get)
         networks, gains = {bare: None}, {}
-        for name in ([bare] + ["unit"] * self._tries_unit(bases, bare)) if self.max_iter else ():
+        n_rows = len(train_rows) + len(held_out)
+        for name in self._to_train(bases, bare, n_rows):
             label = f"{name} + network"
             model = self._train(name, bases[name][0], train_rows, held_out, seed, device)
             # The same solver on the bare base, so that its error drops out of the comparison.
@@ -982,16 +985,18 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.denoiser_ = Denoiser(base, network).to(device).double().requires_grad_(False)
         self._proposal = self._proposal.to(device)
 
-    def _tries_unit(self, bases, bare):
-        """Whether a network alone stands a chance against one on the best base.
+    def _to_train(self, bases, bare, n_rows):
+        """Names of the bases that a network is trained on.
 
-        In few columns it does where normals are too smooth for the data, which shows in a kernel
-        estimate that beats their mixture.
+        In few columns a network alone, on N(0, I), has a chance where normals are too smooth for
+        the data, which shows in a kernel estimate that beats their mixture.
         """
-        if "unit" not in bases or bare == "unit":
-            return False
-        few = self.n_features_in_ <= _MAX_UNIT_FEATURES
-        return self.network is not None or (few and bare == "kde")
+        auto = self.base == "auto" and self.network is None
+        if self.max_iter == 0 or (auto and n_rows < _MIN_NETWORK_ROWS):
+            return []
+        sharp = self.n_features_in_ <= _MAX_UNIT_FEATURES and bare == "kde"
+        alone = "unit" in bases and bare != "unit" and (sharp or self.network is not None)
+        return [bare, "unit"] if alone else [bare]
 
     def _make_network(self, generator):
         """Untrained network."""
