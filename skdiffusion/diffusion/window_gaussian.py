@@ -38,6 +38,8 @@ from skdiffusion.diffusion.windows import interpolate
 NUGGET = 1e-4
 # Stationary windows with more cells are conditioned piece by piece.
 MAX_CELLS = 1000
+# A smaller share of the diagonal gains nothing, but biases regressions on filled columns.
+_LEAST_SHARE = 0.05
 # Above this many features only the next rows are used to fill gaps before estimation.
 _WIDE = 60
 
@@ -433,8 +435,9 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
 
     Every pass replaces the second moment by its expectation given the observed cells (E) and
     mixes it with a simpler covariance (M): the diagonal for a table, the stationary covariance
-    with the same lags for samples of several time steps. The share of the simpler one is the
-    one with the highest likelihood on samples kept aside for that choice.
+    with the same lags for samples of several time steps. For a table the share of the simpler
+    one is that of Schäfer and Strimmer [1]_, or none where that is below 5 %; else it is
+    the one with the highest likelihood on samples kept aside for that choice.
 
     Parameters
     ----------
@@ -451,22 +454,40 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     -------
     base : WindowGaussian
         Over the ``L * n_features`` cells of a sample.
+
+    References
+    ----------
+    .. [1] J. Schäfer, K. Strimmer, "A shrinkage approach to large-scale covariance matrix
+       estimation and implications for functional genomics", Statistical Applications in
+       Genetics and Molecular Biology 4, 2005.
     """
     length = values.shape[1]
     x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)
     base = _first_guess(x, seen, length, nugget)
     # Large samples converge slowly in EM but need few of them: one covariance serves all times.
     sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
-    kept = torch.arange(len(x)) % 5 == 4
-    share = 0.5 if length == 1 else 0.95
+    kept = (torch.arange(len(x)) % 5 == 4) & (length > 1)
+    share = 0.95
     for i, size in enumerate(sizes):
         rows = torch.nonzero(~kept)[:size, 0]
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
         # A first guess of the share kept to the end would bias every filling towards it.
-        if i in (2, len(sizes) - 1) and bool(kept.any()):
+        if length == 1:
+            share = _table_share(second, seen)
+        elif i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
         base = _shrunk(mean, second, share, length, nugget)
     return base
+
+
+def _table_share(second, seen):
+    """Share of the diagonal: variance of the sample correlations over the sum of their squares."""
+    spread = second.diagonal().clamp(min=0).sqrt()
+    r = (second / (spread[:, None] * spread)).nan_to_num(0.0).tril(-1)
+    together = (seen.double().T @ seen.double()).clamp(min=1)
+    noise = ((1 - r.square()).square() / together).tril(-1)
+    share = float((noise.sum() / r.square().sum()).clamp(max=1).nan_to_num(1.0))
+    return share if share > _LEAST_SHARE else 0.0
 
 
 def _best_share(mean, second, length, nugget, x, seen, batch):

@@ -96,6 +96,12 @@ class ImputationScorer(BaseEstimator):
 
     def score(self, estimator, X, y=None, *, timestamps=None):
         """Return the score, higher being better, or a dict of scores for a list of losses."""
+        truth, draws, scored = self.held_out(estimator, X, y, timestamps)
+        unit = self._unit(truth.shape[-1])
+        return self._measure(truth / unit, draws / unit, scored)
+
+    def held_out(self, estimator, X, y=None, timestamps=None):
+        """Truth, draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
         require_inverse(steps)
         placeholder = _placeholder(imputer)
@@ -109,8 +115,7 @@ class ImputationScorer(BaseEstimator):
         kept = ~np.isnan(draws).all(axis=tuple(range(draws.ndim - 1)))
         scored &= kept
         _require_filled(draws, scored, imputer)
-        unit = self._unit(truth.shape[-1])
-        return self._measure(truth / unit, draws / unit, scored)
+        return truth, draws, scored
 
     def _question(self, X, y):
         """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
@@ -147,7 +152,7 @@ class ImputationScorer(BaseEstimator):
         """Draws in the units of ``X``, (n_samples, n_draws, ...), series laid end to end."""
         given = transformed(steps, X)
         options = {} if timestamps is None else {"timestamps": timestamps}
-        answer = _answer(imputer, given, self.n_draws, self.random_state, options)
+        answer = answers(imputer, given, self.n_draws, self.random_state, options)
         answer = _each(answer, lambda x: _full_width(np.asarray(x, float), imputer, given))
         if not steps:
             return _end_to_end(answer)
@@ -255,13 +260,21 @@ def _require_filled(draws, scored, imputer):
         raise ValueError(f"{name} leaves missing cells unfilled: it is no imputer")
 
 
-def _answer(imputer, X, n_draws, seed, options):
-    """What the imputer fills in: draws along axis 1, one for those that know one value only."""
+def drawing_method(imputer):
+    """The method that draws completed copies, or None."""
     for name in ("sample", "impute"):
         method = getattr(imputer, name, None)
         # A density's sample(n_samples) is another thing.
         if method is not None and "n_draws" in inspect.signature(method).parameters:
-            return method(X, n_draws=n_draws, random_state=seed, **options)
+            return method
+    return None
+
+
+def answers(imputer, X, n_draws, seed, options=None):
+    """What the imputer fills in: draws along axis 1, one for those that know one value only."""
+    options, method = options or {}, drawing_method(imputer)
+    if method is not None:
+        return method(X, n_draws=n_draws, random_state=seed, **options)
     if not hasattr(imputer, "transform"):
         raise TypeError(
             f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from skdiffusion.diffusion.window_gaussian import (
+    NUGGET,
     WindowGaussian,
     block_toeplitz,
     free_gaussian,
@@ -139,3 +140,22 @@ def test_free_gaussian_learns_a_mean_that_changes_over_the_window():
     observed = rng.random(x.shape) > 0.3
     base = free_gaussian(torch.from_numpy(np.where(observed, x, 0)), torch.from_numpy(observed))
     np.testing.assert_allclose(base.mean.view(6, 2), hour, atol=0.12)
+
+
+def test_a_complete_table_keeps_its_sample_covariance():
+    """A share of the diagonal that stays with many rows would shrink regressions for ever."""
+    x = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64)
+    base = free_gaussian(x[:, None], torch.ones(2000, 1, 3, dtype=torch.bool))
+    exact = torch.cov(x.T, correction=0) + NUGGET * torch.eye(3)
+    torch.testing.assert_close(base.covariance, exact, rtol=0, atol=1e-8)
+
+
+def test_few_rows_of_unrelated_columns_get_a_diagonal_covariance():
+    x = torch.randn(15, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    base = free_gaussian(x[:, None], torch.ones(15, 1, 10, dtype=torch.bool))
+    sample = torch.corrcoef(x.T)
+    spread = base.covariance.diagonal().sqrt()
+    shrunk = base.covariance / spread[:, None] / spread
+    off = ~torch.eye(10, dtype=torch.bool)
+    assert shrunk[off].abs().mean() < 0.3 * sample[off].abs().mean()

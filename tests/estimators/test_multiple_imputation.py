@@ -89,6 +89,93 @@ def test_pooled_intervals_cover_and_those_of_mean_imputation_do_not():
     assert np.mean(np.abs(filled.mean(-1)) < half) < 0.85
 
 
+class Columnwise:
+    """Draws missing cells from the normal distribution fitted to their column, and counts fits."""
+
+    fits = []
+
+    def fit(self, X):
+        Columnwise.fits.append(X)
+        self.moments = np.nanmean(X, 0), np.nanstd(X, 0)
+        return self
+
+    def transform(self, X):
+        return self.sample(X, 1)[:, 0]
+
+    def sample(self, X, n_draws, random_state=None):
+        noise = np.random.default_rng(random_state).normal(size=(len(X), n_draws, X.shape[1]))
+        mean, scale = self.moments
+        return np.where(np.isnan(X)[:, None], mean + scale * noise, X[:, None])
+
+    def get_params(self, deep=True):
+        return {}
+
+    def __sklearn_clone__(self):
+        return Columnwise()
+
+
+def mean_of_column(model, X, y):
+    """Mean of the first column with its variance."""
+    return [X[:, 0].mean()], [X[:, 0].var(ddof=1) / len(X)]
+
+
+def coverage_of_a_mean(bootstrap, n_sets=150, n=50, m=5):
+    """Share of intervals that hold the mean of a column of which four fifths are missing."""
+    rng, inside = np.random.default_rng(2), 0
+    for seed in range(n_sets):
+        X = rng.normal(size=(n, 1))
+        X[n // 5 :] = np.nan
+        model = MultipleImputation(
+            Columnwise(),
+            LinearRegression(),
+            m,
+            estimates=mean_of_column,
+            bootstrap=bootstrap,
+            random_state=seed,
+        )
+        pooled = model.fit(X, rng.normal(size=n)).pooled_
+        inside += int(pooled.low[0] < 0 < pooled.high[0])
+    return inside / n_sets
+
+
+def test_resampled_imputers_give_intervals_of_their_level_and_a_single_one_does_not():
+    """The single imputer leaves out more than half of the variance; five binomial errors."""
+    assert coverage_of_a_mean(bootstrap=True) == pytest.approx(0.95, abs=0.09)
+    assert coverage_of_a_mean(bootstrap=False) < 0.84
+
+
+def test_every_copy_has_an_imputer_of_its_own_rows(data):
+    _, gaps, y = data
+    gaps = gaps[:50].copy()
+    gaps[1:, 0] = np.nan  # one known value, which every resample must keep
+    for bootstrap, n_fits in ((True, 7), (False, 1)):
+        Columnwise.fits = []
+        model = MultipleImputation(
+            Columnwise(), Ridge(), 7, bootstrap=bootstrap, random_state=0
+        ).fit(gaps, y[:50])
+        assert len(Columnwise.fits) == len(model.imputers_) == n_fits
+        assert all(np.isfinite(fit[:, 0]).any() for fit in Columnwise.fits)
+    np.testing.assert_array_equal(Columnwise.fits[0][:, :2], gaps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("imputer", "n_sets"), [(CHAINED, 200), (GAUSSIAN, 400)], ids=["chained", "csdi"]
+)
+def test_pooled_coefficients_cover(imputer, n_sets):
+    truth, inside = [0, 1, -1], []
+    for seed in range(n_sets):
+        rng = np.random.default_rng(seed)
+        X = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=300)
+        y = X @ truth[1:] + rng.normal(size=300)
+        X[rng.uniform(size=X.shape) < 0.3] = np.nan
+        model = MultipleImputation(imputer, LinearRegression(), 10, random_state=seed)
+        pooled = model.fit(X, y).pooled_
+        inside.append((pooled.low < truth) & (truth < pooled.high))
+    # The mean of the three coverages; five binomial standard errors of 200 sets are 0.077.
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.05)
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(1)
@@ -101,7 +188,7 @@ def data():
 @pytest.mark.parametrize("imputer", [CHAINED, GAUSSIAN], ids=["chained", "csdi"])
 def test_coefficients_are_not_shrunk_by_filling_in(data, imputer):
     X, gaps, y = data
-    model = MultipleImputation(imputer, LinearRegression(), 5, random_state=0).fit(gaps, y)
+    model = MultipleImputation(imputer, LinearRegression(), 20, random_state=0).fit(gaps, y)
     pooled = model.pooled_
     assert (np.abs(pooled.estimate - [2, 1, -1]) < 6 * pooled.standard_error).all()
     complete = MultipleImputation(imputer, LinearRegression(), 5, random_state=0).fit(X, y).pooled_
@@ -158,5 +245,7 @@ def test_errors_name_the_remedy(data):
     X, _, y = data
     with pytest.raises(ValueError, match="drop these rows"):
         MultipleImputation(GAUSSIAN, Ridge()).fit(X, np.where(y > 3, np.nan, y))
+    with pytest.raises(ValueError, match="bootstrap=False"):
+        MultipleImputation(CSDIImputer(window_length=4), Ridge()).fit(X, y)
     with pytest.raises(ValueError, match="sample_posterior=True"):
         MultipleImputation(SimpleImputer(), Ridge()).fit(X, y)

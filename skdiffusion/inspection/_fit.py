@@ -1,0 +1,287 @@
+"""Pictures of fitted estimators: the density they learnt, and how training went."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+# The training loss of single steps is noise; it is averaged over this share of the training.
+_SMOOTHED_SHARE = 0.02
+
+
+class DensityDisplay:
+    """Density over two features.
+
+    Parameters
+    ----------
+    edges : tuple of two ndarrays of shapes (n_x + 1,) and (n_y + 1,)
+        Edges of the cells, in the units of the data.
+    density : ndarray of shape (n_x, n_y)
+        Density of every cell.
+    names : tuple of two str, default=("feature 0", "feature 1")
+        Names of the features.
+    points : array-like of shape (n_points, 2), default=None
+        Points drawn on top.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes, after :meth:`plot`.
+    figure_ : matplotlib Figure
+        The figure, after :meth:`plot`.
+    mesh_ : matplotlib QuadMesh
+        The density.
+    points_ : matplotlib PathCollection or None
+        The points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.mixture import GaussianMixture
+    >>> from skdiffusion.inspection import DensityDisplay
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> display = DensityDisplay.from_estimator(GaussianMixture().fit(X), X)
+    >>> display.plot()  # doctest: +SKIP
+    """
+
+    def __init__(self, edges, density, *, names=("feature 0", "feature 1"), points=None):
+        self.edges = tuple(np.asarray(edge, dtype=float) for edge in edges)
+        self.density = np.asarray(density, dtype=float)
+        self.names, self.points = names, points
+        if self.density.shape != tuple(len(edge) - 1 for edge in self.edges):
+            raise ValueError(
+                f"density has shape {self.density.shape}, but edges tell of "
+                f"{tuple(len(edge) - 1 for edge in self.edges)} cells"
+            )
+
+    @classmethod
+    def from_estimator(cls, estimator, X, features=(0, 1), *, n_cells=100, n_draws=100_000):
+        """Evaluate the density of a fitted estimator over the range of the data.
+
+        Two features are evaluated on a grid by ``score_samples``. Of more features the density
+        of a pair is that of draws: ``sample(n_draws)`` counted in the cells of the grid.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted estimator with ``score_samples``, and with ``sample`` for more than two
+            features, such as :class:`~skdiffusion.estimators.ScoreSDE` or those of scikit-learn.
+        X : array-like of shape (n_samples, n_features)
+            Data, which give the range and are drawn on top.
+        features : tuple of two int or str, default=(0, 1)
+            Features on the axes.
+        n_cells : int, default=100
+            Cells along each axis.
+        n_draws : int, default=100000
+            Number of draws for more than two features.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display, not plotted yet.
+        """
+        check_is_fitted(estimator)
+        columns, names = _pair(X, features)
+        points = np.asarray(X, dtype=float)[:, columns]
+        edges = _edges(points, n_cells)
+        if np.shape(X)[1] == 2:
+            density = _on_grid(estimator, edges, columns, X)
+        else:
+            draws = estimator.sample(n_draws)
+            # Mixtures of scikit-learn return the components beside the draws.
+            draws = draws[0] if isinstance(draws, tuple) else draws
+            density = _counted(np.asarray(draws)[:, columns], edges)
+        return cls(edges, density, names=names, points=points)
+
+    @classmethod
+    def from_draws(cls, draws, features=(0, 1), *, n_cells=50):
+        """Count draws in the cells of a grid.
+
+        Parameters
+        ----------
+        draws : array-like of shape (n_draws, n_features)
+            Draws from the density.
+        features : tuple of two int or str, default=(0, 1)
+            Features on the axes.
+        n_cells : int, default=50
+            Cells along each axis.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display, not plotted yet.
+        """
+        columns, names = _pair(draws, features)
+        pair = np.asarray(draws, dtype=float)[:, columns]
+        edges = _edges(pair, n_cells)
+        return cls(edges, _counted(pair, edges), names=names)
+
+    def plot(self, ax=None, *, cmap="Blues", colorbar=True):
+        """Draw the density and the points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        cmap : str, default="Blues"
+            Colours.
+        colorbar : bool, default=True
+            Show what the colours mean.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display.
+        """
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(5, 4), layout="constrained")[1] if ax is None else ax
+        self.ax_, self.figure_ = ax, ax.figure
+        self.mesh_ = ax.pcolormesh(*self.edges, self.density.T, cmap=cmap, vmin=0, rasterized=True)
+        self.points_ = None
+        if self.points is not None:
+            style = {"s": 2, "color": "k", "alpha": 0.3, "linewidths": 0, "label": "data"}
+            self.points_ = ax.scatter(*np.asarray(self.points).T, **style)
+            ax.legend(fontsize="small", markerscale=3)
+        if colorbar:
+            self.figure_.colorbar(self.mesh_, ax=ax, label="density")
+        limits = {"xlim": self.edges[0][[0, -1]], "ylim": self.edges[1][[0, -1]]}
+        ax.set(xlabel=self.names[0], ylabel=self.names[1], **limits)
+        return self
+
+
+class LossCurveDisplay:
+    """Training loss step by step, and the loss on held-out rows.
+
+    Parameters
+    ----------
+    history : dict
+        ``"loss"``: training loss of every step; ``"validation"``: pairs of a step and the
+        held-out loss there; ``"best_step"``: the step whose weights were kept.
+    name : str, default=None
+        Name of the model, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes, after :meth:`plot`.
+    figure_ : matplotlib Figure
+        The figure, after :meth:`plot`.
+    line_, validation_ : matplotlib Line2D
+        Training and held-out loss; the latter is None without validation.
+
+    Examples
+    --------
+    >>> from skdiffusion.inspection import LossCurveDisplay
+    >>> history = {"loss": [3.0, 2.0, 1.5], "validation": [(1, 2.5), (3, 1.8)], "best_step": 3}
+    >>> display = LossCurveDisplay(history).plot()  # doctest: +SKIP
+    """
+
+    def __init__(self, history, *, name=None):
+        if not {"loss", "validation", "best_step"} <= set(history):
+            raise ValueError(
+                'history must have the keys "loss", "validation" and "best_step", got '
+                f"{sorted(history)}"
+            )
+        if len(history["loss"]) == 0:
+            raise ValueError("history holds no step: the model was fitted in closed form")
+        self.history, self.name = history, name
+
+    @classmethod
+    def from_estimator(cls, estimator, network=None):
+        """Take the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted estimator with ``history_``.
+        network : str, default=None
+            Which of several networks, a key of ``history_``; None takes the only one.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, not plotted yet.
+        """
+        check_is_fitted(estimator)
+        history = estimator.history_
+        if "best_step" in history:
+            return cls(history, name=type(estimator).__name__)
+        if network is None and len(history) == 1:
+            network = next(iter(history))
+        if network not in history:
+            raise ValueError(f"network={network!r} must be one of {sorted(history)}")
+        return cls(history[network], name=f"{type(estimator).__name__}, {network}")
+
+    def plot(self, ax=None):
+        """Draw the losses and mark the step that was kept.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display.
+        """
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+        self.ax_, self.figure_ = ax, ax.figure
+        loss = np.asarray(self.history["loss"], dtype=float)
+        width = max(1, round(_SMOOTHED_SHARE * len(loss)))
+        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+        label = f"training, mean of {width} steps" if width > 1 else "training"
+        self.line_ = ax.plot(np.arange(width, len(loss) + 1), smooth, color="C0", label=label)[0]
+        self.validation_ = None
+        if len(self.history["validation"]):
+            steps, values = np.transpose(self.history["validation"])
+            self.validation_ = ax.plot(steps, values, "o-", color="C1", ms=4, label="held out")[0]
+            style = {"color": "0.4", "ls": ":", "label": "weights kept"}
+            ax.axvline(self.history["best_step"], **style)
+        ax.set(xlabel="optimisation step", ylabel="denoising loss", title=self.name or "")
+        ax.legend(fontsize="small")
+        return self
+
+
+def _pair(X, features):
+    """Numbers and names of two features."""
+    known = list(getattr(X, "columns", range(np.shape(X)[1])))
+    if len(features) != 2:
+        raise ValueError(f"features must name two features, got {features!r}")
+    missing = [f for f in features if f not in known and not _is_number(f, len(known))]
+    if missing:
+        raise ValueError(f"features has {missing}, which X does not have: it has {known}")
+    columns = [known.index(f) if f in known else f for f in features]
+    return columns, tuple(
+        known[k] if isinstance(known[k], str) else f"feature {k}" for k in columns
+    )
+
+
+def _is_number(feature, n_features):
+    return isinstance(feature, int) and 0 <= feature < n_features
+
+
+def _edges(points, n_cells):
+    """Edges of cells that cover the points and a tenth of their range around them."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = np.where(high > low, 0.1 * (high - low), 0.5)
+    return [np.linspace(a, b, n_cells + 1) for a, b in zip(low - margin, high + margin)]
+
+
+def _on_grid(estimator, edges, columns, X):
+    """Density at the middles of the cells."""
+    middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
+    grid = np.stack(np.meshgrid(*middles, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = grid[:, np.argsort(columns)]
+    if hasattr(estimator, "feature_names_in_"):
+        grid = type(X)(grid, columns=X.columns)
+    shape = [len(middle) for middle in middles]
+    return np.exp(np.asarray(estimator.score_samples(grid))).reshape(shape)
+
+
+def _counted(points, edges):
+    """Density of points in the cells; those outside count in the total."""
+    counts = np.histogram2d(*points.T, bins=edges)[0]
+    area = np.diff(edges[0])[:, None] * np.diff(edges[1])
+    return counts / len(points) / area
