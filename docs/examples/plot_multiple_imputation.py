@@ -5,8 +5,8 @@ Standard errors that know what was missing
 A survey asks for wage, schooling and experience, and half of the people, more often those who earn
 much, do not tell their schooling. What does a year of schooling bring? We repeat the survey 40
 times, with a known answer, and look at how often the 95 % interval of a regression holds it: for
-the people who told everything, for schooling filled with its mean, filled with one draw, and for
-20 draws pooled by :class:`~skdiffusion.estimators.MultipleImputation`.
+the people who told everything, for schooling filled with its mean, filled with one draw, and for 10
+draws pooled by :class:`~skdiffusion.estimators.MultipleImputation`.
 """
 
 # %%
@@ -95,19 +95,19 @@ for seed in range(N_SURVEYS):
 # ------------------------------
 # The people who told everything earn less, which flattens the line; a mean has no relation to the
 # wage. One draw has, but its intervals take guesses for answers. Pooled, the intervals are as
-# wide as they must be. The standard error should equal the spread of the estimates over surveys.
+# wide as they must be. The mean standard error should equal the spread of the estimates over surveys.
 
 print(f"{'':18}estimate  spread  standard error  95 % intervals with the truth")
 for name, intervals in found.items():
     estimate, low, high = np.transpose(intervals)
     error = np.mean(high - low) / 2 / stats.t.ppf(0.975, N_PEOPLE - 3)
-    inside = np.mean((low < TRUTH) & (TRUTH < high))
+    inside = np.mean((low < TRUTH) & (high > TRUTH))
     print(f"{name:18}{estimate.mean():8.3f}{estimate.std(ddof=1):8.3f}{error:16.3f}{inside:31.0%}")
 
 figure, axes = plt.subplots(1, len(found), figsize=(10, 4.5), sharey=True, layout="constrained")
 for axis, (name, intervals) in zip(axes, found.items(), strict=True):
     estimate, low, high = np.transpose(intervals)
-    inside = (low < TRUTH) & (TRUTH < high)
+    inside = (low < TRUTH) & (high > TRUTH)
     for holds, color, label in ((True, "C0", "holds the truth"), (False, "C3", "misses it")):
         rows = np.flatnonzero(inside == holds)
         axis.hlines(rows, low[rows], high[rows], color=color, lw=1.5, label=label)
