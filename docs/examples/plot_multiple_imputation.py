@@ -95,7 +95,7 @@ for seed in range(N_SURVEYS):
 # ------------------------------
 # The people who told everything earn less, which flattens the line; a mean has no relation to the
 # wage. One draw has, but its intervals take guesses for answers. Pooled, the intervals are as
-# wide as they must be. The mean standard error should equal the spread of the estimates over surveys.
+# wide as they must be: the standard error is as large as the spread of the estimates.
 
 print(f"{'':18}estimate  spread  standard error  95 % intervals with the truth")
 for name, intervals in found.items():
