@@ -23,12 +23,12 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.dates import DateFormatter, DayLocator, HourLocator
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
 from skdiffusion import CSDIImputer
 from skdiffusion.datasets import ampute, load_nyc_weather
+from skdiffusion.inspection import ImputationDisplay
 from skdiffusion.metrics import (
     crps_loss,
     interval_coverage,
@@ -134,32 +134,19 @@ SENSORS = {
     "EWR_humid": "Newark\nrelative humidity (%)",
     "LGA_wind_speed": "LaGuardia\nwind speed (mph)",
 }
-levels = [0.05, 0.25, 0.5, 0.75, 0.95]
-quantiles = np.quantile(draws["CSDIImputer"], levels, axis=1, method="weibull")
-quantiles = quantiles * std.to_numpy() + mean.to_numpy()
-truth_hidden = weather.where(in_failed_days | single_hours)
+in_units = draws["CSDIImputer"] * std.to_numpy() + mean.to_numpy()
 
 figure, axes = plt.subplots(len(SENSORS), figsize=(9, 8), layout="constrained")
 for axis, (sensor, label) in zip(axes, SENSORS.items(), strict=True):
-    column = weather.columns.get_loc(sensor)
-    start = np.flatnonzero(in_failed_days[:, column])[0]
+    start = np.flatnonzero(in_failed_days[:, weather.columns.get_loc(sensor)])[0]
     rows = slice(max(start - 30, 0), start + 24 + 30)
-    when, low, lower, median, upper, high = weather.index[rows], *quantiles[:, rows, column]
-    filled = visible[sensor].isna()[rows].to_numpy()
-    # One observed hour on either side: there all draws agree, so the bands close on the data.
-    near = filled | np.roll(filled, 1) | np.roll(filled, -1)
-    linear = visible[sensor].interpolate("time")[rows]
-
-    axis.fill_between(when, low, high, near, color="C0", alpha=0.2, lw=0, label="90 % band")
-    axis.fill_between(when, lower, upper, near, color="C0", alpha=0.4, lw=0, label="50 % band")
-    axis.plot(when, np.where(near, median, np.nan), color="C0", label="median of the draws")
-    axis.plot(when, linear.where(near), ":", color="0.5", label="linear interpolation")
-    axis.plot(when, visible[sensor][rows], color="k", lw=1.2, label="observed")
-    axis.plot(when, truth_hidden[sensor][rows], "o", color="C3", ms=3.5, label="true value, hidden")
-    axis.set(ylabel=label, xlim=(when[0], when[-1]))
-    axis.xaxis.set_major_locator(DayLocator())
-    axis.xaxis.set_major_formatter(DateFormatter("%d %b %Y"))
-    axis.xaxis.set_minor_locator(HourLocator(byhour=[6, 12, 18]))
+    display = ImputationDisplay.from_draws(visible, in_units, sensor, rows=rows, truth=weather)
+    display.plot(axis)
+    gaps = np.isfinite(display.median_.get_ydata())
+    linear = visible[sensor].interpolate("time")[rows].where(gaps)
+    axis.plot(linear, ":", color="0.5", label="linear interpolation")
+    axis.set_ylabel(label)
+    axis.get_legend().remove()
 figure.suptitle("A sensor fails for a day: what CSDIImputer fills in, and what was true")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "impute_weather.png", dpi=150)
