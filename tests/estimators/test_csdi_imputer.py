@@ -176,7 +176,11 @@ def test_draws_do_not_depend_on_memory_or_threads(fitted, monkeypatch):
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        same_draws(X, imputer.sample(X), whole)
+        same_draws(
+            X,
+            imputer.sample(X, 1),
+            [x[:, :1] for x in whole] if isinstance(X, list) else whole[:, :1],
+        )
     finally:
         torch.set_num_threads(n_threads)
 
