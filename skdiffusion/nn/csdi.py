@@ -344,6 +344,8 @@ class CSDINetwork(nn.Module):
         eps = self._predict(noisy.unsqueeze(1), step[:, None].to(values), *conditions).squeeze(1)
         return ((noise - eps) ** 2 * targets).sum() / targets.sum().clamp(min=1)
 
+    held_out_loss = loss
+
     def noise_levels(self, n_steps, solver):
         """Grid of noise levels for a solver.
 

@@ -177,13 +177,17 @@ class EncoderDenoiser(GaussianDenoiser):
         self.denoiser = CellDenoiser(n_channels, generator)
 
     def _heads(self, values, observed, mean, sd, cells):
-        """Correct the Gaussian's mean and standard deviation."""
-        code, shift, stretch = self.encoder(values, observed, mean, sd)
+        """Code of the targets, corrected mean and standard deviation of every cell."""
+        code, mean, sd = self._corrected(values, observed, mean, sd)
         code = code.flatten(1, 2).gather(1, cells[..., None].expand(-1, -1, code.shape[-1]))
+        return self.denoiser.prepare(code), mean, sd
+
+    def _corrected(self, values, observed, mean, sd):
+        """Code of every cell; the Gaussian's mean and standard deviation, corrected."""
+        code, shift, stretch = self.encoder(values, observed, mean, sd)
         # Where the Gaussian is sure the correction is small, so that training starts gently.
         mean = mean + sd * shift
-        sd = (sd * torch.exp(stretch.clamp(-3, 2))).clamp(min=0.01)
-        return self.denoiser.prepare(code), mean, sd
+        return code, mean, (sd * torch.exp(stretch.clamp(-3, 2))).clamp(min=0.01)
 
     def _residual(self, context, whitened, s):
         """The network F of the noisy residuals, whitened in the basis of the targets."""
@@ -212,6 +216,27 @@ class EncoderDenoiser(GaussianDenoiser):
         likelihood = _huber_likelihood((values - mean) / sd, sd)
         heads = (likelihood * targets).sum() / targets.sum().clamp(min=1)
         return heads + self._denoising_loss(context, values.flatten(1).gather(1, cells), generator)
+
+    def held_out_loss(self, values, observed, targets, generator=None):
+        """Loss on held-out windows: CRPS of the two heads, taken as a normal distribution.
+
+        The likelihood that trains them would be ruled by a few cells where they are too sure.
+
+        Parameters
+        ----------
+        values, observed, targets, generator
+            As for :meth:`loss`; nothing is random.
+
+        Returns
+        -------
+        loss : tensor
+            Mean over the targets.
+        """
+        given = self.base.condition(values.flatten(1), observed.flatten(1))
+        moments = (x.to(values.dtype).view_as(values) for x in (given.mean, given.sd))
+        _, mean, sd = self._corrected(values, observed, *moments)
+        crps = _normal_crps(values - mean, sd)
+        return (crps * targets).sum() / targets.sum().clamp(min=1)
 
     def _denoising_loss(self, context, truth, generator):
         """Squared error of F, every eigen-direction and noise level weighted alike."""
@@ -345,6 +370,13 @@ def _huber_likelihood(z, sd):
     """Negative Gaussian log-density, linear beyond four standard deviations."""
     far = z.abs()
     return sd.log() + torch.where(far < 4, 0.5 * z * z, 4 * far - 8)
+
+
+def _normal_crps(error, sd):
+    """CRPS of a normal distribution (Gneiting & Raftery 2007, equation 21, negated)."""
+    z = error / sd
+    density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    return sd * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
 
 def _some_targets(targets, generator):

@@ -15,7 +15,8 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     Parameters
     ----------
     model : module
-        Imputation denoiser with ``loss(values, observed, targets, generator)``.
+        Imputation denoiser with ``loss(values, observed, targets, generator)`` and a
+        ``held_out_loss`` of the same arguments.
     series : WindowedSeries
         The data, on the device of the model.
     starts : int64 tensor
@@ -44,22 +45,22 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(len(held_out) * n_cells, 1))))
     chunks = repeated.split(max(1, _CELLS_PER_CHUNK // n_cells))
 
-    def batch_loss(module, chosen, gen):
+    def batch_loss(loss, chosen, gen):
         known = _observed(series, chosen)
         targets = strategy(known, gen, pool(gen))
         values = series.values[series.rows(chosen.to(series.values.device))]
         known, targets = known.to(values.device), targets.to(values.device)
-        return module.loss(values, known & ~targets, targets, gen)
+        return loss(values, known & ~targets, targets, gen)
 
     def validate(module):
         # The same masks and noise every time: only the weights differ.
         gen = torch_generator(seed + 1)
-        losses = [batch_loss(module, chunk, gen) * len(chunk) for chunk in chunks]
+        losses = [batch_loss(module.held_out_loss, chunk, gen) * len(chunk) for chunk in chunks]
         return sum(losses) / len(repeated)
 
     return train(
         model,
-        lambda step: batch_loss(model, _choose(starts, batch_size, generator), generator),
+        lambda step: batch_loss(model.loss, _choose(starts, batch_size, generator), generator),
         validate=validate if len(held_out) else None,
         **options,
     )
