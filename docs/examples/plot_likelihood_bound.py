@@ -62,7 +62,7 @@ for law, model in models.items():
 # remains above the truth is what the learnt score gets wrong at some noise level: the log-uniform
 # law of noise levels trains the bound itself, the log-normal law the levels that decide the shape.
 
-numbers = [4, 8, 16, 32, 64, 128, 256]
+numbers = [16, 32, 64, 128, 256]
 means = {law: [] for law in models}
 errors = {law: [] for law in models}
 for law, model in models.items():
@@ -102,5 +102,6 @@ axes[1].set(
     xticklabels=numbers,
 )
 axes[1].minorticks_off()
-axes[1].legend()
+axes[1].set_ylim(1.1, None)
+axes[1].legend(loc="lower right", ncols=2, fontsize="small")
 figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "likelihood_bound.png", dpi=150)
