@@ -114,7 +114,7 @@ class ImputationScorer(BaseEstimator):
         )
         kept = ~np.isnan(draws).all(axis=tuple(range(draws.ndim - 1)))
         scored &= kept
-        _require_filled(draws, scored, imputer)
+        _require_filled(draws, scored, steps, imputer)
         return truth, draws, scored
 
     def _question(self, X, y):
@@ -251,13 +251,20 @@ def _require_cells(scored):
         )
 
 
-def _require_filled(draws, scored, imputer):
+def _require_filled(draws, scored, steps, imputer):
     """Raise if cells that count came back empty."""
     name = type(imputer).__name__
     if not scored.any():
         raise ValueError(f"there is nothing to score: {name} drops the features with hidden cells")
-    if np.isnan(np.moveaxis(draws, 1, -1)[scored]).any():
+    if not np.isnan(np.moveaxis(draws, 1, -1)[scored]).any():
+        return
+    if not steps:
         raise ValueError(f"{name} leaves missing cells unfilled: it is no imputer")
+    ahead = ", ".join(type(step).__name__ for step in steps)
+    raise ValueError(
+        f"cells filled by {name} are NaN after inverse_transform of {ahead}: a draw lies outside "
+        "the range of the transformer; take one that is defined everywhere, such as StandardScaler"
+    )
 
 
 def drawing_method(imputer):

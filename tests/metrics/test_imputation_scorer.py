@@ -389,6 +389,13 @@ def test_a_step_without_inverse_is_named(table):
         neg_mae_scorer(make_pipeline(OneWay(), SimpleImputer()).fit(table), table)
 
 
+def test_draws_out_of_the_range_of_a_step_are_explained(table):
+    square = FunctionTransformer(np.square, np.sqrt, check_inverse=False)
+    pipe = make_pipeline(square, Shifted(np.nan_to_num(table), [-9.0, 9.0])).fit(table)
+    with pytest.raises(ValueError, match="NaN after inverse_transform of FunctionTransformer"):
+        neg_crps_scorer(pipe, table)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
