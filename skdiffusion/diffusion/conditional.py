@@ -11,6 +11,11 @@ So the conditional of a mixture is a mixture whose weights and means differ from
 that :mod:`.analytic` says of noisy versions holds for it. With ``u`` the data and ``o`` a target
 this is the base of a conditional model; with ``u`` the missing columns and ``o`` the observed ones
 it completes rows. For class labels nothing is to be computed: each class has its own mixture.
+
+Where a regression tells the location ``m(c)`` and scale ``s(c)`` of the data given a condition
+``c``, a mixture of ``u = (x - m(c)) / s(c)`` with weights ``w_k``, means ``m_k`` and covariances
+``C_k`` gives ``x`` the same weights, the means ``m(c) + s(c) m_k`` and the covariances
+``s(c)**2 C_k``.
 """
 
 import torch
@@ -69,8 +74,8 @@ class ConditionalMixture(nn.Module):
 
         Parameters
         ----------
-        condition : tensor of shape (n_samples, n_observed), optional
-            One condition a row; None returns the marginal density.
+        condition : tensor of shape (n_samples, n_observed or more), optional
+            One condition a row; further columns are ignored. None returns the marginal density.
 
         Returns
         -------
@@ -79,7 +84,8 @@ class ConditionalMixture(nn.Module):
         """
         if condition is None:
             return self.marginal
-        residual = condition[:, None] - self.given_means
+        condition = condition[:, None, : self.given_means.shape[1]]
+        residual = condition - self.given_means
         white = torch.linalg.solve_triangular(self.root, residual.permute(1, 2, 0), upper=False)
         logdet = self.root.diagonal(dim1=1, dim2=2).log().sum(1)
         logits = self.joint.log_weights - 0.5 * white.square().sum(1).T - logdet
@@ -98,6 +104,72 @@ class ConditionalMixture(nn.Module):
             The arrays of the joint mixture and the mask of the given features.
         """
         return self.joint.arrays() | {"observed": self.observed}
+
+
+class LocatedMixture(nn.Module):
+    """Mixture that the condition moves and stretches.
+
+    Parameters
+    ----------
+    shape : Mixture
+        Density of the data minus location, divided by scale.
+    marginal : Mixture
+        Density of the data without a condition.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.analytic import gaussian
+    >>> from skdiffusion.diffusion.conditional import LocatedMixture
+    >>> unit = gaussian([0.0], [[1.0]])
+    >>> density = LocatedMixture(unit, unit).given(torch.tensor([[3.0, 0.0]]).double())
+    >>> density.log_density(torch.tensor([[3.0]]).double())
+    tensor([-0.9189], dtype=torch.float64)
+    """
+
+    def __init__(self, shape, marginal):
+        super().__init__()
+        self.shape, self.marginal = shape, marginal
+        eigenvalues, eigenvectors = torch.linalg.eigh(shape._covariances())
+        self.register_buffer("eigenvalues", eigenvalues.clamp_min(0.0))
+        self.register_buffer("eigenvectors", eigenvectors)
+        self.register_buffer("means", shape.means + shape.centre)
+
+    def given(self, condition=None):
+        """Density at the location and scale of each row.
+
+        Parameters
+        ----------
+        condition : tensor of shape (n_samples, n_features + 1 or more), optional
+            The last columns are the location and the logarithm of the scale; columns before them
+            are ignored. None returns the marginal density.
+
+        Returns
+        -------
+        density : Mixture
+            Its methods take points of shape (n_samples, n_features), one for each condition.
+        """
+        if condition is None:
+            return self.marginal
+        location = condition[:, None, -1 - self.means.shape[1] : -1]
+        scale = condition[:, None, -1:].exp()
+        return RowMixture(
+            self.shape.log_weights.expand(len(condition), -1),
+            location + scale * self.means,
+            scale.square() * self.eigenvalues,
+            self.eigenvectors,
+        )
+
+    def arrays(self):
+        """Return what :func:`rebuild` needs.
+
+        Returns
+        -------
+        arrays : dict of str to tensor or None
+            The arrays of the shape, and those of the marginal with a prefix.
+        """
+        marginal = {f"marginal_{name}": value for name, value in self.marginal.arrays().items()}
+        return self.shape.arrays() | marginal
 
 
 class LabelledMixture(nn.Module):
@@ -156,7 +228,7 @@ class LabelledMixture(nn.Module):
 
 
 class RowMixture(_FreeMixture):
-    """Gaussian mixture whose weights and means differ from row to row.
+    """Gaussian mixture whose weights, means and variances differ from row to row.
 
     Parameters
     ----------
@@ -164,8 +236,8 @@ class RowMixture(_FreeMixture):
         Logarithms of the weights of each row.
     means : tensor of shape (n_samples or 1, n_components, n_features)
         Means of each row.
-    eigenvalues : tensor of shape (n_components or 1, n_features)
-        Eigenvalues of the covariances, the same for all rows.
+    eigenvalues : tensor of shape (..., n_components or 1, n_features)
+        Eigenvalues of the covariances, for all rows or with a leading axis for each row.
     eigenvectors : tensor of shape (n_components or 1, n_features, n_features)
         Their eigenvectors, in columns.
 
@@ -188,7 +260,7 @@ class RowMixture(_FreeMixture):
         nn.Module.__init__(self)
         k = log_weights.shape[1]
         self.log_weights, self.means = log_weights, means
-        self.eigenvalues = eigenvalues.expand(k, -1)
+        self.eigenvalues = eigenvalues.expand(*eigenvalues.shape[:-2], k, -1)
         self.eigenvectors = eigenvectors.expand(k, -1, -1)
 
     def mean(self):
@@ -221,9 +293,11 @@ class RowMixture(_FreeMixture):
         component = component.clamp_max(cumulative.shape[1] - 1)
         rows = torch.arange(len(uniforms), device=uniforms.device)[:, None]
         draws = self.means.expand(len(uniforms), -1, -1)[rows, component]
+        variances = self.eigenvalues.expand(len(uniforms), -1, -1)[rows, component]
+        noise = noise * variances.sqrt()
         for k in component.unique().tolist():
             chosen = component == k
-            draws[chosen] += (noise[chosen] * self.eigenvalues[k].sqrt()) @ self.eigenvectors[k].T
+            draws[chosen] += noise[chosen] @ self.eigenvectors[k].T
         return draws
 
     def _parts(self, z, s, leave_out):
@@ -308,11 +382,12 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
     class_log_weights : array-like of shape (n_classes, n_components), optional
         Weights of a :class:`LabelledMixture`.
     **arrays
-        Arrays of the mixture itself, see :func:`skdiffusion.diffusion.analytic.from_arrays`.
+        Arrays of the mixture itself, see :func:`skdiffusion.diffusion.analytic.from_arrays`; with
+        the prefix ``marginal_`` those of the marginal of a :class:`LocatedMixture`.
 
     Returns
     -------
-    density : Mixture, ConditionalMixture or LabelledMixture
+    density : Mixture, ConditionalMixture, LabelledMixture or LocatedMixture
         The density, in float64.
 
     Examples
@@ -322,7 +397,14 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
     >>> rebuild(**gaussian([0.0], [[1.0]]).arrays()).n_features
     1
     """
+    marginal = {
+        name.removeprefix("marginal_"): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith("marginal_")
+    }
     density = from_arrays(**arrays)
+    if marginal:
+        return LocatedMixture(density, from_arrays(**marginal))
     if observed is not None:
         return ConditionalMixture(density, torch.as_tensor(observed))
     if class_log_weights is not None:

@@ -6,8 +6,9 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from skdiffusion._arrays import column_moments
 from skdiffusion.diffusion.analytic import gaussian
-from skdiffusion.diffusion.conditional import ConditionalMixture, labelled_mixture
+from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture, labelled_mixture
 from skdiffusion.estimators import _bases
+from skdiffusion.estimators._regression import LocationScaleRegression
 
 
 class Labels:
@@ -54,30 +55,62 @@ class Labels:
 
 
 class Values:
-    """Real values, standardised."""
+    """Real values, standardised; after ``regress`` with location and log-scale of the data."""
 
     def __init__(self, y):
         y = self._check(y)
         self.mean, self.scale = column_moments(y)
         if (self.scale == 0).any():
             raise ValueError("y has a constant column: there is nothing to condition on.")
-        self.n_columns = y.shape[1]
+        self.n_values = self.n_columns = y.shape[1]
+        self.regression = None
+
+    def regress(self, rows, groups, seed):
+        """Learn location and scale of the data; return the rows with them as further columns."""
+        x, encoded = rows[:, : -self.n_values], rows[:, -self.n_values :]
+        self.regression = LocationScaleRegression()
+        columns = self.regression.fit(encoded, x, groups, seed)
+        self.n_columns = self.n_values + columns.shape[1]
+        return np.hstack([rows, columns])
 
     def encode(self, y):
         """Standardised values, one row of columns for each."""
         y = self._check(y)
-        if y.shape[1] != self.n_columns:
-            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {self.n_columns}.")
-        return np.clip((y - self.mean) / self.scale, -100, 100)
+        if y.shape[1] != self.n_values:
+            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {self.n_values}.")
+        encoded = np.clip((y - self.mean) / self.scale, -100, 100)
+        if self.regression is None:
+            return encoded
+        return np.hstack([encoded, self.regression.predict(encoded)])
 
     def fit_base(self, name, train, held_out, everything, seed):
-        """Mixtures of X and y together, conditioned on y."""
+        """Mixtures of X and y together, conditioned on y, or of what a regression leaves."""
+        parts = train, held_out, everything
+        if name == "regression":
+            return self._fit_located(parts, seed)
+        train, held_out, everything = (self._without_regression(part) for part in parts)
         if name == "gaussian":
             fits = _bases.fit_gaussian(train), _bases.fit_gaussian(everything)
         else:
             fits = _bases.fit_mixture(train, held_out, everything, seed)
-        observed = np.arange(train.shape[1]) >= train.shape[1] - self.n_columns
+        observed = np.arange(train.shape[1]) >= train.shape[1] - self.n_values
         return tuple(ConditionalMixture(joint, observed) for joint in fits)
+
+    def _fit_located(self, parts, seed):
+        """Mixtures of the standardised residuals, moved and stretched by the condition."""
+        data = [part[:, : -self.n_columns] for part in parts]
+        location_scale = [part[:, -data[0].shape[1] - 1 :] for part in parts]
+        residuals = [
+            (x - where[:, :-1]) / np.exp(where[:, -1:])
+            for x, where in zip(data, location_scale, strict=True)
+        ]
+        shapes = _bases.fit_mixture(*residuals, seed)
+        marginals = _bases.fit_mixture(*data, seed)
+        return tuple(map(LocatedMixture, shapes, marginals))
+
+    def _without_regression(self, rows):
+        """Data and standardised values alone."""
+        return rows[:, : rows.shape[1] - self.n_columns + self.n_values]
 
     def _check(self, y):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")

@@ -56,6 +56,8 @@ _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
 _CHUNK = 2000
 # Fewer rows do not tell a histogram from noise.
 _MIN_MARGINAL_ROWS = 50
+# A regression on the condition has an ensemble of trees for each column.
+_MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
 # Share of training rows whose condition is dropped, so that one network knows both densities.
 _UNCONDITIONAL_SHARE = 0.1
 # Passes over the rows at most in training, whatever max_iter allows.
@@ -83,10 +85,12 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     sde : {"vp", "subvp", "ve", "cosine", "flow"} or SDE, default="vp"
         The diffusion. It sets the largest noise level (80 standard deviations at most) and the
         law of noise levels under ``noise_law="uniform"``.
-    base : {"auto", "gaussian", "mixture", "kde"} or None, default="auto"
+    base : {"auto", "gaussian", "mixture", "kde", "regression"} or None, default="auto"
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
-        estimate, alone or, from 1000 rows, with a network, or a network alone.
+        estimate, alone or, from 1000 rows, with a network, or a network alone. "regression", for
+        ``condition="value"``, is a mixture that is moved and stretched to where gradient-boosted
+        trees expect the row; "auto" tries it for up to 8 columns.
     marginals : {"auto", "histogram"} or None, default="auto"
         Map of every column to a nearly normal one, in whose coordinates the density is learnt:
         "histogram" takes the distribution function of a histogram with bins of unequal width,
@@ -202,7 +206,7 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints = {
         "sde": [StrOptions(set(SDES)), SDE],
-        "base": [StrOptions({"auto", "gaussian", "mixture", "kde"}), None],
+        "base": [StrOptions({"auto", "gaussian", "mixture", "kde", "regression"}), None],
         "marginals": [StrOptions({"auto", "histogram"}), None],
         "condition": [StrOptions(set(CONDITIONS)), None],
         "dequantize": ["boolean"],
@@ -780,6 +784,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _learn_condition(self, y, n_rows):
         """Learn how y is encoded; return the encoded y, with no columns where it is ignored."""
         self._encoder = None
+        if self.base == "regression" and self.condition != "value":
+            raise ValueError('base="regression" requires condition="value".')
         if self.condition is None:
             return np.empty((n_rows, 0))
         if y is None:
@@ -792,6 +798,15 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         encoded = self._encoder.encode(y)
         check_consistent_length(encoded, np.empty(n_rows))
         return encoded
+
+    def _regresses(self, n_rows):
+        """Whether boosted trees learn location and scale given the condition."""
+        affordable = (
+            n_rows >= _MIN_REGRESSION_ROWS and self.n_features_in_ <= _MAX_REGRESSION_FEATURES
+        )
+        return self.base == "regression" or (
+            self.base == "auto" and self.condition == "value" and affordable
+        )
 
     def _encode_condition(self, y, n_rows):
         """Encoded y of a call, one row for each; None without a condition."""
@@ -866,7 +881,9 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._warn_of_ties(joined[np.unique(groups, return_index=True)[1], :d])
         rows = np.hstack([self._standardise(joined[:, :d]), joined[:, d:]])
         if np.isnan(rows).any():
-            return completed_copies(rows, groups, seed)
+            rows, groups = completed_copies(rows, groups, seed)
+        if self._regresses(len(rows)):
+            rows = self._encoder.regress(rows, groups, seed % 2**31)
         return rows, groups
 
     def _further_rows(self, X, y, sample_weight):
@@ -898,7 +915,8 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         held-out score of the mapped rows lacks.
         """
         options = {"auto": (False, True), "histogram": (True,), None: (False,)}[self.marginals]
-        if self.marginals == "auto" and len(rows) < _MIN_MARGINAL_ROWS:
+        located = getattr(self._encoder, "regression", None) is not None
+        if self.marginals == "auto" and (located or len(rows) < _MIN_MARGINAL_ROWS):
             options = (False,)
         best_score = -math.inf
         for mapped in options:
@@ -948,8 +966,13 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 'base="kde" has no conditional form here: use base="mixture" or "auto" with '
                 f"condition={self.condition!r}."
             )
-        name = "gaussian" if self.base == "gaussian" else "mixture"
-        return {name: self._encoder.fit_base(name, train_rows, held_out, rows, seed % 2**31)}
+        names = ["mixture"] if self.base in ("auto", None) else [self.base]
+        if self.base == "auto" and getattr(self._encoder, "regression", None) is not None:
+            names.append("regression")
+        return {
+            name: self._encoder.fit_base(name, train_rows, held_out, rows, seed % 2**31)
+            for name in names
+        }
 
     def _keep_the_best(self, bases, train_rows, held_out, seed, device):
         """Train a network on the candidate bases and keep what held-out rows like best."""

@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture, kernel_density
 from skdiffusion.diffusion.conditional import (
     ConditionalMixture,
+    LocatedMixture,
     labelled_mixture,
     marginal,
     rebuild,
@@ -118,3 +119,37 @@ def test_arrays_rebuild_the_densities():
         for given in (condition, None):
             expected = density.given(given).denoise(z, 0.3)
             torch.testing.assert_close(again.given(given).denoise(z, 0.3), expected)
+
+
+@ALL
+def test_located_mixture_is_the_shape_moved_and_stretched(name):
+    """log p(x | c) = log p_u((x - m) / s) - d log s, at every noise level."""
+    shape, x = DENSITIES[name], points()
+    rng = np.random.default_rng(5)
+    location = torch.as_tensor(rng.normal(size=(6, 3)))
+    log_scale = torch.as_tensor(rng.normal(size=(6, 1)))
+    condition = torch.cat([torch.full((6, 2), math.nan, dtype=x.dtype), location, log_scale], 1)
+    density = LocatedMixture(shape, DENSITIES["one"])
+    scale = log_scale.exp()
+    for s in (0.0, 0.7):
+        expected = shape.log_density((x - location) / scale, s / scale[:, 0]) - 3 * log_scale[:, 0]
+        torch.testing.assert_close(density.given(condition).log_density(x, s), expected)
+    expected = location + scale * shape.denoise((x - location) / scale, 0.7 / scale[:, 0])
+    torch.testing.assert_close(density.given(condition).denoise(x, 0.7), expected)
+    again = rebuild(**density.arrays())
+    torch.testing.assert_close(again.given(condition).mean(), density.given(condition).mean())
+    torch.testing.assert_close(again.given().log_density(x), DENSITIES["one"].log_density(x))
+
+
+def test_draws_of_a_located_mixture_have_its_moments():
+    n = 40000
+    condition = torch.tensor([[2.0, -1.0, math.log(3.0)]], dtype=torch.float64)
+    shape = gaussian([1.0, 0.0], [[1.0, 0.5], [0.5, 2.0]])
+    generator = torch.Generator().manual_seed(6)
+    noise = torch.randn(1, n, 2, generator=generator, dtype=torch.float64)
+    density = LocatedMixture(shape, shape).given(condition)
+    draws = density.sample(torch.full((1, n), 0.5, dtype=torch.float64), noise)[0].numpy()
+    covariance = 9 * np.array([[1.0, 0.5], [0.5, 2.0]])
+    error = 5.3 * np.sqrt(np.diag(covariance) / n)
+    assert (np.abs(draws.mean(0) - [5.0, -1.0]) < error).all()
+    np.testing.assert_allclose(np.cov(draws.T), covariance, rtol=0.06)

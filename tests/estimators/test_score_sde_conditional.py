@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import ScoreSDE
 from skdiffusion.estimators import score_sde
+from skdiffusion.metrics import interval_coverage
 
 
 def small(**kwargs):
@@ -113,6 +114,37 @@ def test_network_learns_what_the_conditional_base_cannot():
     assert model.score(X[:300]) < model.score(X[:300], y[:300]) - 0.5
 
 
+def uneven(n, seed):
+    """x given y is N(2 sign(y1 y2), 0.2**2) for negative y1, with variance 1 else."""
+    rng = np.random.default_rng(seed)
+    y = rng.uniform(-2, 2, (n, 2))
+    location, scale = 2 * np.sign(y.prod(1)), np.where(y[:, 0] > 0, 1.0, 0.2)
+    return (location + scale * rng.normal(size=n))[:, None], y, norm(location, scale)
+
+
+def test_regression_base_finds_location_and_scale():
+    model = small(condition="value", base="regression").fit(*uneven(600, 0)[:2])
+    X, y, law = uneven(500, 1)
+    # Trees cost some 0.3 nats at the steps; not knowing which rows scatter 0.25 more.
+    assert law.logpdf(X[:, 0]).mean() - model.score(X, y) < 0.4
+    draws = model.sample(1000, y=[-1.0, 1.0])
+    assert draws.mean() == pytest.approx(-2, abs=0.15)
+    assert draws.std() == pytest.approx(0.2, abs=0.15)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.sample(3, y=y[:3]), model.sample(3, y=y[:3]))
+    np.testing.assert_array_equal(model.sample(3), again.sample(3))
+
+
+def test_scale_is_that_of_new_rows():
+    """Trees fit the training rows closely; the width must be what new rows need."""
+    rng = np.random.default_rng(0)
+    y, X = rng.normal(size=(2, 200, 3))
+    model = small(condition="value", base="regression").fit(X[:, :1], y)
+    y, X = rng.normal(size=(2, 200, 3))
+    draws = model.sample(20000, y=np.repeat(y, 100, axis=0)).reshape(200, 100)
+    assert interval_coverage(X[:, 0], draws) == pytest.approx(0.9, abs=0.11)
+
+
 def test_guidance_moves_draws_away_from_the_other_classes():
     model = small(condition="label").fit(*labelled())
     free = model.sample(2000, y="left", guidance=0.0)
@@ -185,6 +217,11 @@ class TestRefusals:
     def test_constant_value(self):
         with pytest.raises(ValueError, match="y has a constant column"):
             small(condition="value").fit(self.X, np.ones(60))
+
+    @pytest.mark.parametrize("condition", [None, "label"])
+    def test_regression_needs_values(self, condition):
+        with pytest.raises(ValueError, match='requires condition="value"'):
+            small(condition=condition, base="regression").fit(self.X, self.y)
 
     def test_kernel_base(self):
         with pytest.raises(ValueError, match="no conditional form"):
