@@ -47,6 +47,7 @@ from skdiffusion.metrics import sliced_wasserstein
 
 N_SETS_OF_DRAWS = 5
 FLOOR = "training rows (floor)"
+LABELS = ("ScoreSDE", "GaussianMixture", "NSF (zuko)", "ForestDiffusion")
 RESULTS = Path(__file__).parent / "results"
 # Noise levels and repetitions of the rows where a set would take more than a few minutes.
 FOREST = {
@@ -184,13 +185,6 @@ def run(name, seed, method, folder):
 # ------------------------------------------------------------------ page
 
 
-def cell(records, key, floor_records, best):
-    """Mean over seeds and sets of draws; bold for the closest to the floor."""
-    value = np.mean([record[key] for record in records])
-    text = f"{value:.3f}"
-    return f"**{text}**" if records is not floor_records and value == best else text
-
-
 def of(records, name, method):
     return [r for r in records if r["set"] == name and r["model"] == method]
 
@@ -200,11 +194,17 @@ def quality_table(records, names, labels, key):
     lines = ["| set | " + " | ".join([FLOOR, *labels]) + " |", "|---" * (len(labels) + 2) + "|"]
     for name in names:
         base = np.mean([r[key] for r in of(records, name, FLOOR)])
-        values = {m: np.mean([r[key] for r in of(records, name, m)]) for m in labels}
+        groups = {m: of(records, name, m) for m in labels}
+        values = {m: np.mean([r[key] for r in group]) for m, group in groups.items() if group}
         # A distance below the floor is chance, not merit.
-        excess = {m: max(round(v, 3) - round(base, 3), 0.0) for m, v in values.items()}
+        excess = {m: max(v - base, 0.0) for m, v in values.items()}
         least = min(excess.values())
-        cells = [f"**{v:.3f}**" if excess[m] == least else f"{v:.3f}" for m, v in values.items()]
+        cells = [
+            ("**{:.3f}**" if excess[m] == least else "{:.3f}").format(values[m])
+            if m in values
+            else "-"
+            for m in labels
+        ]
         lines.append(f"| {name} | {base:.3f} | " + " | ".join(cells) + " |")
     return lines
 
@@ -213,7 +213,9 @@ def plain_table(records, names, labels, text):
     """One row a set, one column a model, text of the records of each."""
     lines = ["| set | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
     for name in names:
-        lines.append(f"| {name} | " + " | ".join(text(of(records, name, m)) for m in labels) + " |")
+        groups = [of(records, name, m) for m in labels]
+        cells = [text(group) if group else "-" for group in groups]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -229,7 +231,8 @@ def speed_ratios(records, names):
     total = lambda name, model: np.median(  # noqa: E731
         [r["fit_cpu_seconds"] + r["draw_cpu_seconds"] for r in of(records, name, model)]
     )
-    return {name: total(name, "ForestDiffusion") / total(name, "ScoreSDE") for name in names}
+    both = [n for n in names if of(records, n, "ForestDiffusion") and of(records, n, "ScoreSDE")]
+    return {name: total(name, "ForestDiffusion") / total(name, "ScoreSDE") for name in both}
 
 
 def versions():
@@ -242,7 +245,7 @@ def versions():
 def page(records):
     """Markdown of everything measured."""
     names = [n for n in (*TOYS, *TABLES) if of(records, n, FLOOR)]
-    labels = [m for m in methods() if all(of(records, n, m) for n in names)]
+    labels = [m for m in LABELS if any(r["model"] == m for r in records)]
     seeds = sorted({r["seed"] for r in records})
     lines = ["# Draws: how close to held-out rows", "", *intro(seeds)]
     for title, key in (

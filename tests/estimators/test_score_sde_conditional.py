@@ -127,7 +127,7 @@ def test_regression_base_finds_location_and_scale():
     X, y, law = uneven(500, 1)
     # Trees cost some 0.3 nats at the steps; not knowing which rows scatter 0.25 more.
     assert law.logpdf(X[:, 0]).mean() - model.score(X, y) < 0.4
-    draws = model.sample(1000, y=[-1.0, 1.0])
+    draws = model.sample(1000, y=[[-1.0, 1.0]])
     assert draws.mean() == pytest.approx(-2, abs=0.15)
     assert draws.std() == pytest.approx(0.2, abs=0.15)
     again = pickle.loads(pickle.dumps(model))
