@@ -155,7 +155,7 @@ def of(records, name, method):
 
 def table(records, names, methods, text, bold=None):
     """One row a method, one column a set; ``bold(name)`` is the method to be printed bold."""
-    most = {name: max(len(of(records, name, m)) for m in methods) for name in names}
+    most = {name: max((len(of(records, name, m)) for m in methods), default=0) for name in names}
     lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for method in methods:
         cells = []
