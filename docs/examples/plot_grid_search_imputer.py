@@ -102,7 +102,7 @@ print(table.sort_values("search").to_string(index=False, float_format="{:.4f}".f
 
 chosen = search.best_index_
 labels = [
-    f'"{row.target_strategy}" gaps, {row.n_channels} channels, {row.n_steps} steps'
+    f'trained on "{row.target_strategy}", {row.n_channels} channels, {row.n_steps} steps'
     for row in table.itertuples()
 ]
 order = table["search"].argsort().to_numpy()
