@@ -63,7 +63,7 @@ scorer = make_imputation_scorer("crps", **scorer_options)
 
 pipeline = make_pipeline(
     StandardScaler().set_output(transform="pandas"),
-    CSDIImputer(window_length=24, max_iter=100, early_stopping=False, random_state=0),
+    CSDIImputer(window_length=24, max_iter=60, early_stopping=False, random_state=0),
 )
 grid = {
     "csdiimputer__target_strategy": ["block", "random"],
