@@ -135,7 +135,8 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     ----------
     imputer : estimator
         What draws the missing cells: it has ``sample(X, n_draws, random_state=...)``, as
-        :class:`CSDIImputer`, or ``sample_posterior=True``, as
+        :class:`CSDIImputer`, or such an ``impute``, as :class:`ScoreSDE` with
+        ``handle_missing="impute"``, or ``sample_posterior=True``, as
         :class:`sklearn.impute.IterativeImputer`.
     estimator : estimator
         Regressor, or classifier with ``predict_proba``.

@@ -8,7 +8,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
-from skdiffusion import CSDIImputer, MultipleImputation
+from skdiffusion import CSDIImputer, MultipleImputation, ScoreSDE
 from skdiffusion.estimators import pool_rubin
 
 CHAINED = IterativeImputer(sample_posterior=True, max_iter=2)
@@ -174,6 +174,16 @@ def test_pooled_coefficients_cover(imputer, n_sets):
         inside.append((pooled.low < truth) & (truth < pooled.high))
     # The mean of the three coverages; five binomial standard errors of 200 sets are 0.077.
     assert np.mean(inside) == pytest.approx(0.95, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_learnt_density_draws_the_copies(data):
+    _, gaps, y = data
+    density = ScoreSDE(handle_missing="impute", base="gaussian", max_iter=5, early_stopping=False)
+    model = MultipleImputation(density, LinearRegression(), 2, random_state=0)
+    pooled = model.fit(gaps[:150], y[:150]).pooled_
+    assert (pooled.between > 0).all()
+    assert (np.abs(pooled.estimate - [2, 1, -1]) < 6 * pooled.standard_error).all()
 
 
 @pytest.fixture(scope="module")
