@@ -232,7 +232,7 @@ class ReliabilityDisplay(_CalibrationDisplay):
         }[kind]
         ax.set(xlabel=what[0], ylabel=what[1], xlim=(0, 1), ylim=(0, 1), aspect="equal")
         ax.set_title(f"Calibration over {len(u)} cells")
-        ax.legend(fontsize="small", loc="upper left")
+        ax.legend(fontsize="small")
         return self
 
     def _plot_reference(self, levels, n):
