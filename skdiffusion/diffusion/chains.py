@@ -330,3 +330,24 @@ def curvature(target, x, spread):
         if len(norms) == 0:
             return 1.0
         return max(float(norms.quantile(0.9)), 1e-12)
+
+
+def roundness(target, x):
+    """Largest curvature of the log density times the largest variance of points of it.
+
+    Parameters
+    ----------
+    target : skdiffusion.diffusion.target.Target
+        Target.
+    x : tensor of shape (n_points, n_features)
+        Points, about draws from the target.
+
+    Returns
+    -------
+    roundness : float
+        1 for a standard Gaussian, the condition number for any other: the number of steps that a
+        chain needs is proportional to it.
+    """
+    directions = (x - x.mean(0)) / x.std(0).clamp_min(1e-300)
+    variance = torch.linalg.eigvalsh(torch.cov(x.T).reshape(x.shape[1], -1))[-1]
+    return float(variance) * curvature(target, x, directions)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from skdiffusion._arrays import column_moments, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
-from skdiffusion.diffusion.chains import Divergence, Plan, curvature, run, tune
+from skdiffusion.diffusion.chains import Divergence, Plan, curvature, roundness, run, tune
 from skdiffusion.diffusion.target import DenoiserTarget, MixtureTarget, change_coordinates
 from skdiffusion.estimators._targets import (
     as_target,
@@ -33,6 +34,8 @@ from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 _METHODS = ("ula", "mala", "underdamped", "annealed", "tempered")
 # Chains of the trial run in fit, and draws of each that the diagnostics look at.
 _N_PILOT, _N_TRACE = 128, 50
+# Trial runs that look for a preconditioner, and the steps of each.
+_N_PILOT_RUNS, _PILOT_STEPS = 3, 300
 # Bytes of the largest matrix of a block: more and it leaves the processor's cache.
 _BLOCK_BYTES = 800_000
 _SMALLEST_BETA = 0.002
@@ -98,10 +101,14 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Step ``h`` of ``x + h g + sqrt(2 h) eps`` in squared units of x; for "underdamped" the
         time step. "auto" adapts the acceptance to 0.574 in ``fit`` for Metropolis methods and
         takes a tenth of the inverse of the largest curvature for the others.
-    preconditioner : None, "pilot" or array-like, default=None
+    preconditioner : {"auto", "pilot"}, None or array-like, default="auto"
         Covariance by which chains are scaled: an array of shape (n_features,) or
-        (n_features, n_features), or "pilot" for the covariance of a trial run in ``fit``. Not
-        used where ``target`` is None: columns are standardised then.
+        (n_features, n_features), or "pilot" for the covariance of trial runs in ``fit``, each in
+        the coordinates that the one before found. "auto" keeps that covariance where it makes the
+        target at least twice as round, measured by the largest curvature times the largest
+        variance; it does not try where ``step_size`` is given, where the noisy score is known or
+        where gradients are stochastic. Not used where ``target`` is None: columns are
+        standardised then.
     friction : "auto" or float, default="auto"
         Friction of "underdamped", per unit of time.
     temperature : float, default=1.0
@@ -114,8 +121,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     thin : int, default=1
         Steps between the draws of a chain, and between the points of a trajectory.
     init : {"normal", "data"}, callable or array-like, default="normal"
-        Where chains start: N(0, I), rows of X, ``init(n_chains, rng)`` with a numpy Generator,
-        or the rows of an array, used in turn. "annealed" adds the noise of the first level.
+        Where chains start: N(0, I) in the coordinates of the preconditioner, rows of X,
+        ``init(n_chains, rng)`` with a numpy Generator, or the rows of an array, used in turn.
+        "annealed" adds the noise of the first level.
     n_features : int, default=None
         Number of features, for a callable target when neither X nor an ``init`` array tells.
     max_iter : int, default=2000
@@ -163,8 +171,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Convergence of trial chains of which one half starts at ``init`` and the other half at
         exact draws, at rows of X or far out; near 1 where the start is forgotten. NaN for
         "annealed", whose chains forget their start on the first level.
-    ess_ : ndarray of shape (n_features,)
-        Bulk effective sample size of the trial run for every thousand draws.
+    energy_nested_rhat_ : float
+        The same of the energy, minus the log density, which is often the slowest to settle; NaN
+        where the log density is not known.
+    ess_, ess_tail_ : ndarray of shape (n_features,)
+        Effective sample size of the trial run for every thousand draws, of the bulk and of the
+        5 % and 95 % quantiles.
 
     See Also
     --------
@@ -216,7 +228,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "steps_per_level": [Interval(Integral, 0, None, closed="left")],
         "n_steps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "step_size": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "preconditioner": [None, StrOptions({"pilot"}), "array-like"],
+        "preconditioner": [None, StrOptions({"auto", "pilot"}), "array-like"],
         "friction": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "temperature": [Interval(Real, 0, None, closed="left")],
         "n_temperatures": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
@@ -240,7 +252,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         steps_per_level=1,
         n_steps="auto",
         step_size="auto",
-        preconditioner=None,
+        preconditioner="auto",
         friction="auto",
         temperature=1.0,
         n_temperatures="auto",
@@ -305,14 +317,11 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.target_kind_ = kind_of(target)
         self.method_ = self._choose_method(target)
         self._shift, self._factor = self._coordinates(X)
+        target = self._to_chains(target, torch.float64, device)
+        if self._tries_pilot(target):
+            target = self._pilot(target, device)
         if np.array_equal(self._factor, np.diag(np.diag(self._factor))):
             self.mean_, self.scale_ = self._shift, np.diag(self._factor)
-        target = self._to_chains(target, torch.float64, device)
-        if self.preconditioner is not None and isinstance(self.preconditioner, str):
-            self._shift, self._factor = self._pilot_coordinates(target, device)
-            target = self._to_chains(
-                self._build_target(torch.float64, device, X), torch.float64, device
-            )
         self.dtype_ = self._choose_dtype(target)
         plan = self._tuned_plan(target, device)
         self._plan = dataclasses.asdict(plan)
@@ -465,7 +474,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         data : object
             What ``arviz.from_dict`` makes of the group "posterior" with one variable ``x`` of
-            shape (n_chains, n_draws, n_features).
+            shape (n_chains, n_draws, n_features) and, where the log density is known, the group
+            "sample_stats" with it, ``lp``, and the energy, ``-lp``.
         """
         check_is_fitted(self)
         try:
@@ -479,7 +489,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         keys = lambda a, b: chain_keys(seed, a, b)  # noqa: E731
         starts = self._starts(n_chains, seed)
         draws, _, _ = self._run(starts, keys, n_draws, self.dtype_, False)
-        return from_dict({"posterior": {"x": draws.transpose(1, 0, 2)}})
+        x = draws.transpose(1, 0, 2)
+        groups = {"posterior": {"x": x}}
+        if self.target_kind_ not in ("gradient", "minibatch"):
+            lp = self._log_density(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])
+            groups["sample_stats"] = {"lp": lp, "energy": -lp}
+        return from_dict(groups)
 
     def __sklearn_tags__(self):
         """Tags of scikit-learn: NaN is refused, float32 is kept."""
@@ -581,8 +596,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _build_target(self, dtype, device, X=None):
         """Target in the user's coordinates, or in units of the columns where it counts so."""
         source = self._source()
-        if X is None and isinstance(source, ScoreSDE) and self._extent is None:
+        if isinstance(source, ScoreSDE):
             check_is_fitted(source)
+        if X is None and isinstance(source, ScoreSDE) and self._extent is None:
             X = source.sample(1000, random_state=0)
         if X is not None:
             # What the ladder needs to know of an estimator is kept from fit.
@@ -654,7 +670,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _to_chains(self, target, dtype, device):
         """Target in the coordinates of the chains."""
         if self._in_units():
-            if self.target is None or self.preconditioner is None:
+            if self.target is None or self.preconditioner is None or self._is_auto():
                 return target
             raise ValueError(
                 "preconditioner cannot be used with an estimator as target, whose noise is added "
@@ -667,19 +683,39 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         )
         return change_coordinates(target, shift, factor)
 
-    def _pilot_coordinates(self, target, device):
-        """Coordinates in which the target is about a standard Gaussian, by a trial run."""
-        if self._in_units():
-            return self._shift, self._factor
-        plan = self._tuned_plan(target, device)
-        seed = self._seed ^ 2
-        noise = _noise(chain_keys(seed, 0, _N_PILOT, device), plan, target, torch.float64)
-        start = torch.as_tensor(self._starts(_N_PILOT, seed), device=device)
-        draws, _ = run(target, plan, start, noise, n_draws=_N_TRACE)
-        x = draws.reshape(-1, self.n_features_in_).cpu().numpy()
-        covariance = np.cov(x.T).reshape(self.n_features_in_, -1)
-        covariance += 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        return x.mean(0), np.linalg.cholesky(covariance)
+    def _is_auto(self):
+        """Whether the preconditioner is left to the trial runs."""
+        return isinstance(self.preconditioner, str) and self.preconditioner == "auto"
+
+    def _tries_pilot(self, target):
+        """Whether trial runs look for a preconditioner."""
+        if not isinstance(self.preconditioner, str) or self._in_units():
+            return False
+        left = self.step_size == "auto" and not target.has_noisy_score and not target.stochastic
+        return left or not self._is_auto()
+
+    def _pilot(self, target, device):
+        """Target in coordinates in which it is about a standard Gaussian, by trial runs."""
+        first = self._shift, self._factor
+        x = self._starts(_N_PILOT, self._seed ^ 2)
+        for i in range(_N_PILOT_RUNS):
+            current = self._to_chains(target, torch.float64, device)
+            u = self._to_u(x, torch.float64)
+            keys = chain_keys(self._seed ^ 2, i * _N_PILOT, (i + 1) * _N_PILOT, device)
+            plan = self._tuned_plan(current, device, u, keys)
+            plan = dataclasses.replace(plan, n_steps=_PILOT_STEPS // 2, thin=_PILOT_STEPS // 20)
+            noise = _noise(keys, plan, current, torch.float64)
+            draws, _ = run(current, plan, u, noise, n_draws=11)
+            x = self._to_x(draws[-1])
+            cloud = self._to_x(draws).reshape(-1, self.n_features_in_)
+            if i == 0:
+                before = roundness(current, draws[-1])
+            self._shift, self._factor = cloud.mean(0), _shrunk_root(cloud, self._factor)
+        current = self._to_chains(target, torch.float64, device)
+        after = roundness(current, self._to_u(x, torch.float64))
+        if self._is_auto() and not after < before / 2:
+            self._shift, self._factor = first
+        return self._to_chains(target, torch.float64, device)
 
     def _to_u(self, X, dtype):
         """Chain coordinates of points."""
@@ -699,15 +735,15 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- the plan
 
-    def _tuned_plan(self, target, device):
-        """What to run, with ladder, temperatures and step size found."""
+    def _tuned_plan(self, target, device, x=None, keys=None):
+        """What to run, with ladder, temperatures and step size found, on chains at ``x``."""
         method = self.method_
         n_steps = self.n_steps
         if n_steps == "auto":
             n_steps = {"annealed": 20 * target.has_log_density, "tempered": 500}.get(method, 1000)
-        seed = self._seed ^ 1
-        x = self._to_u(self._starts(_N_PILOT, seed), torch.float64)
-        keys = chain_keys(seed, 0, _N_PILOT, device)
+        if x is None:
+            x = self._to_u(self._starts(_N_PILOT, self._seed ^ 1), torch.float64)
+            keys = chain_keys(self._seed ^ 1, 0, _N_PILOT, device)
         plan = Plan(method, n_steps, self.thin, temperature=float(self.temperature))
         if method == "annealed":
             levels, scale = self._ladder(target)
@@ -844,11 +880,14 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 # X has lost the names of its columns on the way.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return np.asarray(self._source().score_samples(X))
-        with torch.no_grad():
-            u = self._to_u(X, torch.float64)
-            parts = [target.evaluate(part)[0] for part in u.split(self._block(target))]
-        value = torch.cat(parts).cpu().numpy()
+        value = self._values(target, self._to_u(X, torch.float64))
         return value - np.linalg.slogdet(self._factor)[1]
+
+    def _values(self, target, u):
+        """Log density in the coordinates of the chains."""
+        with torch.no_grad():
+            parts = [target.evaluate(part)[0] for part in u.split(self._block(target))]
+        return torch.cat(parts).cpu().numpy()
 
     # ---------------------------------------------------------------- diagnostics
 
@@ -857,7 +896,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         # Tempering has many replicas a chain, and single chains miss modes more often.
         n = _N_PILOT if plan.method == "tempered" else 2 * _N_PILOT
         d, half = self.n_features_in_, n // 2
-        self.rhat_ = self.nested_rhat_ = self.ess_ = np.full(d, np.nan)
+        for name in ("rhat_", "nested_rhat_", "ess_", "ess_tail_"):
+            setattr(self, name, np.full(d, np.nan))
+        self.energy_nested_rhat_ = np.nan
         self.acceptance_rate_ = np.nan
         if self.temperature != 1:
             return
@@ -873,21 +914,33 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.acceptance_rate_ = np.nan if rate is None else float(rate.mean())
         if plan.method == "annealed":
             return
-        draws = draws.transpose(0, 1).cpu().numpy()
-        order = np.arange(n) // (half // 2)
-        self.rhat_, self.nested_rhat_ = r_hat(draws), nested_r_hat(draws, order)
-        self.ess_ = effective_sample_size(draws) * 1000 / (n * _N_TRACE)
-        worst = int(np.nanargmax(self.nested_rhat_)) if np.isfinite(self.nested_rhat_).any() else 0
+        self._compare(target, draws.transpose(0, 1), np.arange(n) // (half // 2), plan)
+
+    def _compare(self, target, draws, superchains, plan):
+        """Diagnostics of the trial chains, and a warning where their starts still show."""
+        x = draws.cpu().numpy()
+        n, n_draws, d = x.shape
+        self.rhat_, self.nested_rhat_ = r_hat(x), nested_r_hat(x, superchains)
+        self.ess_, self.ess_tail_ = (
+            effective_sample_size(x, kind) * 1000 / (n * n_draws) for kind in ("bulk", "tail")
+        )
+        if target.has_log_density:
+            energy = -self._values(target, draws.reshape(-1, d)).reshape(n, n_draws)
+            self.energy_nested_rhat_ = nested_r_hat(energy, superchains)
+        both = np.append(self.nested_rhat_, self.energy_nested_rhat_)
+        worst = int(np.nanargmax(both)) if np.isfinite(both).any() else 0
+        name = f"feature {worst}" if worst < d else "the energy"
         # What perfect chains exceed in one run of ten thousand, whatever the number of features.
-        limit = math.sqrt(1 + chi2.isf(1e-4 / d, 3) / (3 * (half // 2)))
-        if not self.nested_rhat_[worst] < limit:
+        n_each = n // (superchains.max() + 1)
+        limit = math.sqrt(1 + chi2.isf(1e-4 / (d + 1), 3) / (3 * n_each))
+        if not both[worst] < limit:
             warnings.warn(
                 f"Chains from two kinds of start disagree after {plan.n_steps} steps: nested R-hat "
-                f"of feature {worst} is {self.nested_rhat_[worst]:.2f}, above {limit:.2f}, below "
-                "which chains that agree stay. They have not reached all modes; "
+                f"of {name} is {both[worst]:.2f}, above {limit:.2f}, below which chains that "
+                "agree stay. They have not reached all modes or tails; "
                 f"{_advice(plan.method, target)}",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _far_starts(self, target, n, seed, X, near):
@@ -914,6 +967,14 @@ class _Path:
 
     def points(self):
         return torch.stack(self._kept)
+
+
+def _shrunk_root(cloud, factor):
+    """Cholesky factor of the covariance of points, shrunk in the coordinates at hand."""
+    u = np.linalg.solve(factor, (cloud - cloud.mean(0)).T).T
+    scale = np.maximum(u.std(0), 1e-9 * u.std() + 1e-300)
+    correlation, _ = ledoit_wolf(u / scale, assume_centered=True)
+    return np.linalg.cholesky(factor @ (scale[:, None] * correlation * scale) @ factor.T)
 
 
 def _noise(keys, plan, target, dtype):

@@ -97,7 +97,7 @@ def test_temperature_zero_climbs_to_the_mode():
 @pytest.mark.parametrize("preconditioner", ["pilot", np.array([1e4, 1.0])])
 def test_preconditioning_makes_scales_equal(preconditioner):
     wide = lambda x: -0.5 * (x[:, 0] / 100) ** 2 - 0.5 * (x[:, 1] - 3) ** 2  # noqa: E731
-    plain = fitted(wide, method="mala", n_steps=200)
+    plain = fitted(wide, method="mala", n_steps=200, preconditioner=None)
     if isinstance(preconditioner, str):
         init = lambda n, rng: rng.normal(size=(n, 2)) * [100, 1]  # noqa: E731
     else:
@@ -110,6 +110,27 @@ def test_preconditioning_makes_scales_equal(preconditioner):
     np.testing.assert_allclose(sampler.score_samples(x[:5]), wide(torch.tensor(x[:5])), rtol=1e-6)
     expected = np.stack([-x[:5, 0] / 1e4, -(x[:5, 1] - 3)], 1)
     np.testing.assert_allclose(sampler.log_density_gradient(x[:5]), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["mala", "tempered"])
+def test_trial_runs_make_an_oblong_target_round(method):
+    variances = torch.tensor(np.geomspace(1e-2, 1e2, 10))
+    rotation = torch.tensor(stats.ortho_group.rvs(10, random_state=0))
+    precision = rotation / variances @ rotation.T
+    target = lambda x: -0.5 * ((x @ precision) * x).sum(1)  # noqa: E731
+    parameters = {"method": method, "n_features": 10, "n_steps": 150, "random_state": 0}
+    sampler = LangevinSampler(target, **parameters).fit()
+    z = sampler.sample(1500) @ rotation.numpy() / np.sqrt(variances.numpy())
+    quantile = stats.norm.isf(1e-6 / 40)
+    assert np.abs(z.mean(0)).max() < quantile / math.sqrt(1500)
+    assert np.abs(z.var(0) - 1).max() < quantile * math.sqrt(2 / 1500)
+
+
+def test_a_round_target_keeps_its_coordinates():
+    for target in (lambda x: -x.square().sum(1), two_modes):
+        sampler = fitted(target, n_steps=50)
+        np.testing.assert_array_equal(sampler.scale_, np.ones(2))
+        np.testing.assert_array_equal(sampler.mean_, np.zeros(2))
 
 
 def test_defaults_find_150_modes_in_200_evaluations(monkeypatch):
@@ -347,7 +368,8 @@ def test_global_generators_and_input_are_left_alone():
 
 
 def test_trajectory_and_thinning():
-    sampler = fitted(log_density, method="mala", n_steps=10, thin=5, n_chains=4, init=[[3.0, 3.0]])
+    parameters = {"method": "mala", "n_steps": 10, "thin": 5, "preconditioner": None}
+    sampler = fitted(log_density, n_chains=4, init=[[3.0, 3.0]], **parameters)
     draws, path = sampler.sample(12, return_trajectory=True)
     assert draws.shape == (12, 2)
     assert path.shape == (1 + 4, 4, 2)
@@ -365,7 +387,9 @@ def test_init():
 
     fitted(log_density, init=init, n_steps=2).sample(7)
     assert counts[-1] == 7
-    start = LangevinSampler(log_density, init="data", n_steps=2, random_state=0).fit(X)
+    start = LangevinSampler(
+        log_density, init="data", n_steps=2, preconditioner=None, random_state=0
+    ).fit(X)
     path = start.sample(50, return_trajectory=True)[1]
     assert {tuple(row) for row in path[0]} <= {tuple(row) for row in X}
 
@@ -395,7 +419,7 @@ def test_chains_that_miss_modes_are_reported(method):
     with pytest.warns(ConvergenceWarning, match="tempered"):
         LangevinSampler(
             two_modes, method="mala", n_steps=50, init=[[6.0, 0.0]], random_state=0
-        ).fit(np.array([[-6.0, 0.0], [6, 0], [6, 0], [6, 0]]))
+        ).fit(np.array([[-6.0, 0.0], [6, 0]]))
 
 
 def test_good_chains_pass_quietly():
@@ -407,6 +431,46 @@ def test_good_chains_pass_quietly():
     assert abs(sampler.acceptance_rate_ - 0.574) < 0.04
     assert sampler.nested_rhat_.max() < 1.1
     assert 0 < sampler.ess_.min() <= 2000
+    assert 0 < sampler.ess_tail_.min() <= 2000
+    assert sampler.energy_nested_rhat_ < 1.1
+
+
+def test_the_energy_tells_of_tails_that_were_not_reached():
+    def funnel(x):
+        return (
+            -(x[:, 0] ** 2) / 18
+            - 4.5 * x[:, 0]
+            - 0.5 * x[:, 1:].square().sum(1) * x[:, 0].neg().exp()
+        )
+
+    with pytest.warns(ConvergenceWarning, match="of the energy is|of feature 0 is"):
+        sampler = LangevinSampler(funnel, n_features=10, n_steps=100, random_state=0).fit()
+    assert sampler.energy_nested_rhat_ > 1.1
+
+
+@pytest.mark.parametrize("method", ["ula", "mala"])
+def test_single_precision_keeps_the_150_modes(method):
+    """Chains that start at exact draws stay at their law."""
+    mixture = make_gaussian_mixture(150, random_state=0)
+    exact = mixture.sample(30_000)[0]
+    sampler = LangevinSampler(mixture, method=method, n_steps=40, init=exact, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert sampler.set_params(step_size=0.005).fit().dtype_ == "float32"
+    x = sampler.sample(30_000)
+    for moment in (lambda x: x, np.square):
+        a, b = moment(x), moment(exact)
+        # Start and end are pairs; the steps of ULA widen a mode by 1 %.
+        error = (a - b).std(0) / math.sqrt(len(x))
+        slack = 0.01 * 0.25 if method == "ula" else 0.0
+        assert np.all(np.abs((a - b).mean(0)) < stats.norm.isf(1e-6 / 8) * error + slack)
+
+
+def test_double_precision_where_single_would_show():
+    mixture = make_gaussian_mixture(3, random_state=0)
+    mixture.means_ = mixture.means_ + 1e6
+    assert LangevinSampler(mixture, random_state=0).fit().dtype_ == "float64"
+    assert fitted(log_density, n_steps=2).dtype_ == "float64"
 
 
 def test_export_to_arviz():
@@ -416,6 +480,9 @@ def test_export_to_arviz():
     x = np.asarray(tree["posterior"]["x"])
     assert x.shape == (3, 20, 2)
     np.testing.assert_allclose(x[:, 0], sampler.sample(3))
+    lp = np.asarray(tree["sample_stats"]["lp"])
+    np.testing.assert_allclose(lp[1], log_density(torch.tensor(x[1])), rtol=1e-9)
+    np.testing.assert_array_equal(np.asarray(tree["sample_stats"]["energy"]), -lp)
 
 
 # ------------------------------------------------------------------ honest failure
@@ -437,6 +504,8 @@ def nan_gradient(x):
         ({"random_state": "a"}, InvalidParameterError, "random_state"),
         ({"temperature": 2.0}, ValueError, "method='ula' only"),
         ({"target": GaussianMixture()}, NotFittedError, "GaussianMixture"),
+        ({"target": KernelDensity()}, NotFittedError, "KernelDensity"),
+        ({"target": ScoreSDE()}, NotFittedError, "ScoreSDE"),
         ({"target": KernelDensity(kernel="tophat").fit(data())}, ValueError, "kernel='tophat'"),
         ({"target": td.Gamma(1.0, 1.0), "fit": None}, ValueError, "whole space"),
         ({"target": td.Normal(torch.zeros(2), 1.0), "fit": None}, ValueError, "batch_shape"),
@@ -471,7 +540,7 @@ def test_divergence_names_step_and_level():
             return np.full(np.shape(X), np.nan if noise_level < 1 else 0.0)
 
     inner = Wrong(max_iter=0, random_state=0).fit(data())
-    with pytest.raises(FloatingPointError, match=r"noise level 0\.6.*chain 0"):
+    with pytest.raises(FloatingPointError, match=r"at step \d+ at noise level 0\.6.*chain 0"):
         LangevinSampler(inner, noise_levels=[4.0, 2.0, 0.6, 0.5, 0.1]).fit(data())
 
 
@@ -479,6 +548,8 @@ def test_errors_of_data():
     sampler = LangevinSampler(max_iter=0, random_state=0).fit(data())
     with pytest.raises(ValueError, match="CSDIImputer"):
         sampler.transform([[np.nan, 1.0]])
+    with pytest.raises(ValueError, match="contains infinity"):
+        LangevinSampler().fit([[np.inf, 1.0], [2, 3]])
     with pytest.raises(ValueError, match="contains NaN"):
         LangevinSampler().fit([[np.nan, 1.0], [2, 3]])
     with pytest.raises(ValueError, match="column 'b' is constant"):
