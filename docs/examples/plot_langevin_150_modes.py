@@ -82,8 +82,8 @@ plt.show()
 # ----------------------
 # Energy distance to exact draws, the mean over two halves of the cloud, the share of the modes that
 # received at least half of their weight, and the share of points that would have to move to another
-# mode. The distance of exact draws to each other scatters by a tenth or so, as does that of a perfect
-# sampler.
+# mode. The distance of exact draws to each other scatters by a tenth or so, and so would that of a
+# perfect sampler.
 
 
 def quality(points):
