@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from skdiffusion.metrics import make_imputation_scorer
-from skdiffusion.metrics._imputation_scorer import answers, drawing_method
+from skdiffusion.metrics._imputation_scorer import answers, drawing_method, missing_cells
 
 
 def conformalize(
@@ -166,9 +166,11 @@ class ConformalImputer:
         levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
         if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
+        if isinstance(X, (list, tuple)) and any(np.ndim(x) > 1 for x in X):
+            raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
         draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], self.random_state), float)
         draws = np.moveaxis(draws, 1, -1)
-        missing = np.isnan(np.asarray(X, dtype=float))
+        missing = missing_cells(self.imputer, X)
         if missing.shape != draws.shape[:-1]:
             raise ValueError(f"X has shape {missing.shape}, its draws have {draws.shape[:-1]}.")
         shifts = np.array([self._shifts(level, missing.shape[-1]) for level in levels])

@@ -227,6 +227,11 @@ def _placeholder(imputer):
     return value if isinstance(value, Real) else np.nan
 
 
+def missing_cells(imputer, x):
+    """Mask of the cells of one array or frame that count as missing for an imputer."""
+    return np.isnan(_values(_with_nan(x, _placeholder(imputer))))
+
+
 def _with_nan(x, placeholder):
     """NaN instead of the placeholder."""
     if np.isnan(placeholder):

@@ -113,6 +113,20 @@ def test_a_fitted_imputer_is_calibrated_and_fills_as_before():
     assert (np.diff(q[:, :, 0], axis=1) > 0).all()
 
 
+def test_a_placeholder_of_missing_cells_is_the_imputers():
+    X = np.random.default_rng(7).normal(size=(400, 2)) + 10
+    imputer = CSDIImputer(method="gaussian", missing_values=-1, random_state=0).fit(X[:200])
+    conformal = conformalize(imputer, X[200:], missing_rate=0.3)
+    gaps, with_nan = X[:50].copy(), X[:50].copy()
+    gaps[:, 0], with_nan[:, 0] = -1, np.nan
+    plain = CSDIImputer(method="gaussian", random_state=0).fit(X[:200])
+    same = conformalize(plain, X[200:], missing_rate=0.3)
+    np.testing.assert_allclose(
+        conformal.predict_quantiles(gaps)[..., 1], same.predict_quantiles(with_nan)[..., 1]
+    )
+    assert (np.diff(conformal.predict_quantiles(gaps)[..., 0], axis=1) > 0).all()
+
+
 def test_errors_name_the_remedy():
     X = np.random.default_rng(6).normal(size=(50, 2))
     with pytest.raises(ValueError, match="does not draw"):
@@ -121,5 +135,7 @@ def test_errors_name_the_remedy():
     for level in (0.05, 0.95):
         with pytest.raises(ValueError, match="at least 19 calibration cells, but there are 18"):
             conformal.predict_quantiles(X, [level])
+    with pytest.raises(ValueError, match="list of series"):
+        conformal.predict_quantiles([X, X[:3]])
     with pytest.raises(ValueError, match="strictly between"):
         conformal.predict_quantiles(X, [1.0])
