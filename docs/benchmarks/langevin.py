@@ -117,7 +117,7 @@ def modes(n=8_000, n_seeds=12):
         "the mean square; coverage is the share of modes with at least half of their share of "
         "exact draws; weights is the total variation between both shares. Means and standard "
         f"errors over {n_seeds} seeds for exact draws and defaults; plain chains have one seed, "
-        "and tempering runs 4000 chains of three, with a floor of its own."
+        "and tempering 4000 chains of one, with a floor of its own."
     )
     table("sampler", "evaluations a chain", "energy distance", "coverage", "weights", "CPU s")
 
@@ -152,7 +152,7 @@ def modes(n=8_000, n_seeds=12):
     few, evaluations = 4000, 501 * len(sampler.inverse_temperatures_)
     floor_few = show(f"exact draws, {few}", 0, lambda s: exact(few, 1000 + s), seeds)
     draw = lambda s: sampler.sample(few, random_state=s)  # noqa: E731
-    values = show("log density alone, defaults (tempered)", evaluations, draw, range(3))
+    values = show("log density alone, defaults (tempered)", evaluations, draw, range(1))
     ratio, low, high = ratio_of_roots(defaults[:, 0], floor[:, 0])
     write("")
     write(
