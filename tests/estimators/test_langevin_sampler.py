@@ -284,6 +284,52 @@ def test_torch_distributions(distribution, method):
     np.testing.assert_allclose(sampler.score_samples(x.numpy()), known, rtol=1e-5)
 
 
+def targets():
+    """Every kind of target that gives a log density."""
+    X = data()
+    kinds = {"callable": log_density, "pair": both}
+    kinds["distribution"] = td.MultivariateNormal(MEAN, torch.tensor(COVARIANCE))
+    kinds["other distribution"] = td.Independent(td.StudentT(torch.tensor([5.0, 5.0])), 1)
+    for kind in ("full", "tied", "diag", "spherical"):
+        kinds[kind] = GaussianMixture(2, covariance_type=kind, random_state=0).fit(X)
+    kinds["kernel density"] = KernelDensity(bandwidth=0.5).fit(X)
+    kinds["score model"] = ScoreSDE(base="mixture", max_iter=0, random_state=0).fit(X)
+    return kinds | {"none": None}
+
+
+@pytest.mark.parametrize("name", targets())
+def test_the_gradient_is_that_of_the_log_density(name):
+    X, step = data(), 1e-5
+    sampler = LangevinSampler(targets()[name], n_steps=5, max_iter=0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        sampler.fit(X)
+    value = sampler.score_samples(X)
+    assert value.shape == (len(X),)
+    assert sampler.score(X) == pytest.approx(value.mean())
+    ahead, behind = (
+        np.stack([sampler.score_samples(X + s * e) for e in np.eye(2)], 1) for s in (step, -step)
+    )
+    known = (ahead - behind) / (2 * step)
+    # A score model answers at a noise of a thousandth.
+    rtol = 1e-2 if name in ("score model", "none") else 1e-3
+    np.testing.assert_allclose(sampler.log_density_gradient(X), known, rtol=rtol, atol=rtol)
+
+
+def test_a_score_model_with_mapped_columns_or_conditions_is_a_target():
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.exponential(size=1000), rng.normal(size=1000)], 1)
+    model = ScoreSDE(base="mixture", marginals="histogram", max_iter=0, random_state=0).fit(X)
+    sampler = LangevinSampler(model, random_state=0).fit()
+    draws = sampler.sample(1000)
+    assert energy_distance(draws, X) < 2 * energy_distance(model.sample(1000), X)
+    np.testing.assert_allclose(sampler.score_samples(X), model.score_samples(X))
+    np.testing.assert_allclose(sampler.log_density_gradient(X), model.log_density_gradient(X))
+    conditional = ScoreSDE(condition="label", max_iter=0, random_state=0).fit(X, X[:, 0] > 1)
+    draws = LangevinSampler(conditional, random_state=0).fit().sample(1000)
+    assert energy_distance(draws, X) < 2 * energy_distance(conditional.sample(1000), X)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_callables_of_either_precision(dtype):
     matrix = PRECISION.float()
@@ -340,6 +386,15 @@ def test_chains_do_not_depend_on_blocks(method, monkeypatch):
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(sampler.sample(40), whole[0][:40], rtol=1e-9, atol=1e-9)
+
+
+def test_progress_bar(capsys):
+    sampler = fitted(log_density, n_steps=3)
+    capsys.readouterr()
+    sampler.sample(2)
+    assert not capsys.readouterr().err
+    sampler.set_params(verbose=1).sample(2)
+    assert "LangevinSampler: 100%" in capsys.readouterr().err
 
 
 def test_seeds():
