@@ -1,12 +1,13 @@
 """Weights, gaps in training rows, further training, solvers and image networks of ScoreSDE."""
 
+import copy
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import load_digits, make_moons
 
 from skdiffusion import ScoreSDE
@@ -231,3 +232,64 @@ def test_a_convolution_as_network():
     drawn = model.sample(4).reshape(4, 1, 8, 8)
     assert np.isfinite(drawn).all()
     assert np.isfinite(model.nll_bound(X[:4])).all()
+
+
+class TestImpute:
+    """Draws of any columns against the conditional of a mixture in closed form."""
+
+    weights = np.array([0.4, 0.6])
+    means = np.array([[-2.0, 0.0, 1.0], [2.0, 1.0, -1.0]])
+    covariances = np.array([COVARIANCE, np.diag([0.5, 1.0, 0.3])])
+
+    def draws(self, n, seed=0):
+        rng = np.random.default_rng(seed)
+        component = rng.choice(2, n, p=self.weights)
+        sides = [
+            rng.multivariate_normal(m, c, n)
+            for m, c in zip(self.means, self.covariances, strict=True)
+        ]
+        return np.where(component[:, None] == 0, *sides)
+
+    def distribution(self, row, column):
+        """Distribution function of one missing column given all others, in closed form."""
+        rest = [j for j in range(3) if j != column and not np.isnan(row[j])]
+        weight, parts = [], []
+        for w, m, c in zip(self.weights, self.means, self.covariances, strict=True):
+            inner = c[np.ix_(rest, rest)]
+            weight.append(w * multivariate_normal(m[rest], inner).pdf(row[rest]) if rest else w)
+            gain = np.linalg.solve(inner, c[rest, column]) if rest else np.zeros(0)
+            mean = m[column] + gain @ (row[rest] - m[rest])
+            parts.append((mean, math.sqrt(c[column, column] - gain @ c[rest, column])))
+        weight = np.array(weight) / sum(weight)
+        return lambda x: sum(w * norm(*p).cdf(x) for w, p in zip(weight, parts, strict=True))
+
+    @pytest.mark.parametrize("network", [False, True])
+    @pytest.mark.parametrize("missing", [(0,), (1, 2), (0, 1, 2)], ids=str)
+    def test_draws_follow_the_conditional(self, missing, network):
+        model = self.model()
+        if network:
+            model.denoiser_.network = model._make_network(torch.Generator()).double()
+        row = np.array([0.3, 0.5, 0.2])
+        row[list(missing)] = np.nan
+        n = 2000 if not network else 250
+        draws = model.impute(row[None], n_draws=n)[0]
+        for column in missing:
+            p = np.sort(self.distribution(row, column)(draws[:, column]))
+            distance = np.abs(p - (np.arange(n) + 0.5) / n).max()
+            assert distance < 0.03 + 2.7 / math.sqrt(n)
+
+    def model(self):
+        if "_fitted" not in type(self).__dict__:
+            settings = {"base": "mixture", "marginals": None}
+            type(self)._fitted = small(**settings).fit(self.draws(2500))
+        return copy.deepcopy(self._fitted)
+
+    def test_rows_do_not_see_each_other(self):
+        X = self.draws(40, seed=3)
+        X[np.random.default_rng(0).random(X.shape) < 0.4] = np.nan
+        model = self.model()
+        together = model.impute(X, 3, random_state=1)
+        order = np.random.default_rng(1).permutation(40)
+        np.testing.assert_allclose(model.impute(X[order], 3, random_state=1), together[order])
+        known = ~np.isnan(X)
+        np.testing.assert_array_equal(together.transpose(1, 0, 2)[:, known], [X[known]] * 3)
