@@ -1,6 +1,5 @@
 """A density model that learns the score of noisy data."""
 
-import copy
 import math
 import warnings
 from functools import partial
@@ -10,16 +9,14 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
     check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
-from skdiffusion._arrays import column_moments, load_numpy_state, resolve_device, to_numpy_state
+from skdiffusion._arrays import load_numpy_state, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.conditional import RowMixture, rebuild
@@ -34,13 +31,12 @@ from skdiffusion.estimators._conditions import (
     guided,
     split_condition,
 )
+from skdiffusion.estimators._imputing import RowCompleter
 from skdiffusion.estimators._marginals import fit_marginals
-from skdiffusion.estimators._tables import Table, holds_labels, is_tied
+from skdiffusion.estimators._reading import TableReader
 from skdiffusion.estimators._training_rows import (
     completed_copies,
-    conditional_draws,
     grouped,
-    patterns,
     repeated,
     split_groups,
 )
@@ -55,8 +51,6 @@ _N_PROBES = 16
 # Runge-Kutta steps over the range of noise levels: for scores, for maps, for early stopping.
 _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
 _CHUNK = 2000
-# Runge-Kutta steps for the weights of candidates in impute.
-_WEIGHT_STEPS = 16
 # Fewer rows do not tell a histogram from noise.
 _MIN_MARGINAL_ROWS = 50
 # A regression on the condition has an ensemble of trees for each column.
@@ -73,7 +67,7 @@ _MAX_UNIT_FEATURES = 3
 _MAX_HELD_OUT_EXACT, _HELD_OUT_PROBES = 4, 2
 
 
-class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Density model by score-based diffusion, on top of a density in closed form.
 
     A diffusion adds noise to the data until only noise is left; the model learns the score, the
@@ -729,55 +723,6 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return [self._restore(draw) for draw in completed.transpose(1, 0, 2)]
         return completed
 
-    def _read(self, X, reset=False, allow_nan=None, **kwargs):
-        """Numbers and codes of a table, float64."""
-        if allow_nan is None:
-            allow_nan = reset and self.handle_missing == "impute"
-        kwargs |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
-        labelled = hasattr(X, "iloc") and X.ndim == 2 and any(holds_labels(X[c]) for c in X)
-        try:
-            if not labelled and (reset or not self._table.categories):
-                codes = validate_data(self, X, reset=reset, **kwargs)
-            elif not hasattr(X, "iloc"):
-                raise ValueError("X must be a DataFrame with the columns and labels of fit.")
-            else:
-                codes = self._read_labelled(X, reset, kwargs)
-        except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
-            remedy = ' or handle_missing="impute"' if reset else "; impute(X) fills gaps"
-            raise ValueError(
-                f"Input X contains NaN: {type(self).__name__} needs complete rows here. Impute "
-                f"first, for example with CSDIImputer{remedy}."
-            ) from error
-        if reset:
-            if not labelled:
-                self._table = Table(self.dequantize)
-            types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
-            self._table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
-        return codes
-
-    def _read_labelled(self, X, reset, kwargs):
-        """Codes of a frame with labels."""
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        if reset:
-            self._table = Table(self.dequantize)
-            self._table.learn_categories(X)
-        return check_array(self._table.codes(X), input_name="X", **kwargs)
-
-    def _validate(self, X, **kwargs):
-        """Rows of real numbers, discrete columns spread."""
-        codes = self._read(X, **kwargs)
-        if not self._table.discrete:
-            return codes
-        return self._table.spread(codes, draw_seed(self.random_state))
-
-    def _restore(self, codes):
-        """Rows as a table of the user's kind."""
-        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(self.n_features_in_)])
-        container = _get_output_config("transform", self)["dense"]
-        return self._table.restore(codes, names, container == "pandas")
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self.condition is not None
@@ -828,47 +773,6 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _process(self):
         """The SDE family."""
         return SDES[self.sde]() if isinstance(self.sde, str) else self.sde
-
-    def _standardise(self, X):
-        """Learn centre and scale and apply them to the training rows."""
-        names = self._names()
-        empty = np.isnan(X).all(0)
-        if empty.any():
-            raise ValueError(f"Columns {names[empty].tolist()} of X have no value: drop them.")
-        self.mean_, self.scale_ = column_moments(X)
-        constant = self.scale_ == 0
-        if constant.any():
-            raise ValueError(
-                f"Columns {names[constant].tolist()} of X are constant, and the density of a "
-                "constant is unbounded: drop them (for example with VarianceThreshold)."
-            )
-        rows = (X - self.mean_) / self.scale_
-        spread = np.diff(np.nanquantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
-        far = (np.abs(rows) > 100).any(0) | ((spread < 1e-3) & ~self._tied)
-        if far.any():
-            warnings.warn(
-                f"Columns {names[far].tolist()} of X have values far outside all others, which "
-                "rule the scale or are pulled in to 100 standard deviations: remove impossible "
-                "records or transform the columns (for example with QuantileTransformer).",
-                stacklevel=3,
-            )
-        return np.clip(rows, -100, 100)
-
-    def _names(self):
-        """Names or numbers of the columns."""
-        return getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
-
-    def _warn_of_ties(self, rows):
-        """Remember columns that are tied in distinct rows, and say what they do."""
-        self._tied = np.array([is_tied(column) for column in rows.T])
-        if self._tied.any():
-            warnings.warn(
-                f"Columns {self._names()[self._tied].tolist()} of X repeat more than half of their "
-                "values and are not spread over a grid: the density of discrete values is "
-                "unbounded and its likelihood means little. Add noise as wide as the distance of "
-                "the values to dequantise them, or make them categories of a DataFrame.",
-                stacklevel=4,
-            )
 
     def _training_rows(self, codes, condition, sample_weight, seed):
         """Standardised complete rows joined with their condition, and their groups."""
@@ -1129,16 +1033,18 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Log-density of standardised rows under the fitted model."""
         conditions = [None] * len(x) if condition is None else condition.split(_CHUNK)
         parts = [
-            self._log_density_of_chunk(part, given, n_steps)
+            self._log_density_of_chunk(part, given)
             for part, given in zip(x.split(_CHUNK), conditions)
         ]
         return torch.cat(parts)
 
-    def _log_density_of_chunk(self, x, condition, n_steps):
+    def _log_density_of_chunk(self, x, condition):
         """Log-density of rows that fit in memory together."""
         if self.denoiser_.network is None:
             return self.denoiser_.base.given(condition).log_density(x)
-        return self._ode_density(self.denoiser_, x, self.prior_, n_steps, _N_PROBES, condition)[0]
+        return self._ode_density(
+            self.denoiser_, x, self.prior_, _SCORE_STEPS, _N_PROBES, condition
+        )[0]
 
     def _sample_base(self, n_samples, condition, generator, noise):
         """Rows of the base alone."""
@@ -1163,62 +1069,6 @@ class ScoreSDE(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ends = math.log(self._max_level), math.log(2 * _MIN_LEVEL)
         (z,) = adaptive_flow(slope, (z,), *ends, rtol=1e-4, atol=1e-4)
         return denoise(z, 2 * _MIN_LEVEL)
-
-    def _complete(self, codes, keys, n_draws):
-        """Draws of completed rows, and the effective number of candidates behind each row's."""
-        completed = np.repeat(codes[:, None], n_draws, axis=1)
-        sizes = np.full(len(codes), np.inf)
-        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state))).cpu()
-        for missing, chosen in patterns(codes):
-            n_parts = math.ceil(len(chosen) / self._rows_at_once(n_draws))
-            for part in np.array_split(chosen, n_parts):
-                draws, sizes[part] = self._draw_missing(rows[part], keys[part], missing, n_draws)
-                full = torch.zeros(len(part) * n_draws, codes.shape[1], dtype=torch.float64)
-                full[:, missing] = draws.flatten(0, 1)
-                values = self._to_units(full)[:, missing].reshape(draws.shape)
-                completed[np.ix_(part, range(n_draws), missing)] = values
-        return completed, sizes
-
-    def _n_candidates(self, n_draws):
-        """Draws of the proposal for each row."""
-        return n_draws if self.denoiser_.network is None else max(100, 5 * n_draws)
-
-    def _rows_at_once(self, n_draws):
-        """Rows completed together, in some 100 MB."""
-        a_row = max(self._proposal.n_components, self._n_candidates(n_draws))
-        return max(1, 10**7 // (a_row * self.n_features_in_))
-
-    def _draw_missing(self, rows, keys, missing, n_draws):
-        """Draws of the missing columns of rows with one pattern, and effective sizes."""
-        proposal = rebuild(**_arrays_of(self._proposal))
-        n = self._n_candidates(n_draws)
-        draws = conditional_draws(proposal, rows, keys, missing, n)
-        if self.denoiser_.network is None:
-            return draws, np.inf
-        full = rows[:, None].repeat(1, n, 1)
-        full[:, :, missing] = draws
-        keys = keys[:, None]
-        weights = self._importance(full)
-        start = torch.special.ndtr(normals(keys, 0, 2, 0, torch.float64))
-        steps = (start + torch.arange(n_draws)) / n_draws
-        chosen = torch.searchsorted(weights.cumsum(1), steps).clamp_max(n - 1)
-        # Systematic resampling leaves the draws in the order of the candidates.
-        shuffled = normals(keys, torch.arange(n_draws), 3, 0).argsort(1)
-        chosen = chosen.gather(1, shuffled)
-        draws = draws.gather(1, chosen[:, :, None].expand(-1, -1, draws.shape[2]))
-        return draws, (1 / weights.square().sum(1)).numpy()
-
-    def _importance(self, candidates):
-        """Normalised weights of each row's candidates, model over proposal."""
-        x = self._tensor(candidates.flatten(0, 1))
-        # Weights need no more than a few hundredths of a nat, at a third of the cost.
-        model, prior = copy.deepcopy(self.denoiser_).float(), _copy(self.prior_).float()
-        parts = [
-            self._ode_density(model, part.float(), prior, _WEIGHT_STEPS, _N_PROBES)[0]
-            for part in x.split(_CHUNK)
-        ]
-        ratio = torch.cat(parts).double() - self._proposal.log_density(x)
-        return torch.softmax(ratio.reshape(candidates.shape[:2]).cpu(), 1)
 
     def _move(self, z, start, stop):
         """Follow the probability-flow ODE from one noise level to another."""
