@@ -1,11 +1,15 @@
 """scikit-learn's own checks on every estimator; nothing is expected to fail."""
 
+import pytest
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation
+from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
+from skdiffusion.estimators import score_sde
+
+QUICK = {"hidden_layer_sizes": (16,), "max_iter": 2, "n_steps": 4, "random_state": 0}
 
 ESTIMATORS = [
     CSDIImputer(max_iter=2, n_draws=3),
@@ -14,7 +18,18 @@ ESTIMATORS = [
     LangevinSampler(max_iter=2, random_state=0),
     MultipleImputation(CSDIImputer(method="gaussian"), LogisticRegression(), 2),
     MultipleImputation(IterativeImputer(sample_posterior=True), LinearRegression(), 2),
+    ScoreSDE(base="gaussian", **QUICK),
+    ScoreSDE(base="gaussian", condition="label", **QUICK),
+    ScoreSDE(base="mixture", condition="value", **QUICK),
+    ScoreSDE(base="gaussian", handle_missing="impute", **QUICK),
 ]
+
+
+@pytest.fixture(autouse=True)
+def coarse_solvers_of_score_models(monkeypatch):
+    """What is checked does not depend on their accuracy."""
+    for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
+        monkeypatch.setattr(score_sde, name, 4)
 
 
 @parametrize_with_checks(ESTIMATORS)

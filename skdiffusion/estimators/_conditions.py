@@ -59,7 +59,8 @@ class Values:
 
     def __init__(self, y):
         y = self._check(y)
-        self.mean, self.scale = column_moments(y)
+        # Repeated values count once: a weight of two and a row given twice are the same.
+        self.mean, self.scale = column_moments(np.unique(y, axis=0))
         if (self.scale == 0).any():
             raise ValueError("y has a constant column: there is nothing to condition on.")
         self.n_values = self.n_columns = y.shape[1]

@@ -105,7 +105,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
     handle_missing : {"error", "impute"}, default="error"
         What ``fit`` does about NaN in X. "impute" fits a mixture to the incomplete rows and trains
         on three copies of every row whose gaps are drawn from its conditional density, which is
-        right where values are missing at random.
+        right where values are missing at random. :meth:`transform` then takes gaps too.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
@@ -302,6 +302,10 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         device = resolve_device(self.device)
         seed = draw_seed(self.random_state)
         codes = self._read(X, reset=True, ensure_min_samples=2)
+        if y is not None and self.condition is not None:
+            check_consistent_length(codes, y)
+        if sample_weight is not None:
+            codes, y, sample_weight = _weighted(codes, y, sample_weight)
         condition = self._learn_condition(y, len(codes))
         rows, groups = self._training_rows(codes, condition, sample_weight, seed)
         train_rows, held_out = self._split(rows, groups, seed)
@@ -638,7 +642,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows. With ``handle_missing="impute"``, gaps are filled by a draw of :meth:`impute`.
 
         Returns
         -------
@@ -646,7 +650,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             Latent rows, N(0, I) if the model is right.
         """
         check_is_fitted(self)
-        rows = self._rows(self._validate(X))
+        codes = self._read(X, allow_nan=self.handle_missing == "impute")
+        if np.isnan(codes).any():
+            seed = draw_seed(self.random_state)
+            codes = self._complete(codes, row_keys(codes, seed), 1)[0][:, 0]
+        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state)))
         z = self._move(rows, _MIN_LEVEL, self._max_level) - self.prior_.centre
         scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
         root = self.prior_.eigenvectors
@@ -779,10 +787,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         d = codes.shape[1]
         joined = np.hstack([codes, condition])
         if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, codes, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("sample_weight is zero for all rows: nothing is left to fit.")
-            joined = repeated(joined, weight)
+            joined = repeated(joined, sample_weight)
         values = self._table.spread(joined[:, :d], seed)
         joined, groups = grouped(np.hstack([values, joined[:, d:]]))
         self._warn_of_ties(joined[np.unique(groups, return_index=True)[1], :d])
@@ -1167,6 +1172,15 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
 def _is_significant(gains):
     """Whether the mean gain of the held-out rows is more than its standard error."""
     return gains is None or float(gains.mean()) > float(gains.std()) / math.sqrt(len(gains))
+
+
+def _weighted(codes, y, sample_weight):
+    """Rows that count, their y and their weights."""
+    weight = _check_sample_weight(sample_weight, codes, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for all rows: nothing is left to fit.")
+    kept = np.flatnonzero(weight > 0)
+    return codes[kept], None if y is None else np.asarray(y)[kept], weight[kept]
 
 
 def _check_draws(n_draws):

@@ -15,11 +15,9 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion import VPSDE
-from skdiffusion.estimators import score_sde
 
 
 def small(**kwargs):
@@ -32,14 +30,6 @@ def small(**kwargs):
         "random_state": 0,
     }
     return ScoreSDE(**(settings | kwargs))
-
-
-@parametrize_with_checks([small(max_iter=2, n_steps=4)])
-def test_common_checks_of_scikit_learn(estimator, check, monkeypatch):
-    """With coarse solvers: what is checked does not depend on their accuracy."""
-    for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
-        monkeypatch.setattr(score_sde, name, 8)
-    check(estimator)
 
 
 def correlated(n=2000, seed=0):

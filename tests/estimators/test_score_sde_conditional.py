@@ -8,28 +8,14 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import make_moons
 from sklearn.model_selection import cross_val_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import ScoreSDE
-from skdiffusion.estimators import score_sde
 from skdiffusion.metrics import interval_coverage
 
 
 def small(**kwargs):
     settings = {"base": "gaussian", "hidden_layer_sizes": (16,), "max_iter": 0, "random_state": 0}
     return ScoreSDE(**(settings | kwargs))
-
-
-@parametrize_with_checks(
-    [
-        small(condition="label", max_iter=2, n_steps=2),
-        small(condition="value", base="mixture", max_iter=1, n_steps=2),
-    ]
-)
-def test_common_checks_of_scikit_learn(estimator, check, monkeypatch):
-    for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
-        monkeypatch.setattr(score_sde, name, 4)
-    check(estimator)
 
 
 MEANS = {"left": [-2.0, 0.0], "right": [2.0, 1.0]}
