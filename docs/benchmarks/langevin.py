@@ -233,7 +233,7 @@ def arithmetic_floor():
     return 1 / (2 * 2 * 150 * 2 / flops + 150 / exponentials + 2 / normals)
 
 
-def throughput(n=10_000, n_steps=200, repeats=7):
+def throughput(n=10_000, n_steps=50, repeats=7):
     write("", "## Throughput", "")
     write(
         f"{n} chains, {n_steps} steps on the mixture of 150, thousands of chain-steps per CPU "
