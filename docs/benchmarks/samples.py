@@ -198,7 +198,7 @@ def quality_table(records, names, labels, key):
         values = {m: np.mean([r[key] for r in group]) for m, group in groups.items() if group}
         # A distance below the floor is chance, not merit.
         excess = {m: max(v - base, 0.0) for m, v in values.items()}
-        least = min(excess.values())
+        least = min(excess.values(), default=0.0)
         cells = [
             ("**{:.3f}**" if excess[m] == least else "{:.3f}").format(values[m])
             if m in values
