@@ -256,8 +256,8 @@ def page(records):
     copies = lambda group: f"{np.mean([r['copies'] for r in group]):.2f}"  # noqa: E731
     lines += ["", "## Copies", "", *plain_table(records, names, labels, copies)]
     lines += ["", "## CPU-seconds, fit + draw", "", *plain_table(records, names, labels, seconds)]
-    if "ForestDiffusion" in labels:
-        ratios = speed_ratios(records, names)
+    ratios = speed_ratios(records, names)
+    if ratios:
         text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
         lines += ["", f"ForestDiffusion takes this many times the seconds of ScoreSDE: {text}."]
     kept = lambda group: ", ".join(r.get("kept", "-") for r in group)  # noqa: E731
