@@ -436,8 +436,8 @@ def hard(n_chains=32, n_draws=500, n_seeds=1):
     write(
         f"{n_chains} chains from N(0, I), 1000 steps of warm-up (500 for tempering) after the "
         f"trial runs of `fit` (NUTS: 1000 of window adaptation), {n_draws} draws of each chain, "
-        f"float32; medians over {n_seeds} seed{'s' * (n_seeds > 1)}. Mean and standard deviation of "
-        "the hardest coordinate; smallest bulk effective sample size over the coordinates, per "
+        f"float32; medians over {n_seeds} seed{'s' * (n_seeds > 1)}. Mean and standard deviation "
+        "of the hardest coordinate; smallest bulk effective sample size over the coordinates, per "
         "thousand gradients after warm-up, each temperature counted. It means nothing where the "
         "moments are wrong: the last column is for how many of the seeds `fit` warned."
     )
