@@ -645,8 +645,8 @@ COMMON_PROTOCOL = """\
 Columns are standardised, so that errors are in standard deviations. {n_draws} draws; CRPS and
 energy score are fair estimates. For methods without draws, CRPS is the MAE. Bands are central
 intervals of the draws, corrected for their number: 50 % and 90 % are right. `network="csdi"` and
-PyPOTS were given the CPU-seconds that the default took to fit or 60, whichever is more (PyPOTS in
-whole epochs); the PyPOTS CSDI network has the sizes of `network="csdi"` here: 2 layers, 32
+PyPOTS were given as many CPU-seconds as the default took to fit, or more (PyPOTS in whole epochs):
+see the last table. The PyPOTS CSDI network has the sizes of `network="csdi"` here: 2 layers, 32
 channels, 4 heads. One thread; CPU-seconds. Figures are medians of the runs (smallest-largest)."""
 
 
