@@ -483,7 +483,6 @@ def sections(text):
 def main(names):
     """Run the sections named, all by default, and keep the others of the last report."""
     known = {"throughput": throughput, "modes": modes, "hard": hard}
-    kept = sections(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in names or known:
         lines.clear()
         write("")
@@ -494,6 +493,8 @@ def main(names):
             f"{platform.machine()}, one thread, torch {torch.__version__}, jax {jax.__version__}, "
             f"blackjax {blackjax.__version__}, load average {os.getloadavg()[0]:.1f} at the end.",
         )
+        # Read now: a run of another section may have written in the meantime.
+        kept = sections(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         kept |= sections("\n".join(lines) + "\n")
         RESULTS.parent.mkdir(exist_ok=True)
         body = "\n## ".join(["# LangevinSampler: measurements\n", *kept.values()])
