@@ -200,7 +200,9 @@ def quality_table(records, names, labels, key):
         excess = {m: max(v - base, 0.0) for m, v in values.items()}
         least = min(excess.values(), default=0.0)
         cells = [
-            ("**{:.3f}**" if excess[m] == least else "{:.3f}").format(values[m])
+            ("**{:.3f}** ± {:.3f}" if excess[m] == least else "{:.3f} ± {:.3f}").format(
+                values[m], np.mean([np.std(r[key], ddof=1) for r in groups[m]])
+            )
             if m in values
             else "-"
             for m in labels
@@ -245,7 +247,7 @@ def versions():
 def page(records):
     """Markdown of everything measured."""
     names = [n for n in (*TOYS, *TABLES) if of(records, n, FLOOR)]
-    labels = [m for m in LABELS if any(r["model"] == m for r in records)]
+    labels = [m for m in LABELS if any(of(records, n, m) for n in names)]
     seeds = sorted({r["seed"] for r in records})
     lines = ["# Draws: how close to held-out rows", "", *intro(seeds)]
     for title, key in (
@@ -276,7 +278,8 @@ def intro(seeds):
         "many test rows; 0.5 is right, 1 is a model that repeats its training rows. CPU-seconds of",
         "one thread. ForestDiffusion has fewer noise levels and repetitions than its usual",
         "n_t=50, duplicate_K=100, and its seconds grow with both: the times are no comparison at",
-        "equal quality. Sets that are not listed, and cells with a dash, have not been run.",
+        "equal quality. Sets and models that are not listed, and cells with a dash, have not been",
+        "run. After ±: the standard deviation between sets of draws, large for small test sets.",
         "",
         f"Made by `docs/benchmarks/samples.py` with {versions()}.",
     ]
