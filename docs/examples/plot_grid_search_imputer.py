@@ -116,8 +116,8 @@ for other in order[1:]:
 # --------------
 # The number of steps decides, in the search and in November alike. Among the candidates with eight
 # steps the differences are of the size of their errors: after so short a training neither the gaps
-# practised on nor the width matters, and which of them the search puts first is luck. A search tells
-# what to avoid before it tells what is best; take the cheapest of those that are equally good.
+# practised on nor the width matters, and which of them the search puts first is luck. A search
+# tells what to avoid before it tells what is best; among equals take the cheapest.
 
 figure, axis = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
 place = np.arange(len(order))[::-1]
