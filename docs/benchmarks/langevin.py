@@ -288,14 +288,15 @@ def throughput(n=10_000, n_steps=50, repeats=5):
 
 
 MEMORY = """
-import resource, sys, warnings
+import re, sys, warnings
 warnings.simplefilter("ignore")
 from skdiffusion.datasets import make_gaussian_mixture
 from skdiffusion import LangevinSampler
 mixture = make_gaussian_mixture(150, random_state=0)
 sampler = LangevinSampler(mixture, method="ula", step_size=0.02, n_steps=5, random_state=0)
 sampler.fit().sample(int(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# The resource module would count the peak of the parent process, too.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
