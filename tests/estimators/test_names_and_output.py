@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import (
     check_transformer_get_feature_names_out_pandas,
 )
 
-from skdiffusion import CSDIImputer, MultipleImputation
+from skdiffusion import CSDIImputer, MultipleImputation, ScoreSDE
 
 NAMES = [check_dataframe_column_names_consistency, check_param_validation]
 OUTPUT = [
@@ -40,3 +40,8 @@ def test_of_the_imputer(method, check):
 def test_of_multiple_imputation(check):
     estimator = MultipleImputation(CSDIImputer(method="gaussian"), LogisticRegression(), 2)
     check("MultipleImputation", estimator)
+
+
+@pytest.mark.parametrize("check", NAMES + OUTPUT, ids=by_name)
+def test_of_the_density(check):
+    check("ScoreSDE", ScoreSDE(base="gaussian", marginals=None, max_iter=0, random_state=0))
