@@ -156,7 +156,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     score_model_ : ScoreSDE
         The model of the rows of X; only where ``target`` is None.
     n_iter_ : int
-        Training steps taken; only where ``target`` is None.
+        Training steps taken, 1 where no network was trained; only where ``target`` is None.
     dtype_ : str
         Type of the chains in ``sample``.
     noise_levels_ : ndarray
@@ -311,7 +311,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_features_in_ = self._find_n_features(X)
         if self.target is None:
             self.score_model_ = self._learn(X)
-            self.n_iter_ = self.score_model_.n_iter_
+            self.n_iter_ = max(self.score_model_.n_iter_, 1)
         device = resolve_device(self.device)
         target = self._build_target(torch.float64, device, X)
         self.target_kind_ = kind_of(target)
