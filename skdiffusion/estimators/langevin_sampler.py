@@ -99,8 +99,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "annealed" (0 where the log density is not known), 500 for "tempered" and 1000 otherwise.
     step_size : "auto" or float, default="auto"
         Step ``h`` of ``x + h g + sqrt(2 h) eps`` in squared units of x, or in the coordinates of
-        the preconditioner; for "underdamped" the time step. "auto" adapts the acceptance to 0.574 in ``fit`` for Metropolis methods and
-        takes a tenth of the inverse of the largest curvature for the others.
+        the preconditioner; for "underdamped" the time step. "auto" adapts the acceptance to 0.574
+        in ``fit`` for Metropolis methods and takes a tenth of the inverse of the largest
+        curvature for the others.
     preconditioner : {"auto", "pilot"}, None or array-like, default="auto"
         Covariance by which chains are scaled: an array of shape (n_features,) or
         (n_features, n_features), or "pilot" for the covariance of trial runs in ``fit``, each in
