@@ -516,11 +516,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError("init='data' starts chains at rows of X: pass X to fit.")
         if X is None:
             return None
-        _refuse_nan(X)
         least = 2 if self.target is None else 1
-        return validate_data(
-            self, X, dtype=np.float64, ensure_min_samples=least, ensure_all_finite=True
-        )
+        return self._validate(X, dtype=np.float64, ensure_min_samples=least)
 
     def _check_plan(self):
         """Refuse a ladder or temperature that cannot run, before anything is learnt."""
@@ -541,8 +538,19 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _check_data(self, X):
         """Validate X against the fitted features."""
-        _refuse_nan(X)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self._validate(X, dtype=[np.float64, np.float32], reset=False)
+
+    def _validate(self, X, **kwargs):
+        """Checked array; points to the imputer where X has missing values."""
+        try:
+            return validate_data(self, X, **kwargs)
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+            raise ValueError(
+                "Input X contains NaN. LangevinSampler does not accept missing values: impute "
+                "first, for example with CSDIImputer or SimpleImputer."
+            ) from error
 
     def _keeps_rows(self):
         """Whether chains start at rows of X."""
@@ -984,16 +992,6 @@ def _noise(keys, plan, target, dtype):
         level = torch.arange(plan.n_replicas, device=keys.device)[:, None]
         keys = (keys + level * 0x632BE59BD9B4E019).reshape(-1)
     return ChainNoise(keys, target.n_features, dtype)
-
-
-def _refuse_nan(X):
-    """Point to the imputer where X has missing values."""
-    values = np.asarray(X) if not hasattr(X, "toarray") else None
-    if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError(
-            "Input X contains NaN. LangevinSampler does not accept missing values: impute first, "
-            "for example with CSDIImputer or SimpleImputer."
-        )
 
 
 def _advice(method, target):

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import (
     check_transformer_get_feature_names_out_pandas,
 )
 
-from skdiffusion import CSDIImputer, MultipleImputation, ScoreSDE
+from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
 
 NAMES = [check_dataframe_column_names_consistency, check_param_validation]
 OUTPUT = [
@@ -45,3 +45,8 @@ def test_of_multiple_imputation(check):
 @pytest.mark.parametrize("check", NAMES + OUTPUT, ids=by_name)
 def test_of_the_density(check):
     check("ScoreSDE", ScoreSDE(base="gaussian", marginals=None, max_iter=0, random_state=0))
+
+
+@pytest.mark.parametrize("check", NAMES + OUTPUT, ids=by_name)
+def test_of_the_sampler(check):
+    check("LangevinSampler", LangevinSampler(max_iter=0, n_steps=3, random_state=0))
