@@ -21,6 +21,7 @@ from skdiffusion.estimators._imputer_input import ImputerInput
 from skdiffusion.estimators._imputer_model import ImputerModel
 from skdiffusion.estimators._series import n_dimensions
 from skdiffusion.metrics import crps_loss
+from skdiffusion.metrics._imputation_scorer import require_alike
 from skdiffusion.nn import load_csdi_checkpoint
 from skdiffusion.training.masking import STRATEGIES
 
@@ -440,6 +441,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             hidden = ~np.isnan(truth) & (rng.random(truth.shape) < _HIDDEN_SHARE)
             data = data.with_flat(np.where(hidden, np.nan, given))
         else:
+            require_alike(X, y)
             truth = self._checked(y, timestamps).flat
             if truth.shape != given.shape:
                 raise ValueError(f"y has {truth.shape} rows and features, X has {given.shape}.")

@@ -210,8 +210,8 @@ def get_scorer(name):
 
     Parameters
     ----------
-    name : str
-        One of :func:`get_scorer_names`.
+    name : str or callable
+        One of :func:`get_scorer_names`; a scorer itself is returned as it is.
 
     Returns
     -------
@@ -223,6 +223,8 @@ def get_scorer(name):
     ------
     ValueError
         If the name is unknown.
+    TypeError
+        If it is no name, such as a list of names.
 
     See Also
     --------
@@ -237,6 +239,13 @@ def get_scorer(name):
     >>> cross_val_score(SimpleImputer(), X, scoring=get_scorer("neg_crps"), cv=2)
     array([-0., -0.])
     """
+    if callable(name):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(
+            f"name must be a string or a scorer, got {name!r}; for several scorers take a dict, "
+            "{name: get_scorer(name) for name in names}"
+        )
     if name not in _SCORERS:
         raise ValueError(f"{name!r} is no scorer of skdiffusion; take one of {get_scorer_names()}")
     return copy.deepcopy(_SCORERS[name])

@@ -121,6 +121,7 @@ class ImputationScorer(BaseEstimator):
         """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
         if y is None or _is_target(y):
             return self._hide(X), _flat(X)
+        require_alike(X, y)
         truth, given = _flat(y), _flat(X)
         if truth.shape != given.shape:
             raise ValueError(
@@ -214,6 +215,20 @@ def _flat(X):
 
 def _end_to_end(X):
     return np.concatenate(X) if isinstance(X, list) else X
+
+
+def require_alike(X, y):
+    """Raise for frames of the truth whose columns or rows are not those of the frames of X."""
+    for x, truth in zip(X, y) if _is_list(X) and _is_list(y) else [(X, y)]:
+        if not (hasattr(x, "iloc") and hasattr(truth, "iloc")):
+            continue
+        if list(x.columns) != list(truth.columns):
+            raise ValueError(
+                f"the columns of y must be those of X, in the same order: y has "
+                f"{list(truth.columns)}, X has {list(x.columns)}; take y[X.columns]"
+            )
+        if not x.index.equals(truth.index):
+            raise ValueError("the index of y must be that of X: take y.loc[X.index]")
 
 
 def _is_target(y):
@@ -385,8 +400,9 @@ def make_imputation_scorer(
     Raises
     ------
     ValueError
-        When made, if a parameter is out of its range; when called, if there is nothing to score
-        or a step ahead in a pipeline has no ``inverse_transform``.
+        When made, if a parameter is out of its range; when called, if there is nothing to score,
+        if ``y`` is a frame with other columns or rows than those of the frame ``X``, or if a step
+        ahead in a pipeline has no ``inverse_transform``.
 
     See Also
     --------
@@ -422,7 +438,10 @@ def make_imputation_scorer(
     >>> cross_val_score(KNNImputer(), X, scoring=scorer, cv=3).round(1)
     array([-0.1, -0.1, -0.1])
     """
-    for name in loss if isinstance(loss, (list, tuple)) else ():
+    several = isinstance(loss, (list, tuple))
+    if several and not loss:
+        raise ValueError(f"loss is empty: name at least one of {sorted(LOSSES)}")
+    for name in loss if several else ():
         if not callable(name) and name not in LOSSES:
             raise ValueError(f"loss has {name!r}, which is none of {sorted(LOSSES)}")
     return ImputationScorer(

@@ -149,6 +149,9 @@ def test_scorers_have_names_and_are_handed_out_as_copies(name):
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match=r"'neg_crsp' is no scorer.*neg_crps"):
         get_scorer("neg_crsp")
+    with pytest.raises(TypeError, match="for several scorers take a dict"):
+        get_scorer(["neg_crps", "neg_mae"])
+    assert get_scorer(log_likelihood_scorer) is log_likelihood_scorer
 
 
 def test_a_scorer_by_name_works_in_cross_validation(rows):

@@ -401,6 +401,7 @@ def test_draws_out_of_the_range_of_a_step_are_explained(table):
     [
         {"loss": "crsp"},
         {"loss": ["crps", "best"]},
+        {"loss": []},
         {"missing_rate": 1.0},
         {"mechanism": "mar"},
         {"n_draws": 1},
@@ -416,3 +417,20 @@ def test_a_wrong_scale_is_refused(table):
     scorer = make_imputation_scorer("mae", scale=[1.0, 0.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="positive number for each of the 4 features"):
         scorer(SimpleImputer().fit(table), table)
+
+
+def test_a_frame_of_the_truth_must_have_the_columns_and_rows_of_X(table):
+    X = pd.DataFrame(table, columns=list("abcd"))
+    truth = X.fillna(1.0)
+    own = gaussian().fit(X)
+    for score in (
+        lambda y: neg_mae_scorer(SimpleImputer().fit(X), X, y),
+        lambda y: own.score(X, y),
+    ):
+        assert np.isfinite(score(truth))
+        with pytest.raises(ValueError, match=r"columns of y must be those of X.*\['d', 'c'"):
+            score(truth[list("dcba")])
+        with pytest.raises(ValueError, match="index of y must be that of X"):
+            score(truth[::-1])
+    with pytest.raises(ValueError, match="index of y"):
+        neg_mae_scorer(gaussian(window_length=5).fit([X]), [X], [truth[::-1]])
