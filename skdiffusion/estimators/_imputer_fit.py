@@ -13,7 +13,7 @@ from skdiffusion.diffusion.windows import WindowedSeries
 from skdiffusion.estimators._tails import bend, fit_bend
 from skdiffusion.metrics import crps_loss
 from skdiffusion.nn.encoder import GaussianDenoiser
-from skdiffusion.training.imputation import train_imputer
+from skdiffusion.training.imputation import hides_nothing, train_imputer
 from skdiffusion.training.masking import STRATEGIES, pattern_targets
 
 # Standardised values beyond this are pulled in before the model sees them.
@@ -24,6 +24,8 @@ _FEWEST_WINDOWS = 10
 _N_HELD_OUT, _N_HELD_OUT_DRAWS = 64, 16
 # Default size of a training batch: so many windows or rows, fewer if they have many cells.
 _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
+# A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
+_MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
 
@@ -58,6 +60,7 @@ class ImputerFit:
                 stacklevel=3,
             )
         elif self.method == "diffusion":
+            self._require_targets(series, starts, strategy)
             model, series = model.to(device), series.to(device)
             history = self._train(model, series, starts, held_out, strategy)
             self._warn_useless(model, history)
@@ -166,6 +169,12 @@ class ImputerFit:
 
     def _strategy(self, length):
         """Target strategy as a function of observed masks."""
+        if self.test_pattern is not None and self.target_strategy != "test_pattern":
+            warnings.warn(
+                'test_pattern is not used: set target_strategy="test_pattern".',
+                UserWarning,
+                stacklevel=4,
+            )
         if callable(self.target_strategy):
             return _user_strategy(self.target_strategy)
         if self.target_strategy != "test_pattern":
@@ -180,6 +189,20 @@ class ImputerFit:
                 f"{(length, len(self._valid))}, times and features of a window."
             )
         return pattern_targets(torch.from_numpy(pattern[..., self._valid]))
+
+    def _require_targets(self, series, starts, strategy):
+        """Raise for a strategy of the user's, or of past gaps, that leaves nothing to learn."""
+        given = callable(self.target_strategy) or self.target_strategy == "test_pattern"
+        # Those drawn at random hide something sooner or later; past gaps need gaps.
+        if not given and not (self.target_strategy == "historical" and series.observed.all()):
+            return
+        n = _CELLS_TO_ASK // (series.length * series.values.shape[1])
+        n = min(_MOST_WINDOWS_TO_ASK, max(_FEWEST_WINDOWS_TO_ASK, n))
+        if hides_nothing(series, starts, strategy, n_windows=n, seed=self._seed):
+            raise ValueError(
+                f"target_strategy hides no observed cell of {n} windows of X, so that there is "
+                'nothing to learn: hide some, or take target_strategy="block".'
+            )
 
     def _split(self, series):
         """Windows to learn from and windows held out, which share no row."""

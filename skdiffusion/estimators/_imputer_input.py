@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdiffusion.estimators._series import (
     SeriesInput,
+    has_dates_as_text,
     has_times,
     is_frame,
     numeric_frame,
@@ -24,6 +25,15 @@ _FORMS = {
 _HINT_WINDOW_LENGTH = (
     "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
     "samples. Set window_length (for example 24 for hourly data) to use the order in time."
+)
+_HINT_TO_DATETIME = (
+    "The index of X holds dates as text or objects, which are not read as times: set "
+    "X.index = pd.to_datetime(X.index)."
+)
+_HINT_MULTI_INDEX = (
+    "X has a MultiIndex, but its rows are taken as one series: if it holds several, pass a list of "
+    "frames, one a series, for example "
+    "[part.droplevel(0) for _, part in X.groupby(level=0)]."
 )
 
 
@@ -46,6 +56,8 @@ class ImputerInput:
         frames = parts if all(is_frame(part) for part in parts) else None
         if reset and kind == "table" and frames and has_times(parts[0]):
             warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=4)
+        if reset and frames and timestamps is None:
+            self._warn_index(frames[0], kind)
         if self.add_indicator and form in ("3-D array", "list"):
             raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
         parts = [self._validated(part, reset and i == 0, kind) for i, part in enumerate(parts)]
@@ -53,6 +65,14 @@ class ImputerInput:
         if reset:
             return time_grid(data, timestamps, None, self._window_rows(data))
         return time_grid(data, timestamps, self.time_step_, self.window_length_)
+
+    def _warn_index(self, frame, kind):
+        """Say so where an index holds times or series that are not taken as such."""
+        if getattr(frame.index, "nlevels", 1) > 1:
+            if kind == "series":
+                warnings.warn(_HINT_MULTI_INDEX, UserWarning, stacklevel=5)
+        elif not has_times(frame) and has_dates_as_text(frame):
+            warnings.warn(_HINT_TO_DATETIME, UserWarning, stacklevel=5)
 
     def _require_kind(self, kind, form, X):
         """Compare the form of ``X`` with that seen in ``fit``; samples may serve as series."""

@@ -5,12 +5,18 @@ time) and *series* (one long 2-D array, a list of them, or 3-D samples longer th
 Inside, all are arrays of shape (n_times, n_features) with NaN where missing.
 """
 
+import datetime
+import re
 import sys
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skdiffusion._arrays import grid_slots, grid_step, seconds
+
+# Dates and times written out: a number, a separator, a number, and again.
+_DATE_AS_TEXT = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b")
 
 
 @dataclass
@@ -183,6 +189,13 @@ def time_grid(data, timestamps, step, longest):
         return data
     times = _times(data, timestamps)
     if times is None:
+        if step is not None and data.kind == "series":
+            warnings.warn(
+                "X has no times, but had them in fit: its rows are taken as one time step apart; "
+                "pass timestamps= or a DatetimeIndex as in fit.",
+                UserWarning,
+                stacklevel=5,
+            )
         return data
     step = step or min((grid_step(t) for t in times if len(t) > 1), default=1.0)
     slots = [grid_slots(t, step, longest) for t in times]
@@ -218,6 +231,20 @@ def has_times(frame):
     return hasattr(frame.index, "to_timestamp") or getattr(frame.index.dtype, "kind", "O") in "mM"
 
 
+def has_dates_as_text(frame):
+    """Whether the first labels of the index are dates that are not read as such yet."""
+    labels = list(frame.index[:3])
+    if not labels or not all(isinstance(x, (str, datetime.date)) for x in labels):
+        return False
+    texts = [x for x in labels if isinstance(x, str)]
+    if not all(_DATE_AS_TEXT.match(x) for x in texts):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = sys.modules["pandas"].to_datetime(labels, errors="coerce", format="mixed")
+    return bool(read.notna().all())
+
+
 def numeric_frame(frame):
     """Return the frame with object columns as floats; name the columns that hold no numbers."""
     if frame.shape[1] == 0:
@@ -226,7 +253,8 @@ def numeric_frame(frame):
     if wrong:
         raise ValueError(
             f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
-            "OrdinalEncoder) or set a datetime column as the index."
+            "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
+            "X.index = pd.to_datetime(X.pop('time'))."
         )
     objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
     if len(objects):

@@ -66,6 +66,33 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     )
 
 
+def hides_nothing(series, starts, strategy, *, n_windows, seed):
+    """Whether a strategy hides no observed cell of ``n_windows`` random windows.
+
+    Parameters
+    ----------
+    series : WindowedSeries
+        The data.
+    starts : int64 tensor
+        Windows to learn from.
+    strategy : callable
+        Target strategy of :mod:`skdiffusion.training.masking`.
+    n_windows : int
+        Number of windows, drawn with replacement.
+    seed : int
+        Fixes windows and masks.
+
+    Returns
+    -------
+    nothing : bool
+        True if training would have no target.
+    """
+    generator = torch_generator(seed)
+    observed = _observed(series, _choose(starts, n_windows, generator))
+    pool = lambda n: _observed(series, _choose(starts, n, generator))  # noqa: E731
+    return not bool(strategy(observed, generator, pool).any())
+
+
 def _observed(series, starts):
     """Observed masks (B, L, K) of windows, where the strategies work: on the CPU."""
     return series.observed[series.rows(starts.to(series.observed.device))].cpu()

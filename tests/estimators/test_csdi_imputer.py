@@ -489,6 +489,7 @@ def test_every_strategy_trains(strategy, kind):
     X, options = KINDS[kind]
     shape = (options.get("window_length", 1), X.shape[1])
     pattern = np.random.default_rng(0).random(shape) < 0.5
+    pattern = pattern if strategy == "test_pattern" else None
     imputer = CSDIImputer(
         **{**FAST, "max_iter": 2}, **options, target_strategy=strategy, test_pattern=pattern
     )

@@ -576,3 +576,78 @@ def test_scoring_never_shows_the_hidden_cells():
     noise = np.random.default_rng(0).standard_normal((200, 2))
     assert CSDIImputer(**{**GAUSSIAN, "n_draws": 20}).fit(noise).score(noise) < -0.4
     assert imputer.score(X) < 0
+
+
+def hide_nothing(observed, rng):
+    return np.zeros(observed.shape, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_strategy": hide_nothing},
+        {"target_strategy": "test_pattern", "test_pattern": np.zeros((1, 3))},
+        {"target_strategy": "historical"},
+    ],
+    ids=["callable", "test_pattern", "historical"],
+)
+def test_a_strategy_must_hide_something(options):
+    with pytest.raises(ValueError, match="target_strategy hides no observed cell"):
+        CSDIImputer(**NETWORK, **options).fit(table(missing=0))
+
+
+def test_a_pattern_that_is_not_used_is_pointed_out():
+    with pytest.warns(UserWarning, match='set target_strategy="test_pattern"'):
+        CSDIImputer(**NETWORK, test_pattern=np.ones((1, 3))).fit(table())
+
+
+# ------------------------------------------------------------------ times that are not read
+
+
+def dated(index):
+    return pd.DataFrame(series(), index=index, columns=["a", "b"])
+
+
+DATES = pd.date_range("2024-01-01", periods=60, freq="h")
+
+
+@pytest.mark.parametrize("length", [None, 6])
+@pytest.mark.parametrize(
+    "index", [DATES.astype(str), DATES.strftime("%d/%m/%Y %H:%M"), [day.date() for day in DATES]]
+)
+def test_dates_as_text_in_the_index_are_pointed_out(index, length):
+    X = dated(index)
+    with pytest.warns(UserWarning, match=r"set X.index = pd.to_datetime\(X.index\)"):
+        CSDIImputer(**GAUSSIAN, window_length=length).fit(X)
+
+
+@pytest.mark.parametrize("pattern", ["row {}", "{}", "A-1-{}", "1.{}"])
+def test_ordinary_labels_are_not_taken_for_dates(pattern):
+    fills(dated([pattern.format(i) for i in range(60)]), GAUSSIAN, window_length=6)
+    fills(dated(None), GAUSSIAN, window_length=6)
+
+
+def test_a_column_of_times_should_be_the_index():
+    X = dated(None).assign(time=DATES)
+    with pytest.raises(ValueError, match=r"X.index = pd.to_datetime\(X.pop\('time'\)\)"):
+        CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
+
+
+def test_a_multi_index_is_not_one_series():
+    X = dated(pd.MultiIndex.from_product([["north", "south"], DATES[:30]]))
+    with pytest.warns(UserWarning, match="pass a list of frames, one a series"):
+        CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
+    fills(X, GAUSSIAN)
+    parts = [part.droplevel(0) for _, part in X.groupby(level=0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CSDIImputer(**GAUSSIAN, window_length=6).fit(parts)
+
+
+def test_times_that_are_missing_after_fit_are_pointed_out():
+    imputer = CSDIImputer(**GAUSSIAN, window_length=6).fit(dated(DATES))
+    with pytest.warns(UserWarning, match="one time step apart; pass timestamps= or a Datetime"):
+        imputer.transform(dated(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imputer.transform(dated(DATES))
