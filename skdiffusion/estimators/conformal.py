@@ -11,7 +11,12 @@ import math
 import numpy as np
 
 from skdiffusion.metrics import make_imputation_scorer
-from skdiffusion.metrics._imputation_scorer import answers, drawing_method, missing_cells
+from skdiffusion.metrics._imputation_scorer import (
+    answers,
+    drawing_method,
+    missing_cells,
+    require_imputer_alone,
+)
 
 
 def conformalize(
@@ -50,7 +55,10 @@ def conformalize(
     Raises
     ------
     ValueError
-        If the imputer does not draw, or if no cell is known to calibrate on.
+        If the imputer does not draw or is a pipeline, if ``y`` is a frame with other columns or
+        rows than those of the frame ``X``, or if no cell is known to calibrate on.
+    TypeError
+        If the imputer is a class instead of an instance.
 
     Notes
     -----
@@ -79,6 +87,7 @@ def conformalize(
     >>> conformal.predict_quantiles(X[:1], [0.05, 0.95]).shape
     (1, 2, 3)
     """
+    require_imputer_alone(imputer)
     if drawing_method(imputer) is None and not getattr(imputer, "sample_posterior", False):
         raise ValueError(
             f"imputer={imputer!r} does not draw, so it has no intervals to adjust: take "

@@ -1,5 +1,6 @@
 """Any regressor or classifier on several completed copies of the data, pooled."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdiffusion.metrics._imputation_scorer import answers, drawing_method
+from skdiffusion.estimators._series import is_frame, numeric_frame
+from skdiffusion.metrics._imputation_scorer import answers, drawing_method, require_imputer_alone
 
 
 def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
@@ -252,15 +254,18 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``y`` has missing values, or if the imputer cannot draw.
+            If ``y`` has missing values, if a column of the frame ``X`` holds no numbers, or if
+            the imputer cannot draw or is a pipeline.
+        TypeError
+            If the imputer is a class instead of an instance.
         """
         self._validate_params()
         self._check_parts()
         _check_target(y)
         X, y = validate_data(
-            self, X, y, dtype=float, ensure_all_finite="allow-nan", ensure_min_samples=2
+            self, _numeric(X), y, dtype=float, ensure_all_finite="allow-nan", ensure_min_samples=2
         )
-        vars(self).pop("pooled_", None)
+        vars(self).pop("_pooled", None)
         beside = self._learn_target(y)
         rng = check_random_state(self.random_state)
         # Of every copy the seeds of resampling, fitting and drawing.
@@ -271,6 +276,14 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         self.estimators_ = [clone(self.estimator).fit(copy, y) for copy in copies]
         self._pool(copies, y)
         return self
+
+    @property
+    def pooled_(self):
+        """Pooled estimates, as :func:`pool_rubin` returns them."""
+        check_is_fitted(self, "estimators_")
+        if "_pooled" not in vars(self):
+            raise AttributeError(self._not_pooled)
+        return self._pooled
 
     def predict(self, X):
         """Mean prediction over the copies; for a classifier the class of the largest mean.
@@ -334,6 +347,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
 
     def _check_parts(self):
         """Raise unless the imputer draws and a classifier gives probabilities."""
+        require_imputer_alone(self.imputer)
         if not (self._samples() or getattr(self.imputer, "sample_posterior", False)):
             raise ValueError(
                 f"imputer={self.imputer!r} fills every copy alike: take CSDIImputer, or "
@@ -391,7 +405,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     def _mean(self, method, X):
         """Mean over the copies of what the estimators say."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=float, ensure_all_finite="allow-nan")
+        X = validate_data(
+            self, _numeric(X), reset=False, dtype=float, ensure_all_finite="allow-nan"
+        )
         data = np.column_stack([X, np.full((len(X), self._n_beside), np.nan)])
         parts = zip(self.estimators_, self._copies(data), strict=True)
         return np.mean([getattr(fitted, method)(copy) for fitted, copy in parts], axis=0)
@@ -399,14 +415,44 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     def _pool(self, copies, y):
         """Set ``pooled_`` if the estimates have variances."""
         of = self.estimates if callable(self.estimates) else _variance_formula(self.estimator, y)
+        self._not_pooled = (
+            f"pooled_ is missing: no variance of the coefficients of {self.estimator!r} is known, "
+            "so only its predictions are pooled. Pass estimates=, a function that returns "
+            "estimates and variances, or take LinearRegression or, for two classes, "
+            "LogisticRegression(C=np.inf)."
+        )
         if of is None:
             return
         pairs = zip(self.estimators_, copies, strict=True)
         found = [of(fitted, copy, y) for fitted, copy in pairs]
         estimates, variances = (np.array(part) for part in zip(*found, strict=True))
         df = len(y) - estimates.shape[1]
-        if df > 0:
-            self.pooled_ = pool_rubin(estimates, variances, complete_df=df)
+        if df <= 0:
+            self._not_pooled = (
+                f"pooled_ is missing: {len(y)} samples are no more than the "
+                f"{estimates.shape[1]} estimates; give more samples or fewer columns."
+            )
+            return
+        if not callable(self.estimates):
+            self._warn_collinear(copies[0])
+        self._pooled = pool_rubin(estimates, variances, complete_df=df)
+
+    def _warn_collinear(self, X):
+        """Name the columns that have no coefficient of their own."""
+        which = _collinear(X, self.estimator.fit_intercept)
+        if which.any():
+            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[which].tolist()
+            warnings.warn(
+                f"Columns {names} of X are constant or follow from each other: their coefficients "
+                "are not determined and those in pooled_ mean nothing; drop such columns.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def _numeric(X):
+    """A frame with its columns as numbers; raises for those that are none."""
+    return numeric_frame(X) if is_frame(X) else X
 
 
 def _resampled(data, seed):
@@ -440,6 +486,15 @@ def _variance_formula(estimator, y):
 
 def _unpenalised(estimator):
     return estimator.penalty is None or np.isinf(estimator.C)
+
+
+def _collinear(X, fit_intercept):
+    """Mask of the columns that take part in a linear dependence, with the intercept as well."""
+    X = X / np.where(X.any(axis=0), np.abs(X).max(axis=0), 1.0)
+    X = X - X.mean(axis=0) if fit_intercept else X
+    _, size, right = np.linalg.svd(np.linalg.qr(X, mode="r"))
+    dependent = right[size <= size.max() * max(X.shape) * np.finfo(float).eps]
+    return (np.abs(dependent) > 1e-6).any(axis=0)
 
 
 def _design(estimator, X):

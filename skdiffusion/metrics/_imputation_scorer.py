@@ -297,6 +297,17 @@ def drawing_method(imputer):
     return None
 
 
+def require_imputer_alone(imputer):
+    """Raise for a class, and for a pipeline, which hands on no draws."""
+    if isinstance(imputer, type):
+        raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
+    if hasattr(imputer, "steps"):
+        raise ValueError(
+            f"imputer is a {type(imputer).__name__}, which is not supported: pass the imputer "
+            "alone; CSDIImputer scales the columns inside."
+        )
+
+
 def answers(imputer, X, n_draws, seed, options=None):
     """What the imputer fills in: draws along axis 1, one for those that know one value only."""
     options, method = options or {}, drawing_method(imputer)

@@ -1,15 +1,20 @@
 """Rubin's rules against published numbers and by simulation; the meta-estimator that uses them."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer, MultipleImputation, ScoreSDE
-from skdiffusion.estimators import pool_rubin
+from skdiffusion.estimators import conformalize, pool_rubin
 
 CHAINED = IterativeImputer(sample_posterior=True, max_iter=2)
 GAUSSIAN = CSDIImputer(method="gaussian")
@@ -241,6 +246,8 @@ def test_probabilities_are_pooled_and_a_seed_fixes_them(data):
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert model.score(gaps, labels) > 0.8
     assert not hasattr(model, "pooled_")
+    with pytest.raises(AttributeError, match=r"Pass estimates=.*LogisticRegression"):
+        _ = model.pooled_
 
 
 def test_own_estimates_are_pooled(data):
@@ -259,3 +266,38 @@ def test_errors_name_the_remedy(data):
         MultipleImputation(CSDIImputer(window_length=4), Ridge()).fit(X, y)
     with pytest.raises(ValueError, match="sample_posterior=True"):
         MultipleImputation(SimpleImputer(), Ridge()).fit(X, y)
+    with pytest.raises(ValueError, match=r"Pipeline, which is not supported.*scales the columns"):
+        MultipleImputation(make_pipeline(StandardScaler(), GAUSSIAN), Ridge()).fit(X, y)
+    with pytest.raises(TypeError, match="class CSDIImputer: pass an instance"):
+        MultipleImputation(CSDIImputer, Ridge()).fit(X, y)
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(town="Rome")
+    with pytest.raises(ValueError, match=r"Columns \['town'\] of X are not numeric"):
+        MultipleImputation(GAUSSIAN, Ridge()).fit(frame, y)
+
+
+def test_conformalize_takes_the_imputer_alone(data):
+    X = data[0]
+    with pytest.raises(ValueError, match="Pipeline, which is not supported"):
+        conformalize(make_pipeline(StandardScaler(), GAUSSIAN).fit(X), X)
+    with pytest.raises(TypeError, match="pass an instance"):
+        conformalize(CSDIImputer, X)
+
+
+def test_columns_without_a_coefficient_of_their_own_are_named(data):
+    X, _, y = data
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    for more, names in (({"c": 7.1}, r"\['c'\]"), ({"c": 1 - 3 * X[:, 0]}, r"\['a', 'c'\]")):
+        with pytest.warns(UserWarning, match=f"Columns {names} of X are constant or follow"):
+            MultipleImputation(GAUSSIAN, LinearRegression(), 2).fit(frame.assign(**more), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultipleImputation(GAUSSIAN, LinearRegression(), 2).fit(frame, y)
+
+
+def test_too_few_samples_to_pool_say_so(data):
+    X, _, y = data
+    model = MultipleImputation(GAUSSIAN, LinearRegression(), 2, bootstrap=False).fit(X[:3], y[:3])
+    with pytest.raises(AttributeError, match="3 samples are no more than the 3 estimates"):
+        _ = model.pooled_
+    assert not hasattr(MultipleImputation(GAUSSIAN, LinearRegression()), "pooled_")
+    assert "MultipleImputation" in model._repr_html_()
