@@ -69,7 +69,8 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         error, the mean the squared error.
     n_draws : int, default=50
         Number of draws behind :meth:`transform`, and the default of :meth:`sample`.
-    solver : {"auto", "ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"}, default="auto"
+    solver : {"auto", "ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", \
+            "euler_maruyama", "predictor_corrector"}, default="auto"
         Step of :func:`skdiffusion.diffusion.solve.solve`. ``"auto"`` takes the one whose bands
         are neither narrowed nor widened by few steps.
     n_steps : int, optional

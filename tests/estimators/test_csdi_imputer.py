@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer
+from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators import _imputer_model
 
 FAST = {"max_iter": 15, "n_draws": 4, "n_channels": 8, "n_heads": 2, "random_state": 0}
@@ -496,7 +497,7 @@ def test_every_strategy_trains(strategy, kind):
     assert np.isfinite(imputer.fit_transform(X)).all()
 
 
-@pytest.mark.parametrize("solver", ["ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("solver", sorted(STEPS))
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_every_solver_draws(solver, n_steps):
     X, _ = KINDS["table"]
