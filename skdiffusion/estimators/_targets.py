@@ -61,11 +61,22 @@ def as_target(target, n_features, dtype, device, extent):
 
 def from_score_model(model, dtype, device, extent):
     """The learnt score in the model's coordinates, in closed form where a base was kept alone."""
+    _refuse_labels(model)
     denoiser = copy.deepcopy(model.denoiser_).to(device=device, dtype=dtype)
     if denoiser.network is None:
         return MixtureTarget(denoiser.base.given(None))
     reach, scale = extent
     return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
+
+
+def _refuse_labels(model):
+    """Chains move through real numbers."""
+    labels = [model._names()[j] for j in sorted(model._table.categories)]
+    if labels:
+        raise ValueError(
+            f"target has label columns {[str(name) for name in labels]}, which have no gradient: "
+            "fit it on columns of numbers, or draw with its method sample."
+        )
 
 
 def _kernel_density(estimator):
@@ -91,6 +102,7 @@ def units_of(target, n_features):
 def to_model(source, X):
     """Rows in the coordinates in which an estimator adds noise."""
     if isinstance(source, ScoreSDE):
+        _refuse_labels(source)
         return source._rows(X).cpu().numpy()
     centre, unit = units_of(source, X.shape[1])
     return (X - centre) / unit
