@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_array, column_or_1d
 
 from skdiffusion._arrays import column_moments
@@ -16,8 +17,13 @@ class Labels:
 
     def __init__(self, y):
         y = column_or_1d(y, warn=True)
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            raise ValueError("y contains NaN or infinity: every row needs a label.")
+        if _has_gaps(y):
+            raise ValueError("y contains NaN, None or infinity: every row needs a label.")
+        if y.dtype.kind == "f" and (y != np.rint(y)).any():
+            raise ValueError(
+                "continuous y was given with condition='label', which takes classes: use "
+                "condition='value', or make the labels strings or integers."
+            )
         self.classes = np.unique(y)
         self.n_columns = len(self.classes)
 
@@ -27,7 +33,7 @@ class Labels:
         known = np.isin(y, self.classes)
         if not known.all():
             raise ValueError(
-                f"y has the label {y[~known][0]!r}, which fit has not seen; it knows "
+                f"y has the label {y[~known].tolist()[0]!r}, which fit has not seen; it knows "
                 f"{self.classes.tolist()}."
             )
         return np.eye(self.n_columns)[np.searchsorted(self.classes, y)]
@@ -149,6 +155,15 @@ def conditional_loss(loss, x, s, noise, condition, share):
     free = loss(x[:n_free], s[:n_free], noise[:n_free], condition=None)
     rest = loss(x[n_free:], s[n_free:], noise[n_free:], condition=condition[n_free:])
     return torch.cat([free, rest])
+
+
+def _has_gaps(y):
+    """Whether some row has no label."""
+    if y.dtype.kind == "f":
+        return not np.isfinite(y).all()
+    if y.dtype.kind != "O":
+        return False
+    return any(label is None or is_pandas_na(label) or is_scalar_nan(label) for label in y)
 
 
 def _of_class(rows, k, n_classes):

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._arrays import column_moments
 from skdiffusion._random import draw_seed
-from skdiffusion.estimators._tables import Table, holds_labels, is_tied
+from skdiffusion.estimators._tables import Table, check_columns, holds_labels, is_tied
 
 
 class TableReader:
@@ -19,7 +19,10 @@ class TableReader:
         if allow_nan is None:
             allow_nan = reset and self.handle_missing == "impute"
         kwargs |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
-        labelled = hasattr(X, "iloc") and X.ndim == 2 and any(holds_labels(X[c]) for c in X)
+        is_frame = hasattr(X, "iloc") and X.ndim == 2
+        if is_frame:
+            check_columns(X)
+        labelled = is_frame and any(holds_labels(X[c]) for c in X)
         try:
             if not labelled and (reset or not self._table.categories):
                 codes = validate_data(self, X, reset=reset, **kwargs)

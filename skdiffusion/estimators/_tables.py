@@ -139,8 +139,6 @@ class Table:
         for j, name in enumerate(X.columns):
             if j in self.categories:
                 columns.append(self._codes_of(X[name], j))
-            elif X[name].dtype.kind in "mM":
-                raise ValueError(f"Column {name!r} of X holds times: turn them into numbers.")
             else:
                 columns.append(X[name].to_numpy(dtype=np.float64, na_value=np.nan))
         return np.column_stack(columns)
@@ -224,8 +222,8 @@ class Table:
         unknown = (codes < 0) & ~column.isna().to_numpy()
         if unknown.any():
             raise ValueError(
-                f"Column {column.name!r} of X has the category {column[unknown].iloc[0]!r}, which "
-                f"fit has not seen; it knows {list(self.categories[j])}."
+                f"Column {column.name!r} of X has the category {column[unknown].tolist()[0]!r}, "
+                f"which fit has not seen; it knows {self.categories[j].tolist()}."
             )
         return np.where(codes < 0, np.nan, codes)
 
@@ -243,6 +241,16 @@ class Table:
             return pd.Categorical.from_codes(codes, dtype=dtype)
         values = pd.Series(self.categories[j].take(codes), dtype=object)
         return (values.where(~missing) if missing.any() else values.astype(dtype)).array
+
+
+def check_columns(X):
+    """Refuse frames with names that repeat, and columns of times."""
+    repeated = X.columns[X.columns.duplicated()].unique().tolist()
+    if repeated:
+        raise ValueError(f"column names repeat: {repeated}. Rename or drop columns of X.")
+    times = [name for name in X.columns if X[name].dtype.kind in "mM"]
+    if times:
+        raise ValueError(f"Columns {times} of X hold times: turn them into numbers or drop them.")
 
 
 def holds_labels(column):

@@ -379,10 +379,12 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         n_samples : int, default=1
             Number of rows.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), optional
-            Condition of all rows or of each; None draws from the unconditional density.
+            Condition of all rows or of each; None draws from the unconditional density. An error
+            where the model was fitted without ``condition``.
         guidance : float, default=1.0
             How much the condition counts: 1 draws from the conditional density, more pushes the
             draws towards what is typical of ``y``, at the price of variety; 0 ignores ``y``.
+            Not negative, and 1 where the model was fitted without ``condition``.
         random_state : int, RandomState instance or None, default=None
             Randomness of this call; None takes that of the estimator.
 
@@ -391,6 +393,12 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         X : ndarray or DataFrame of shape (n_samples, n_features)
             Rows in the units of the training data. A DataFrame with its names and types after
             ``set_output(transform="pandas")``, and for tables with labels in any case.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or if ``y`` or a guidance other than 1 is given to a
+            model that was fitted without ``condition``.
 
         Notes
         -----
@@ -404,8 +412,17 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
         """
         check_is_fitted(self)
-        if n_samples < 1:
+        is_count = isinstance(n_samples, Integral) and not isinstance(n_samples, bool)
+        if not is_count or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
+        guidance = _finite_number(guidance, "guidance")
+        if guidance < 0:
+            raise ValueError(f"guidance={guidance!r} must not be negative.")
+        if self._encoder is None and (y is not None or guidance != 1):
+            raise ValueError(
+                'The model knows no condition: set condition="label" or "value" before fit, or '
+                "call sample without y and guidance."
+            )
         generator = self._generator(random_state)
         condition = self._encode_condition(y, n_samples)
         noise = lambda i=0, d=self.n_features_in_: self._tensor(  # noqa: E731
@@ -429,6 +446,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model; None gives the unconditional density.
+            Ignored where the model was fitted without ``condition``.
 
         Returns
         -------
@@ -474,6 +492,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model; None bounds the unconditional density.
+            Ignored where the model was fitted without ``condition``.
         n_draws : int, default=64
             Even number of noise levels a row.
         return_std : bool, default=False
@@ -600,11 +619,17 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         standard_error : float
             Its standard error over rows and draws; only with ``return_std=True``.
 
+        Raises
+        ------
+        ValueError
+            If ``data_entropy`` is not a finite number.
+
         Notes
         -----
         ``KL(p || p_model) = E[-log p_model] - H(p) <= E[L_DSM] - H(p) = J_SM + KL(p_T || pi)``;
         see :func:`skdiffusion.diffusion.likelihood.kl_bound` for the last form.
         """
+        data_entropy = _finite_number(data_entropy, "data_entropy")
         bound = self.nll_bound(X, n_draws=n_draws)
         value = float(bound.mean() - data_entropy)
         error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else math.nan
@@ -625,14 +650,20 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         -------
         gradient : ndarray of shape (n_samples, n_features)
             Gradient by the columns of X.
+
+        Raises
+        ------
+        ValueError
+            If ``noise_level`` is not a finite positive number.
         """
         check_is_fitted(self)
+        noise_level = _finite_number(noise_level, "noise_level")
         if not noise_level > 0:
             raise ValueError(f"noise_level={noise_level!r} must be positive.")
         X = self._validate(X)
         rows = self._rows(X)
         with torch.no_grad():
-            score = (self.denoiser_(rows, float(noise_level)) - rows) / noise_level**2
+            score = (self.denoiser_(rows, noise_level) - rows) / noise_level**2
         slope, log_jacobian_slope = self._marginals.slopes(self._standardised(X))
         return (score.cpu().numpy() * slope + log_jacobian_slope) / self.scale_
 
@@ -1187,6 +1218,14 @@ def _check_draws(n_draws):
     """Refuse a number of draws that has no standard error."""
     if n_draws < 2 or n_draws % 2:
         raise ValueError(f"n_draws={n_draws!r} must be an even number, 2 or more.")
+
+
+def _finite_number(value, name):
+    """A parameter as a float, refused unless it is one finite number."""
+    array = np.asarray(None if isinstance(value, list | tuple) else value)
+    if array.ndim or array.dtype.kind not in "iuf" or not np.isfinite(array):
+        raise ValueError(f"{name}={value!r} must be a finite number.")
+    return float(array)
 
 
 def _prior_given(prior, base, condition):

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdiffusion import ScoreSDE
+from skdiffusion import LangevinSampler, ScoreSDE
 from skdiffusion.diffusion import VPSDE
 
 ROWS = np.random.default_rng(0).multivariate_normal([1, 2], [[1, 0.5], [0.5, 2]], 80)
@@ -226,3 +226,77 @@ def test_search_over_process_base_and_law_in_a_pipeline():
         search = GridSearchCV(pipeline, grid, cv=2).fit(ROWS, ROWS[:, 0])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_.transform(ROWS).shape == ROWS.shape
+
+
+@pytest.mark.parametrize("kwargs", [{"y": 1}, {"y": "a"}, {"guidance": 2.0}, {"guidance": 0}])
+def test_a_model_without_condition_does_not_sample_as_if_it_had_one(kwargs):
+    model = small().fit(ROWS, ROWS[:, 0])
+    with pytest.raises(ValueError, match='set condition="label" or "value" before fit'):
+        model.sample(3, **kwargs)
+    expected = model.score_samples(ROWS)
+    np.testing.assert_array_equal(model.score_samples(ROWS, ROWS[:, 0]), expected)
+
+
+@pytest.mark.parametrize("n_samples", [2.5, 1e1, True, "3", [3], 0, None])
+def test_number_of_draws_is_a_positive_integer(n_samples):
+    with pytest.raises(ValueError, match=r"n_samples=.* must be a positive integer"):
+        small().fit(ROWS).sample(n_samples)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "2", [2.0], [[1], [1, 2]], None, True])
+def test_scalars_of_a_call_are_finite_numbers(value):
+    model = small(condition="label").fit(ROWS, ROWS[:, 0] > 1)
+    calls = {
+        "guidance": lambda: model.sample(2, y=True, guidance=value),
+        "noise_level": lambda: model.log_density_gradient(ROWS, value),
+        "data_entropy": lambda: model.kl_bound(ROWS, value),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"{name}=.* must be a finite number"):
+            call()
+
+
+def test_signs_of_guidance_and_noise_level():
+    model = small(condition="label").fit(ROWS, ROWS[:, 0] > 1)
+    with pytest.raises(ValueError, match=r"guidance=-1.0 must not be negative"):
+        model.sample(2, y=True, guidance=-1)
+    with pytest.raises(ValueError, match=r"noise_level=0.0 must be positive"):
+        model.log_density_gradient(ROWS, 0)
+    entropy = torch.tensor(2.0)
+    assert model.kl_bound(ROWS, entropy) == model.kl_bound(ROWS, 2)
+
+
+def test_labels_that_are_continuous_missing_or_new():
+    names = np.where(ROWS[:, 0] > 1, "a", "b")
+    model = small(condition="label")
+    with pytest.raises(ValueError, match=r"continuous y .* use condition='value'"):
+        model.fit(ROWS, ROWS[:, 0])
+    for gap in (None, np.nan, pd.NA):
+        y = names.astype(object)
+        y[3] = gap
+        with pytest.raises(ValueError, match="y contains NaN"):
+            model.fit(ROWS, y)
+    with pytest.raises(ValueError, match=r"the label 'q', which .* knows \['a', 'b'\]"):
+        model.fit(ROWS, names).sample(2, y="q")
+    assert model.fit(ROWS, (ROWS[:, 0] > 1).astype(float)).classes_.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("label", [None, "a"])
+def test_frames_with_repeated_names_or_times(label):
+    frame = pd.DataFrame(ROWS, columns=["a", "b"])
+    if label:
+        frame["label"] = label
+    with pytest.raises(ValueError, match=r"column names repeat: \['a'\]"):
+        small().fit(frame.set_axis(["a", "a", *frame.columns[2:]], axis=1))
+    days = pd.date_range("2020", periods=len(frame))
+    for times in (days, days.tz_localize("UTC"), days - days[0]):
+        with pytest.raises(ValueError, match=r"Columns \['when'\] of X hold times"):
+            small().fit(frame.assign(when=times))
+
+
+def test_a_model_of_labels_is_no_target_of_a_sampler():
+    frame = pd.DataFrame(ROWS, columns=["a", "b"]).assign(label=["x", "y"] * 40)
+    model = small().fit(frame)
+    for X in (None, np.c_[ROWS, ROWS[:, 0]]):
+        with pytest.raises(ValueError, match=r"target has label columns \['label'\]"):
+            LangevinSampler(model, random_state=0).fit(X)
