@@ -16,7 +16,7 @@ import numpy as np
 from skdiffusion._arrays import grid_slots, grid_step, seconds
 
 # Dates and times written out: a number, a separator, a number, and again.
-_DATE_AS_TEXT = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b")
+_DATE_AS_TEXT = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?![\d./-])")
 
 
 @dataclass

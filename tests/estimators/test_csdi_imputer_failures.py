@@ -613,7 +613,13 @@ DATES = pd.date_range("2024-01-01", periods=60, freq="h")
 
 @pytest.mark.parametrize("length", [None, 6])
 @pytest.mark.parametrize(
-    "index", [DATES.astype(str), DATES.strftime("%d/%m/%Y %H:%M"), [day.date() for day in DATES]]
+    "index",
+    [
+        DATES.astype(str),
+        DATES.strftime("%d/%m/%Y %H:%M"),
+        DATES.strftime("%Y-%m-%dT%H:%M"),
+        [day.date() for day in DATES],
+    ],
 )
 def test_dates_as_text_in_the_index_are_pointed_out(index, length):
     X = dated(index)
@@ -621,7 +627,7 @@ def test_dates_as_text_in_the_index_are_pointed_out(index, length):
         CSDIImputer(**GAUSSIAN, window_length=length).fit(X)
 
 
-@pytest.mark.parametrize("pattern", ["row {}", "{}", "A-1-{}", "1.{}"])
+@pytest.mark.parametrize("pattern", ["row {}", "{}", "A-1-{}", "1.{}", "10.1.1.{}"])
 def test_ordinary_labels_are_not_taken_for_dates(pattern):
     fills(dated([pattern.format(i) for i in range(60)]), GAUSSIAN, window_length=6)
     fills(dated(None), GAUSSIAN, window_length=6)
