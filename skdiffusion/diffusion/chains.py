@@ -281,6 +281,12 @@ class _Chains:
             values = values + self.state.log_density
         bad = ~torch.isfinite(values)
         if bad.any():
+            if bad.all():
+                raise Divergence(
+                    f"log density or gradient of the target is not finite at the start of all "
+                    f"{self.n_chains} chains: is target right? Look for the logarithm or root of "
+                    "a negative number, and for 0 / 0; if it is right, choose another init."
+                )
             chain = int(bad.nonzero()[0]) % self.n_chains
             raise Divergence(
                 f"log density or gradient of the target is not finite at the start of "
@@ -297,7 +303,8 @@ class _Chains:
             raise Divergence(
                 f"{int(bad.sum())} of {len(bad)} chains are not finite at step {self.steps}"
                 f"{where}, first chain {int(bad.nonzero()[0]) % self.n_chains}: lower step_size "
-                f"(now {self.plan.step_size}), or use a Metropolis method (method='mala')."
+                f"(now {self.plan.step_size}), or use a Metropolis method (method='mala'); a "
+                "target of the wrong sign, too, drives chains out."
             )
 
 

@@ -33,14 +33,30 @@ def target_features(target):
     return getattr(target, "n_features_in_", None)
 
 
+def check_target(target):
+    """Refuse what cannot be a target, before anything else is asked of it."""
+    if target is None or isinstance(target, Target | torch.distributions.Distribution):
+        return
+    if isinstance(target, type):
+        raise TypeError(f"target is the class {target.__name__}: give an instance.")
+    if isinstance(target, list | tuple) or hasattr(target, "__array__"):
+        raise TypeError(
+            f"target is an array ({type(target).__name__}): data go to fit(X), with target=None."
+        )
+    mixture_or_kernel = hasattr(target, "covariance_type") or hasattr(target, "bandwidth")
+    is_density = mixture_or_kernel or hasattr(target, "log_density_gradient")
+    if not (is_density or isinstance(target, ScoreSDE) or callable(target)):
+        _refuse(target)
+    if isinstance(target, BaseEstimator):
+        check_is_fitted(target)
+
+
 def as_target(target, n_features, dtype, device, extent):
     """Recognise what the user gave."""
     if isinstance(target, Target):
         return target
     if isinstance(target, torch.distributions.Distribution):
         return from_distribution(target, dtype, device)
-    if isinstance(target, BaseEstimator):
-        check_is_fitted(target)
     if hasattr(target, "covariance_type") and hasattr(target, "means_"):
         arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
@@ -52,6 +68,11 @@ def as_target(target, n_features, dtype, device, extent):
         return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
         return FunctionTarget(target, n_features, dtype, device)
+    return _refuse(target)
+
+
+def _refuse(target):
+    """Say what a target can be."""
     raise TypeError(
         f"target of type {type(target).__name__} is not understood: give a callable, a torch "
         "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "

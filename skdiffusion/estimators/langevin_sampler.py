@@ -19,9 +19,15 @@ from tqdm import tqdm
 from skdiffusion._arrays import column_moments, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
 from skdiffusion.diffusion.chains import Divergence, Plan, curvature, roundness, run, tune
-from skdiffusion.diffusion.target import DenoiserTarget, MixtureTarget, change_coordinates
+from skdiffusion.diffusion.target import (
+    DenoiserTarget,
+    FunctionTarget,
+    MixtureTarget,
+    change_coordinates,
+)
 from skdiffusion.estimators._targets import (
     as_target,
+    check_target,
     extent_of,
     kind_of,
     target_features,
@@ -39,6 +45,8 @@ _N_PILOT_RUNS, _PILOT_STEPS = 3, 300
 # Bytes of the largest matrix of a block: more and it leaves the processor's cache.
 _BLOCK_BYTES = 800_000
 _SMALLEST_BETA = 0.002
+# Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
+_WIDE = 50
 _START = 2**40
 # Squares of coordinates in units of the smallest scale are rounded to a part of 2**24.
 _FLOAT32_MAGNITUDE = 300
@@ -304,6 +312,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self : LangevinSampler
             The fitted sampler.
         """
+        check_target(self.target)
         X = self._check_fit_data(X)
         self._check_plan()
         self._seed = draw_seed(self.random_state)
@@ -316,6 +325,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         device = resolve_device(self.device)
         target = self._build_target(torch.float64, device, X)
         self.target_kind_ = kind_of(target)
+        self._warn_of_one_column(target)
         self.method_ = self._choose_method(target)
         self._shift, self._factor = self._coordinates(X)
         target = self._to_chains(target, torch.float64, device)
@@ -576,17 +586,17 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _init_array(self):
         """The array of starting points."""
         array = np.asarray(self.init, dtype=np.float64)
-        if array.ndim != 2 or len(array) == 0 or not np.isfinite(array).all():
-            raise ValueError(
-                f"init must be finite with shape (n_points, n_features), got {array.shape}"
-            )
+        if array.ndim != 2 or len(array) == 0:
+            raise ValueError(f"init must have shape (n_points, n_features), got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError("init contains NaN or infinity: give finite starting points.")
         return array
 
     def _learn(self, X):
         """Score of the rows at every noise level, by denoising score matching."""
         constant = np.flatnonzero(column_moments(X)[1] == 0)
         if len(constant):
-            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))
+            names = getattr(self, "feature_names_in_", range(X.shape[1]))
             raise ValueError(
                 f"column {names[constant[0]]!r} is constant, and the density of a constant is not "
                 "bounded: drop the column."
@@ -653,6 +663,18 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return "ula"
 
+    def _warn_of_one_column(self, target):
+        """One feature leaves open what a column of values is: it is read as a gradient."""
+        a_gradient = isinstance(target, FunctionTarget) and not target.has_log_density
+        if a_gradient and self.n_features_in_ == 1:
+            warnings.warn(
+                "target returns shape (n_chains, 1). For one feature this is read as the "
+                "gradient, and (n_chains,) as the log density: if it is the log density, "
+                "return it without the last axis, for example with .sum(1).",
+                UserWarning,
+                stacklevel=4,
+            )
+
     # ---------------------------------------------------------------- coordinates
 
     def _coordinates(self, X):
@@ -666,6 +688,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         covariance = np.asarray(self.preconditioner, dtype=np.float64)
         if covariance.shape == (d,):
             covariance = np.diag(covariance)
+        if not np.isfinite(covariance).all():
+            raise ValueError("preconditioner contains NaN or infinity: give a finite covariance.")
         if covariance.shape != (d, d) or not np.allclose(covariance, covariance.T):
             raise ValueError(
                 f"preconditioner must be a covariance of shape ({d},) or ({d}, {d}), got shape "
@@ -827,11 +851,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         d = self.n_features_in_
         if callable(self.init):
             points = np.asarray(self.init(n_chains, np.random.default_rng(seed)), dtype=float)
-            if points.shape != (n_chains, d) or not np.isfinite(points).all():
-                raise ValueError(
-                    f"init returned shape {points.shape}, expected finite values of shape "
-                    f"({n_chains}, {d})"
-                )
+            if points.shape != (n_chains, d):
+                raise ValueError(f"init returned shape {points.shape}, expected ({n_chains}, {d})")
+            if not np.isfinite(points).all():
+                raise ValueError("init returned NaN or infinity: return finite starting points.")
             return points
         if not isinstance(self.init, str):
             points = self._init_array()
@@ -923,7 +946,33 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.acceptance_rate_ = np.nan if rate is None else float(rate.mean())
         if plan.method == "annealed":
             return
+        self._warn_of_runaway(target, near, draws[-1])
         self._compare(target, draws.transpose(0, 1), np.arange(n) // (half // 2), plan)
+
+    def _warn_of_runaway(self, target, near, last):
+        """Warn where chains are far wider than their start and nothing holds them back.
+
+        A density that can be normalised has ``E[-(x_j - c) g_j] = 1`` for every feature, whatever
+        ``c`` and its width; where the gradient vanishes or points outwards it is 0 or less.
+        """
+        start, spread = ((x - x.median(0).values).abs().median(0).values for x in (near, last))
+        wide = (start > 0) & (spread > _WIDE * start)
+        if not wide.any():
+            return
+        with torch.no_grad():
+            pull = -(last - last.median(0).values) * target.gradient(last)
+        most = pull.mean(0) + 4 * pull.std(0) / math.sqrt(len(last))
+        loose = (wide & (most < 0.1)).nonzero()
+        if len(loose):
+            worst = int(loose[0])
+            warnings.warn(
+                f"Chains run away from their start: in feature {worst} the trial run ends "
+                f"{float(spread[worst] / start[worst]):.2g} times as wide as it began, and the "
+                "gradient does not lead back. Does target return the *log* density (not the "
+                "density), with the right sign, and is it normalisable?",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
 
     def _compare(self, target, draws, superchains, plan):
         """Diagnostics of the trial chains, and a warning where their starts still show."""

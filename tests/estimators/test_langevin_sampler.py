@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KernelDensity
@@ -547,6 +548,10 @@ def nan_gradient(x):
     return torch.where(x[:, :1] > -9, torch.nan, 0.0) * x
 
 
+def nan_init(n_chains, rng):
+    return np.full((n_chains, 2), np.nan)
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [
@@ -578,6 +583,17 @@ def nan_gradient(x):
         ({"target": log_density, "init": "data", "fit": None}, ValueError, "pass X to fit"),
         ({"target": log_density, "preconditioner": -np.eye(2)}, ValueError, "positive definite"),
         ({"target": log_density, "preconditioner": np.ones(3)}, ValueError, "preconditioner"),
+        ({"target": nan_gradient, "method": "ula"}, FloatingPointError, "is target right"),
+        ({"target": data(), "fit": None}, TypeError, r"data go to fit\(X\)"),
+        ({"target": pd.DataFrame(data()), "fit": None}, TypeError, r"data go to fit\(X\)"),
+        ({"target": GaussianMixture(), "fit": None}, NotFittedError, "GaussianMixture"),
+        ({"target": KernelDensity(), "fit": None}, NotFittedError, "KernelDensity"),
+        ({"target": ScoreSDE(), "fit": None}, NotFittedError, "ScoreSDE"),
+        ({"target": LinearRegression(), "fit": None}, TypeError, "LinearRegression is not"),
+        ({"target": GaussianMixture, "fit": None}, TypeError, "class GaussianMixture: give an"),
+        ({"target": log_density, "init": [[np.nan, 0.0]]}, ValueError, "init contains NaN"),
+        ({"target": log_density, "init": nan_init}, ValueError, "init returned NaN"),
+        ({"target": log_density, "preconditioner": [np.nan, 1]}, ValueError, "contains NaN"),
         ({"fit": None}, ValueError, "no target and no data"),
         ({"target": log_density, "fit": None}, ValueError, "pass n_features"),
     ],
@@ -587,6 +603,39 @@ def test_errors_name_the_parameter_and_the_remedy(parameters, error, words):
     X = parameters.pop("fit", data())
     with pytest.raises(error, match=words):
         LangevinSampler(**parameters).fit(X)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        lambda x: x.square().sum(1).neg().exp(),
+        lambda x: 0.5 * x.square().sum(1),
+        lambda x: 0 * x.sum(1),
+    ],
+    ids=["density", "sign", "flat"],
+)
+def test_targets_that_hold_nothing_back_are_reported(target):
+    options = {"n_features": 2, "random_state": 0}
+    with pytest.warns(ConvergenceWarning, match=r"run away.*\*log\* density.*right sign"):
+        LangevinSampler(target, method="ula", n_steps=100, **options).fit()
+
+
+def test_wide_targets_do_not_run_away():
+    wide = lambda x: -0.5 * (x / 1000).square().sum(1)  # noqa: E731
+    heavy = lambda x: -torch.log1p(x.square()).sum(1)  # noqa: E731
+    apart = lambda x: torch.logsumexp(  # noqa: E731
+        torch.stack([-0.5 * (x - m).square().sum(1) for m in (-400.0, 400.0)]), 0
+    )
+    options = {"n_features": 2, "preconditioner": None, "random_state": 0, "method": "ula"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Chains run away")
+        for target in (wide, heavy, apart):
+            LangevinSampler(target, n_steps=200, **options).fit()
+
+
+def test_one_column_of_values_is_announced_as_a_gradient():
+    with pytest.warns(UserWarning, match="read as the gradient, and .* log density"):
+        LangevinSampler(lambda x: -x, method="ula", n_steps=2, n_features=1, random_state=0).fit()
 
 
 def test_divergence_names_step_and_level():
@@ -609,6 +658,8 @@ def test_errors_of_data():
         LangevinSampler().fit([[np.nan, 1.0], [2, 3]])
     with pytest.raises(ValueError, match="column 'b' is constant"):
         LangevinSampler().fit(pd.DataFrame({"a": [1.0, 2, 3], "b": 1.0}))
+    with pytest.raises(ValueError, match="column 0 is constant"):
+        LangevinSampler().fit([[1.0, 1], [1, 2], [1, 3]])
     with pytest.raises(ValueError, match="n_samples"):
         sampler.sample(0)
     with pytest.raises(ValueError, match="noise_level"):
