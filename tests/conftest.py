@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before anything loads a numerical library: tests run side by side, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
