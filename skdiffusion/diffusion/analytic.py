@@ -233,6 +233,33 @@ class Mixture(nn.Module):
         product = vector + variance * self._hessian_product(parts, vector)
         return z + variance * self._gradient(parts), product
 
+    def denoise_divergence_and_jvps(self, z, s, vectors):
+        """Denoiser, the trace of its Jacobian and the Jacobian applied to several vectors a row.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        vectors : iterable of tensor of shape (n_samples, n_features)
+            Vectors.
+
+        Returns
+        -------
+        denoised : tensor of shape (n_samples, n_features)
+            Conditional mean of the data.
+        divergence : tensor of shape (n_samples,)
+            ``sum_i dD_i / dz_i``.
+        products : list of tensor of shape (n_samples, n_features)
+            ``sum_j dD_i / dz_j vector_j`` of each vector.
+        """
+        parts = self._parts(z, s, None)
+        variance = _variance(z, s)
+        divergence = self.n_features + variance.reshape(-1) * self._laplacian(parts)
+        products = [vector + variance * self._hessian_product(parts, vector) for vector in vectors]
+        return z + variance * self._gradient(parts), divergence, products
+
     def sample(self, n_samples, generator):
         """Draw from the density without noise.
 

@@ -172,16 +172,16 @@ class Denoiser(nn.Module):
         """
         s = _column(z, s)
         base = self.base.given(condition)
-        with torch.no_grad():
-            denoised, exact = base.denoise_and_divergence(z, s[:, 0])
         if self.network is None:
+            denoised, exact = base.denoise_and_divergence(z, s[:, 0])
             return denoised, exact[:, None].expand(-1, len(directions))
+        directions = directions.expand(-1, len(z), -1)
+        with torch.no_grad():
+            denoised, exact, products = base.denoise_divergence_and_jvps(z, s[:, 0], directions)
         residual, inputs = self._traced_residual(z, s, denoised, condition)
         traces = []
-        for direction in directions.expand(-1, len(z), -1):
+        for direction, moved in zip(directions, products):
             by_z, by_noise = _products(residual, inputs, direction)
-            with torch.no_grad():
-                _, moved = base.denoise_and_jvp(z, s[:, 0], direction)
             share = by_z * direction + by_noise * (direction - moved) / s
             traces.append(exact + share.sum(1))
         return denoised + residual.detach(), torch.stack(traces, 1)

@@ -89,7 +89,7 @@ def train(
     ]
     averages, weights = [list(side) for side in zip(*pairs)]
     optimizer = torch.optim.AdamW(
-        weights, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99)
+        weights, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
     )
     keeper = _Keeper(averaged, validate, tol)
     interval = max(1, math.ceil(n_steps / n_evaluations))
