@@ -450,7 +450,12 @@ class _FreeMixture(Mixture):
 
     def _gradient(self, parts):
         """Gradient of the log density."""
-        return torch.einsum("nk,nki->ni", parts[1], self._component_gradients(parts))
+        _, responsibilities, _, residual, v = parts
+        weighted = responsibilities[:, :, None] * residual / v
+        if self.eigenvectors is None:
+            return weighted.sum(1)
+        basis = self.eigenvectors.transpose(1, 2).reshape(-1, self.n_features)
+        return weighted.flatten(1) @ basis
 
     def _laplacian(self, parts):
         """Trace of the Hessian of the log density."""
@@ -478,14 +483,19 @@ class _FreeMixture(Mixture):
         mean = torch.einsum("nk,nki->ni", responsibilities, gradients)
         weighted = gradients * responsibilities[:, :, None]
         second = weighted.transpose(1, 2) @ gradients
-        if self.eigenvectors is None:
-            precision = torch.diag_embed((responsibilities[:, :, None] / v).sum(1))
-        else:
-            inner = responsibilities[:, :, None] / v
-            precision = torch.einsum(
-                "kil,nkl,kjl->nij", self.eigenvectors, inner, self.eigenvectors
-            )
+        precision = self._mean_precision(responsibilities, v)
         return second - precision - mean[:, :, None] * mean[:, None, :]
+
+    def _mean_precision(self, responsibilities, v):
+        """Average of the inverse covariances; one noise level for all rows is much faster."""
+        if self.eigenvectors is None:
+            return torch.diag_embed((responsibilities[:, :, None] / v).sum(1))
+        if v.ndim == 3 and len(v) == 1:
+            precisions = (self.eigenvectors / v[0][:, None]) @ self.eigenvectors.transpose(1, 2)
+            averages = responsibilities @ precisions.flatten(1)
+            return averages.reshape(-1, self.n_features, self.n_features)
+        inner = responsibilities[:, :, None] / v
+        return torch.einsum("kil,nkl,kjl->nij", self.eigenvectors, inner, self.eigenvectors)
 
     def _covariances(self):
         """Covariances of the components."""

@@ -75,10 +75,10 @@ class Denoiser(nn.Module):
         denoised : tensor of shape (n_samples, n_features)
             ``D(z, s)``.
         """
-        s = _column(z, s)
-        denoised = self.base.given(condition).denoise(z, s[:, 0], leave_out)
+        denoised = self.base.given(condition).denoise(z, s, leave_out)
         if self.network is None:
             return denoised
+        s = _column(z, s)
         return denoised + self._residual(z, s, (z - denoised) / s, condition)
 
     def divergence(self, z, s, condition=None):
@@ -100,20 +100,60 @@ class Denoiser(nn.Module):
         trace : tensor of shape (n_samples,)
             ``sum_i dD_i / dz_i``, one backward pass of the network a feature.
         """
-        s = _column(z, s)
-        base = self.base.given(condition)
         if self.network is None:
-            return base.denoise_and_divergence(z, s[:, 0])
+            return self.base.given(condition).denoise_and_divergence(z, s)
+        (denoised, trace), (residual, change) = self.shares(z, s, condition)
+        return denoised + residual, trace + change
+
+    def shares(self, z, s, condition=None, directions=None):
+        """Base's and network's share of the estimate, each with the trace of its Jacobian.
+
+        Parameters
+        ----------
+        z : tensor of shape (n_samples, n_features)
+            Noisy points.
+        s : float or tensor of shape (n_samples,)
+            Noise level.
+        condition : tensor of shape (n_samples, n_conditions), optional
+            What the data are conditioned on.
+        directions : tensor of shape (n_estimates, 1 or n_samples, n_features), optional
+            Random signs for estimates of the network's trace, as in :meth:`estimated_divergence`.
+
+        Returns
+        -------
+        base : tuple of tensors of shapes (n_samples, n_features) and (n_samples,)
+            ``D_base(z, s)`` and the trace of its Jacobian.
+        residual : tuple of tensors of shapes (n_samples, n_features) and (n_samples,)
+            What the network, which must be there, adds to both; with ``directions`` the second is
+            of shape (n_samples, n_estimates).
+        """
+        base = self.base.given(condition)
+        if directions is not None:
+            return self._estimated_shares(base, z, s, condition, directions)
         with torch.no_grad():
-            denoised, jacobian = base.denoise_and_jacobian(z, s[:, 0])
+            denoised, jacobian = base.denoise_and_jacobian(z, s)
             identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-            noise_jacobian = (identity - jacobian) / s[:, :, None]
-            trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
+            noise_jacobian = (identity - jacobian) / _column(z, s)[:, :, None]
         residual, inputs = self._traced_residual(z, s, denoised, condition)
+        change = z.new_zeros(len(z))
         for i in range(z.shape[1]):
             by_z, by_noise = _products(residual, inputs, identity[i].expand_as(z))
-            trace = trace + by_z[:, i] + (by_noise * noise_jacobian[:, :, i]).sum(1)
-        return denoised + residual.detach(), trace
+            change = change + by_z[:, i] + (by_noise * noise_jacobian[:, :, i]).sum(1)
+        trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
+        return (denoised, trace), (residual.detach(), change)
+
+    def _estimated_shares(self, base, z, s, condition, directions):
+        """Shares with quadratic forms of the network's Jacobian in place of its trace."""
+        directions = directions.expand(-1, len(z), -1)
+        with torch.no_grad():
+            denoised, trace, products = base.denoise_divergence_and_jvps(z, s, directions)
+        residual, inputs = self._traced_residual(z, s, denoised, condition)
+        s = _column(z, s)
+        changes = []
+        for direction, moved in zip(directions, products):
+            by_z, by_noise = _products(residual, inputs, direction)
+            changes.append((by_z * direction + by_noise * (direction - moved) / s).sum(1))
+        return (denoised, trace), (residual.detach(), torch.stack(changes, 1))
 
     def directional(self, z, s, direction, condition=None):
         """Denoiser and the quadratic form of its Jacobian in one direction.
@@ -136,15 +176,14 @@ class Denoiser(nn.Module):
         form : tensor of shape (n_samples,)
             ``v' (dD/dz) v``, whose mean over random signs is the trace (Hutchinson).
         """
-        s = _column(z, s)
         with torch.no_grad():
-            denoised, moved = self.base.given(condition).denoise_and_jvp(z, s[:, 0], direction)
+            denoised, moved = self.base.given(condition).denoise_and_jvp(z, s, direction)
             form = (direction * moved).sum(1)
         if self.network is None:
             return denoised, form
         residual, inputs = self._traced_residual(z, s, denoised, condition)
         by_z, by_noise = _products(residual, inputs, direction)
-        noise_moved = (direction - moved) / s
+        noise_moved = (direction - moved) / _column(z, s)
         form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
         return denoised + residual.detach(), form
 
@@ -170,21 +209,11 @@ class Denoiser(nn.Module):
             The exact trace of the base plus quadratic forms of the network's share, so that only
             the network's share is random.
         """
-        s = _column(z, s)
-        base = self.base.given(condition)
         if self.network is None:
-            denoised, exact = base.denoise_and_divergence(z, s[:, 0])
+            denoised, exact = self.base.given(condition).denoise_and_divergence(z, s)
             return denoised, exact[:, None].expand(-1, len(directions))
-        directions = directions.expand(-1, len(z), -1)
-        with torch.no_grad():
-            denoised, exact, products = base.denoise_divergence_and_jvps(z, s[:, 0], directions)
-        residual, inputs = self._traced_residual(z, s, denoised, condition)
-        traces = []
-        for direction, moved in zip(directions, products):
-            by_z, by_noise = _products(residual, inputs, direction)
-            share = by_z * direction + by_noise * (direction - moved) / s
-            traces.append(exact + share.sum(1))
-        return denoised + residual.detach(), torch.stack(traces, 1)
+        (denoised, exact), (residual, changes) = self.shares(z, s, condition, directions)
+        return denoised + residual, exact[:, None] + changes
 
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""
@@ -193,6 +222,7 @@ class Denoiser(nn.Module):
 
     def _traced_residual(self, z, s, denoised, condition):
         """The residual and the inputs to differentiate it by."""
+        s = _column(z, s)
         with torch.enable_grad():
             inputs = (
                 z.detach().clone().requires_grad_(),

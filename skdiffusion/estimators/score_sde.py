@@ -1059,6 +1059,30 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         )
         return values.reshape(len(x), -1).mean(1), latent
 
+    def _log_ratio(self, model, x, prior, proposal, n_steps):
+        """Log-density of standardised rows along the ODE, over that of the proposal."""
+        exact = x.shape[1] <= _MAX_EXACT_FEATURES
+        directions = None if exact else self._probes(x, _N_PROBES)
+        on_proposal = not self.base_.startswith("unit")
+
+        def shares(z, s):
+            (denoised, trace), (residual, change) = model.shares(z, s, directions=directions)
+            change = change.reshape(len(z), -1).mean(1)
+            if on_proposal:
+                return (denoised, trace), (residual, change)
+            own = proposal.denoise_and_divergence(z, s)
+            return own, (denoised + residual - own[0], trace + change - own[1])
+
+        return likelihood.log_density_ratio(
+            shares,
+            x,
+            prior=prior,
+            reference=proposal,
+            s_min=_MIN_LEVEL,
+            s_max=self._max_level,
+            n_steps=n_steps,
+        )
+
     def _probes(self, x, n_probes):
         """Random signs that are the same for every row."""
         shape = (n_probes, 1, x.shape[1])

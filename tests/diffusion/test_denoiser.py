@@ -50,6 +50,17 @@ def test_base_of_unit_variance_is_the_preconditioning_of_karras():
     torch.testing.assert_close(denoiser(z, s), expected)
 
 
+def test_shares_add_up_exactly_and_from_estimates():
+    denoiser, z = trained_denoiser(), points()
+    (base, trace), (residual, change) = denoiser.shares(z, 0.4)
+    torch.testing.assert_close((base, trace), BASE.denoise_and_divergence(z, 0.4))
+    torch.testing.assert_close((base + residual, trace + change), denoiser.divergence(z, 0.4))
+    axes = torch.eye(2, dtype=torch.float64)[:, None]
+    forms = denoiser.shares(z, 0.4, directions=axes)[1][1]
+    assert change.abs().min() > 1e-3
+    torch.testing.assert_close(forms.sum(1), change)
+
+
 @pytest.mark.parametrize("s", [0.05, 1.0])
 def test_divergence_and_directional_derivative_match_autograd(s):
     denoiser, z = trained_denoiser(), points()

@@ -44,6 +44,18 @@ def test_log_density_of_the_ode_is_exact(density):
     assert (latent / math.hypot(1, 100)).abs().max() < 6
 
 
+def test_log_density_ratio_is_that_of_the_closed_forms():
+    x = sample(MIXTURE, 200)
+
+    def shares(z, s):
+        model, reference = (part.denoise_and_divergence(z, s) for part in (MIXTURE, GAUSSIAN))
+        return reference, (model[0] - reference[0], model[1] - reference[1])
+
+    ratio = likelihood.log_density_ratio(shares, x, **RANGE, reference=GAUSSIAN, n_steps=40)
+    exact = MIXTURE.log_density(x) - GAUSSIAN.log_density(x)
+    torch.testing.assert_close(ratio, exact, atol=2e-3, rtol=0)
+
+
 def test_hutchinson_is_unbiased_with_its_standard_error():
     n, n_probes = 100, 40
     x = sample(MIXTURE, n)

@@ -210,6 +210,26 @@ def test_impute_with_a_network_matches_the_conditional_of_its_own_density(traine
     assert np.abs(uniform - (np.arange(320) + 0.5) / 320).max() > 1.5 * distance
 
 
+@pytest.mark.parametrize("base", ["gaussian", None])
+def test_weights_of_candidates_are_the_ratio_of_the_densities(base, moons):
+    """Twelve steps for the weights against forty for the density, constants of a row apart."""
+    model = small(base=base, max_iter=200, hidden_layer_sizes=(32,)).fit(moons)
+    x = model._rows(moons[:200])
+    weights = model._log_ratios(x[None])[0]
+    exact = model._log_density(x) - model._proposal.log_density(x)
+    assert float(exact.std()) > 0.1
+    error = weights - exact
+    assert float((error - error.mean()).abs().median()) < 0.05
+
+
+def test_a_part_of_the_candidates_is_weighed_where_it_is_enough(trained):
+    row = torch.zeros(2, 50, 2, dtype=torch.float64)
+    row[1] = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    easy, hard = trained._log_weights(row)
+    assert easy.isfinite().sum() == 20
+    assert hard.isfinite().all()
+
+
 def test_impute_of_a_row_does_not_depend_on_the_others(trained):
     rows = np.array([[0.5, np.nan], [np.nan, 0.2], [0.1, 0.9], [np.nan, np.nan]])
     together = trained.impute(rows, 3)
