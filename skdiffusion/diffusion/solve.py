@@ -79,7 +79,9 @@ def predictor_corrector(denoise, z, s, s_next, memory, noise, ratio=0.16):
     """Ancestral step, then one Langevin step of size ``2 (ratio s)**2`` at the new level.
 
     Where the score is about ``-eps / s`` this is the signal-to-noise rule of Song et al. (2021),
-    without norms over the batch, which would tie the rows together.
+    without norms over the batch, which would tie the rows together. A step of size ``a`` leaves
+    N(0, W) up to ``a / (2 W)`` of its variance, however fine the levels: of first order is the
+    whole only where the ratio shrinks like one over the root of their number.
     """
     z = _stochastic(z, denoise(z, s), s, s_next, noise)
     if s_next == 0:

@@ -1,11 +1,19 @@
 """Convergence of the solvers on a Gaussian, where the answer is closed form."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from skdiffusion.diffusion.solve import STEPS, adaptive_flow, flow, log_levels, solve
+from skdiffusion.diffusion.solve import (
+    STEPS,
+    adaptive_flow,
+    flow,
+    log_levels,
+    predictor_corrector,
+    solve,
+)
 
 VARIANCE, TOP, BOTTOM = 0.25, 20.0, 0.01
 
@@ -52,6 +60,35 @@ def test_weak_order_of_the_sde_solvers(step, order):
 def test_the_corrector_repairs_part_of_the_predictors_error():
     corrected = sde_variance_error("predictor_corrector", 100)
     assert corrected < 0.9 * sde_variance_error("ancestral", 100)
+
+
+def test_predictor_corrector_is_of_first_order_where_corrections_shrink():
+    """Corrections of one total strength: the square of the ratio goes with the number of steps."""
+
+    def error(n_steps):
+        step = partial(predictor_corrector, ratio=0.16 * math.sqrt(200 / n_steps))
+        return sde_variance_error(step, n_steps)
+
+    assert math.log2(error(200) / error(400)) == pytest.approx(1, abs=0.1)
+    assert error(200) < 0.8 * sde_variance_error("ancestral", 200)
+
+
+@pytest.mark.parametrize("s", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("ratio", [0.08, 0.16])
+def test_the_corrector_keeps_the_noisy_law_up_to_its_step(s, ratio):
+    """Langevin steps ``a`` on N(0, W): one moves the variance by a**2 / W, many to W / (1 - a / 2W).
+
+    A step from a level to itself leaves the predictor nothing to do.
+    """
+
+    def corrected(z, noise):
+        return predictor_corrector(denoise, z, s, s, None, lambda part=0: noise, ratio)[0]
+
+    zero, one = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    keep, add = float(corrected(one, zero)), float(corrected(zero, one))
+    size, law = 2 * (ratio * s) ** 2, VARIANCE + s**2
+    assert keep**2 * law + add**2 - law == pytest.approx(size**2 / law, rel=1e-6)
+    assert add**2 / (1 - keep**2) == pytest.approx(law / (1 - size / (2 * law)), rel=1e-9)
 
 
 @pytest.mark.parametrize("step", STEPS)
