@@ -73,7 +73,7 @@ def ampute(
     if n_hidden == 0:
         raise ValueError(
             f"nothing would be hidden: X has {observed.sum()} observed cells; "
-            f"raise missing_rate={missing_rate}"
+            f"give more rows or raise missing_rate={missing_rate}"
         )
     hidden = _chosen_cells(
         observed, n_hidden, mechanism, block_length, n_block_features, random_state

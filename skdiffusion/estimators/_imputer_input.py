@@ -96,6 +96,8 @@ class ImputerInput:
         """Validate one 2-D part; return floats with NaN where missing."""
         part = numeric_frame(part) if is_frame(part) else part
         by_nan = bool(np.isnan(self.missing_values))
+        if not by_nan:
+            self._require_no_nan(part)
         array = validate_data(
             self,
             part,
@@ -105,6 +107,16 @@ class ImputerInput:
             ensure_min_samples=2 if reset and kind == "table" else 1,
         )
         return array if by_nan else np.where(array == self.missing_values, np.nan, array)
+
+    def _require_no_nan(self, part):
+        """Raise for NaN where another number stands for missing values."""
+        values = np.asarray(part)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError(
+                f"X contains NaN, but missing_values={self.missing_values} marks its gaps: set "
+                f"missing_values=np.nan, or mark all gaps alike, X[np.isnan(X)] = "
+                f"{self.missing_values}."
+            )
 
     def _warn_empty(self, data):
         """Say so when a sample offers nothing to condition on."""

@@ -9,9 +9,11 @@ n exceeds it with probability at least :math:`k / (n + 1)`, whatever the imputer
 import math
 
 import numpy as np
+from sklearn.utils._param_validation import validate_params
 
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._imputation_scorer import (
+    HIDING_CONSTRAINTS,
     answers,
     drawing_method,
     missing_cells,
@@ -19,6 +21,7 @@ from skdiffusion.metrics._imputation_scorer import (
 )
 
 
+@validate_params(HIDING_CONSTRAINTS, prefer_skip_nested_validation=False)
 def conformalize(
     imputer, X, y=None, *, missing_rate=0.1, mechanism="mcar", n_draws=100, random_state=0
 ):

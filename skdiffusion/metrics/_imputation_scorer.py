@@ -20,7 +20,7 @@ from skdiffusion.metrics._point import (
     relative_squared_error,
     root_mean_squared_error,
 )
-from skdiffusion.metrics._steps import require_inverse, restored, transformed, unwrap
+from skdiffusion.metrics._steps import require_inverse, restored, unwrap
 
 # Below this the median of the draws is a noisy prediction.
 _FEW_DRAWS = 20
@@ -96,14 +96,13 @@ class ImputationScorer(BaseEstimator):
 
     def score(self, estimator, X, y=None, *, timestamps=None):
         """Return the score, higher being better, or a dict of scores for a list of losses."""
+        unit = self._unit(X)
         truth, draws, scored = self.held_out(estimator, X, y, timestamps)
-        unit = self._unit(truth.shape[-1])
         return self._measure(truth / unit, draws / unit, scored)
 
     def held_out(self, estimator, X, y=None, timestamps=None):
         """Truth, draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
-        require_inverse(steps)
         placeholder = _placeholder(imputer)
         X = _each(X, lambda x: _with_nan(x, placeholder))
         X, truth = self._question(X, y)
@@ -151,7 +150,8 @@ class ImputationScorer(BaseEstimator):
 
     def _draw(self, steps, imputer, X, timestamps):
         """Draws in the units of ``X``, (n_samples, n_draws, ...), series laid end to end."""
-        given = transformed(steps, X)
+        given = _as_given(steps, imputer, X)
+        require_inverse(steps)
         options = {} if timestamps is None else {"timestamps": timestamps}
         answer = answers(imputer, given, self.n_draws, self.random_state, options)
         answer = _each(answer, lambda x: _full_width(np.asarray(x, float), imputer, given))
@@ -161,15 +161,27 @@ class ImputationScorer(BaseEstimator):
         copies = (_each(answer, lambda x, j=j: x[:, j]) for j in range(n_draws))
         return np.stack([_flat(restored(steps, values, X)) for values in copies], axis=1)
 
-    def _unit(self, n_features):
+    def _unit(self, X):
         """Units of the features."""
         if self.scale is None:
             return 1.0
-        unit = np.asarray(self.scale, dtype=float)
-        if unit.shape != (n_features,) or not (np.isfinite(unit) & (unit > 0)).all():
+        x = X[0] if _is_list(X) else X
+        names = list(x.columns) if hasattr(x, "columns") else list(range(np.shape(x)[-1]))
+        _require_same_names(self.scale, x)
+        try:
+            unit = np.asarray(self.scale, dtype=float)
+        except (TypeError, ValueError):
+            unit = np.empty(0)
+        if unit.shape != (len(names),):
             raise ValueError(
-                f"scale must hold a positive number for each of the {n_features} features of X, "
-                f"got shape {unit.shape}"
+                f"scale must hold one number for each of the {len(names)} columns {names} of X, "
+                f"got {self.scale!r}: take for example X.std(axis=0)"
+            )
+        wrong = [name for name, u in zip(names, unit) if not (np.isfinite(u) and u > 0)]
+        if wrong:
+            raise ValueError(
+                f"scale must be positive and finite, but is not for the columns {wrong} of X: "
+                "drop them from X or give them a unit, for example 1"
             )
         return unit
 
@@ -231,6 +243,18 @@ def require_alike(X, y):
             raise ValueError("the index of y must be that of X: take y.loc[X.index]")
 
 
+def _require_same_names(scale, x):
+    """Raise if ``scale`` names other columns than the frame ``x``, or in another order."""
+    if not (hasattr(scale, "iloc") and hasattr(x, "columns")):
+        return
+    given, columns = list(scale.index), list(x.columns)
+    if given != columns and all(isinstance(name, str) for name in given):
+        raise ValueError(
+            f"scale must name the columns of X in their order: it has {given}, X has {columns}; "
+            "take scale[X.columns]"
+        )
+
+
 def _is_target(y):
     """Whether ``y`` is one number for each sample."""
     return (y.ndim if hasattr(y, "ndim") else 1 + np.ndim(y[0])) == 1
@@ -261,6 +285,22 @@ def _without_nan(x, placeholder):
     if np.isnan(placeholder):
         return x
     return x.fillna(placeholder) if hasattr(x, "iloc") else np.where(np.isnan(x), placeholder, x)
+
+
+def _as_given(steps, imputer, X):
+    """``X`` as the imputer sees it: the steps ahead must leave it its gaps."""
+    _require_transform(imputer)
+    for step in steps:
+        X = step.transform(X)
+        if not any(missing_cells(imputer, x).any() for x in (X if _is_list(X) else [X])):
+            placeholder = _placeholder(imputer)
+            gaps = "gaps" if np.isnan(placeholder) else f"gaps (missing_values={placeholder})"
+            raise ValueError(
+                f"{type(step).__name__} ahead in the pipeline leaves no {gaps} for "
+                f"{type(imputer).__name__}, the last step, which is what is scored: keep one "
+                "imputer, as the last step, behind steps that pass NaN on"
+            )
+    return X
 
 
 def _require_cells(scored):
@@ -297,6 +337,15 @@ def drawing_method(imputer):
     return None
 
 
+def _require_transform(imputer):
+    """Raise for an estimator that cannot fill gaps in any way."""
+    if drawing_method(imputer) is None and not hasattr(imputer, "transform"):
+        raise TypeError(
+            f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
+            "transform(X); the imputer must be the last step of its pipeline"
+        )
+
+
 def require_imputer_alone(imputer):
     """Raise for a class, and for a pipeline, which hands on no draws."""
     if isinstance(imputer, type):
@@ -313,11 +362,7 @@ def answers(imputer, X, n_draws, seed, options=None):
     options, method = options or {}, drawing_method(imputer)
     if method is not None:
         return method(X, n_draws=n_draws, random_state=seed, **options)
-    if not hasattr(imputer, "transform"):
-        raise TypeError(
-            f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
-            "transform(X); the imputer must be the last step of its pipeline"
-        )
+    _require_transform(imputer)
     if not getattr(imputer, "sample_posterior", False):
         return _each(imputer.transform(X, **options), lambda x: np.asarray(x)[:, None])
     # Its transform draws from a state that it carries along; the caller's stays where it is.
@@ -339,16 +384,22 @@ def _full_width(draws, imputer, X):
     return full
 
 
+# Of whatever hides cells and draws them.
+HIDING_CONSTRAINTS = {
+    "missing_rate": [Interval(Real, 0, 1, closed="neither")],
+    "mechanism": [StrOptions({"mcar", "block", "tail", "feature"})],
+    "n_draws": [Interval(Integral, 2, None, closed="left")],
+    "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
+}
+
+
 @validate_params(
     {
         "loss": [StrOptions(set(LOSSES)), callable, list, tuple],
-        "missing_rate": [Interval(Real, 0, 1, closed="neither")],
-        "mechanism": [StrOptions({"mcar", "block", "tail", "feature"})],
         "block_length": [Interval(Integral, 1, None, closed="left")],
         "n_block_features": [Interval(Integral, 1, None, closed="left")],
-        "n_draws": [Interval(Integral, 2, None, closed="left")],
         "scale": ["array-like", None],
-        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
+        **HIDING_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -412,8 +463,8 @@ def make_imputation_scorer(
     ------
     ValueError
         When made, if a parameter is out of its range; when called, if there is nothing to score,
-        if ``y`` is a frame with other columns or rows than those of the frame ``X``, or if a step
-        ahead in a pipeline has no ``inverse_transform``.
+        if ``y`` or ``scale`` has other columns than the frame ``X``, or if a step ahead in a
+        pipeline fills the gaps or has no ``inverse_transform``.
 
     See Also
     --------

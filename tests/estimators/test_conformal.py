@@ -139,3 +139,10 @@ def test_errors_name_the_remedy():
         conformal.predict_quantiles([X, X[:3]])
     with pytest.raises(ValueError, match="strictly between"):
         conformal.predict_quantiles(X, [1.0])
+
+
+def test_errors_of_a_parameter_name_conformalize():
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    for name, value in (("missing_rate", 2), ("mechanism", "holes"), ("n_draws", 1)):
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of conformalize must be"):
+            conformalize(Wrong(0, 1), X, **{name: value})

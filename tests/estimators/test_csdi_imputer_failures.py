@@ -60,6 +60,17 @@ def test_infinity_is_not_missing(options, kind):
         CSDIImputer(**options, window_length=length).fit(X)
 
 
+def test_nan_beside_another_mark_of_missing_values_is_told_so():
+    imputer = CSDIImputer(**GAUSSIAN, missing_values=-999)
+    frame = pd.DataFrame(table())
+    for X in (frame, frame.to_numpy()):
+        with pytest.raises(ValueError, match=r"contains NaN, but missing_values=-999 marks"):
+            imputer.fit(X)
+    fitted = imputer.fit(frame.fillna(-999))
+    with pytest.raises(ValueError, match=r"set missing_values=np\.nan"):
+        fitted.transform(frame)
+
+
 @BOTH
 @pytest.mark.parametrize("named", [True, False])
 def test_an_empty_column_is_dropped_or_kept(options, named):

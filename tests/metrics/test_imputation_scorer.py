@@ -377,6 +377,26 @@ def test_wrong_use_is_explained(estimator, X, y, error, message):
         neg_mae_scorer(estimator, X, y)
 
 
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ([1, 2], r"for each of the 4 columns \['a', 'b', 'c', 'd'\] of X, got \[1, 2\]"),
+        ({"a": 1, "b": 1, "c": 1, "d": 1}, "one number for each of the 4 columns"),
+        ([1, 0, 1, np.inf], r"not for the columns \['b', 'd'\]"),
+        (pd.Series([1, 1, 1, 1], index=list("abdc")), r"take scale\[X.columns\]"),
+    ],
+)
+def test_a_scale_of_other_columns_is_told_which(table, scale, message):
+    frame = pd.DataFrame(table, columns=list("abcd"))
+    with pytest.raises(ValueError, match=message):
+        make_imputation_scorer("mae", scale=scale)(KNNImputer().fit(frame), frame)
+
+
+def test_too_few_rows_to_hide_cells_in_are_told_so(table):
+    with pytest.raises(ValueError, match="give more rows or raise missing_rate"):
+        neg_mae_scorer(KNNImputer().fit(table), table[:1])
+
+
 def test_a_step_without_inverse_is_named(table):
     class OneWay(TransformerMixin, BaseEstimator):
         def fit(self, X, y=None):
@@ -387,6 +407,18 @@ def test_a_step_without_inverse_is_named(table):
 
     with pytest.raises(ValueError, match="OneWay ahead in the pipeline has no inverse_transform"):
         neg_mae_scorer(make_pipeline(OneWay(), SimpleImputer()).fit(table), table)
+
+
+@pytest.mark.parametrize("ahead", [SimpleImputer(), gaussian()], ids=["simple", "csdi"])
+def test_an_imputer_ahead_of_the_imputer_is_named(table, ahead):
+    pipe = make_pipeline(ahead, StandardScaler(), gaussian()).fit(table)
+    message = f"{type(ahead).__name__} ahead in the pipeline leaves no gaps for CSDIImputer"
+    with pytest.raises(ValueError, match=message):
+        neg_crps_scorer(pipe, table)
+    mark = np.nan_to_num(table, nan=-9.0)
+    pipe = make_pipeline(StandardScaler(), gaussian(missing_values=-9.0)).fit(mark)
+    with pytest.raises(ValueError, match=r"leaves no gaps \(missing_values=-9.0\)"):
+        neg_crps_scorer(pipe, mark)
 
 
 def test_draws_out_of_the_range_of_a_step_are_explained(table):
@@ -411,12 +443,6 @@ def test_draws_out_of_the_range_of_a_step_are_explained(table):
 def test_wrong_parameters_are_refused_when_made(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         make_imputation_scorer(**wrong)
-
-
-def test_a_wrong_scale_is_refused(table):
-    scorer = make_imputation_scorer("mae", scale=[1.0, 0.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match="positive number for each of the 4 features"):
-        scorer(SimpleImputer().fit(table), table)
 
 
 def test_a_frame_of_the_truth_must_have_the_columns_and_rows_of_X(table):
