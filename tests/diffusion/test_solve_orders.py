@@ -76,7 +76,7 @@ def test_predictor_corrector_is_of_first_order_where_corrections_shrink():
 @pytest.mark.parametrize("s", [0.05, 1.0, 20.0])
 @pytest.mark.parametrize("ratio", [0.08, 0.16])
 def test_the_corrector_keeps_the_noisy_law_up_to_its_step(s, ratio):
-    """Langevin steps ``a`` on N(0, W): one moves the variance by a**2 / W, many to W / (1 - a / 2W).
+    """One step ``a`` moves the variance W by a**2 / W, many move it to W / (1 - a / 2W).
 
     A step from a level to itself leaves the predictor nothing to do.
     """
