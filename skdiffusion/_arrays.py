@@ -1,6 +1,7 @@
 """Between the user's arrays and torch: devices, scales, time grids, state."""
 
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ def memory_advice(remedy):
     except torch.cuda.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         raise torch.cuda.OutOfMemoryError(f"{remedy} ({reason})") from error
+
+
+def positive_int(value, name):
+    """Check a positive integer argument."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a positive integer.")
+    return int(value)
 
 
 def column_moments(values):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 
+from skdiffusion._arrays import memory_advice
 from skdiffusion._random import draw_seed, normals
 from skdiffusion.estimators._training_rows import conditional_draws, patterns
 
@@ -18,6 +19,7 @@ _FIRST_SHARE, _ENOUGH = 0.4, 0.5
 class RowCompleter:
     """Part of ScoreSDE that draws the missing columns of rows."""
 
+    @memory_advice("Too little memory to draw: lower n_draws or pass fewer rows of X in a call.")
     def _complete(self, codes, keys, n_draws):
         """Draws of completed rows, and the effective number of candidates behind each row's."""
         completed = np.repeat(codes[:, None], n_draws, axis=1)

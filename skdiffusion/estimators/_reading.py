@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._arrays import column_moments
 from skdiffusion._random import draw_seed
-from skdiffusion.estimators._tables import Table, check_columns, holds_labels, is_tied
+from skdiffusion.estimators._tables import Table, check_columns, holds_labels, is_tied, refuse_times
 
 
 class TableReader:
@@ -22,6 +22,8 @@ class TableReader:
         is_frame = hasattr(X, "iloc") and X.ndim == 2
         if is_frame:
             check_columns(X)
+        elif getattr(X, "ndim", 1) == 2 and not hasattr(X, "nnz"):
+            refuse_times(dict(enumerate(np.asarray(X).T)))
         labelled = is_frame and any(holds_labels(X[c]) for c in X)
         try:
             if not labelled and (reset or not self._table.categories):

@@ -14,6 +14,8 @@ References
    ICLR 2016.
 """
 
+import datetime
+
 import numpy as np
 import torch
 from scipy.special import ndtr, ndtri
@@ -22,6 +24,7 @@ from skdiffusion._random import normals, row_keys
 
 # Rows below which repeated values say little about a column.
 _FEWEST_ROWS = 20
+_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -248,9 +251,17 @@ def check_columns(X):
     repeated = X.columns[X.columns.duplicated()].unique().tolist()
     if repeated:
         raise ValueError(f"column names repeat: {repeated}. Rename or drop columns of X.")
-    times = [name for name in X.columns if X[name].dtype.kind in "mM"]
+    refuse_times({name: X[name] for name in X.columns})
+
+
+def refuse_times(columns):
+    """Refuse columns, by name, of dates, times of day or durations, whatever their type."""
+    times = [name for name, column in columns.items() if _holds_times(column)]
     if times:
-        raise ValueError(f"Columns {times} of X hold times: turn them into numbers or drop them.")
+        raise TypeError(
+            f"Columns {times} of X hold times: turn them into numbers (for example the days since "
+            "the first, or the hour of the day) or drop them."
+        )
 
 
 def holds_labels(column):
@@ -258,6 +269,13 @@ def holds_labels(column):
     if column.dtype == "object":
         return any(isinstance(value, str) for value in column)
     return hasattr(column, "cat") or column.dtype.kind == "b" or column.dtype == "string"
+
+
+def _holds_times(column):
+    """Whether a column has a type of times, or values that are times."""
+    if column.dtype == "object":
+        return any(isinstance(value, _TIMES) for value in column)
+    return column.dtype.kind in "mM"
 
 
 def is_tied(column):

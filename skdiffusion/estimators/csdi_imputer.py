@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skdiffusion._arrays import positive_int
 from skdiffusion._random import draw_seed
 from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators._imputer_fit import ImputerFit
@@ -372,7 +373,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             Joint draws in the units of ``X``; observed cells are the same in all of them. For
             one long series ``n_samples`` is its number of rows.
         """
-        n_draws = self.n_draws if n_draws is None else _positive_int(n_draws, "n_draws")
+        n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._checked(X, timestamps)
         filled = self._fill(data, lambda draws: draws, n_draws, random_state)
         return data.restore_draws(self._keep(filled))
@@ -517,7 +518,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             )
         imputer.n_features_in_ = n_features
         imputer._kind, imputer.time_step_ = "panel", None
-        imputer.window_length_ = _positive_int(window_length, "window_length")
+        imputer.window_length_ = positive_int(window_length, "window_length")
         imputer._set_columns(mean, scale, np.zeros(n_features, dtype=bool))
         imputer._seed = draw_seed(imputer.random_state)
         imputer._adopt(network, {"loss": [], "validation": [], "best_step": 0})
@@ -538,10 +539,3 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         # Rebuilt from the numpy weights on whatever device the loading machine has.
         state.pop("_model", None)
         return state
-
-
-def _positive_int(value, name):
-    """Check a positive integer argument."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a positive integer.")
-    return int(value)

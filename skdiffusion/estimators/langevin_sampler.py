@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from skdiffusion._arrays import column_moments, resolve_device
+from skdiffusion._arrays import column_moments, memory_advice, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
 from skdiffusion.diffusion.chains import Divergence, Plan, curvature, roundness, run, tune
 from skdiffusion.diffusion.target import (
@@ -877,6 +877,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return 2**17
         return int(min(max(_BLOCK_BYTES / dtype.itemsize / target.width, 64), 4096))
 
+    @memory_advice("Too little memory for all chains at once: lower n_chains or n_samples.")
     def _run(self, X, keys, n_draws, dtype, with_trajectory):
         """Run chains from X in blocks: draws, trajectory or None, mean acceptance."""
         dtype = getattr(torch, dtype)

@@ -16,7 +16,13 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from skdiffusion._arrays import load_numpy_state, resolve_device, to_numpy_state
+from skdiffusion._arrays import (
+    load_numpy_state,
+    memory_advice,
+    positive_int,
+    resolve_device,
+    to_numpy_state,
+)
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.conditional import RowMixture, rebuild
@@ -51,6 +57,8 @@ _N_PROBES = 16
 # Runge-Kutta steps over the range of noise levels: for scores, for maps, for early stopping.
 _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 16
 _CHUNK = 2000
+_SMALLER_BATCHES = "Too little memory to fit: lower batch_size or hidden_layer_sizes."
+_FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
 # Fewer rows do not tell a histogram from noise.
 _MIN_MARGINAL_ROWS = 50
 # A regression on the condition has an ensemble of trees for each column.
@@ -279,6 +287,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @memory_advice(_SMALLER_BATCHES)
     def fit(self, X, y=None, sample_weight=None):
         """Fit the density.
 
@@ -322,6 +331,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @memory_advice(_SMALLER_BATCHES)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train the network further on new rows, once over them.
 
@@ -371,6 +381,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         self.n_iter_ += n_steps
         return self
 
+    @memory_advice("Too little memory to draw: lower n_samples and draw several times.")
     def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
         """Draw rows from the model.
 
@@ -384,7 +395,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         guidance : float, default=1.0
             How much the condition counts: 1 draws from the conditional density, more pushes the
             draws towards what is typical of ``y``, at the price of variety; 0 ignores ``y``.
-            Not negative, and 1 where the model was fitted without ``condition``.
+            Not negative, and 1 where ``y`` is None.
         random_state : int, RandomState instance or None, default=None
             Randomness of this call; None takes that of the estimator.
 
@@ -397,8 +408,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Raises
         ------
         ValueError
-            If a parameter is out of range, or if ``y`` or a guidance other than 1 is given to a
-            model that was fitted without ``condition``.
+            If a parameter is out of range, if ``y`` or a guidance other than 1 is given to a model
+            that was fitted without ``condition``, or a guidance other than 1 without ``y``.
 
         Notes
         -----
@@ -412,9 +423,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
         """
         check_is_fitted(self)
-        is_count = isinstance(n_samples, Integral) and not isinstance(n_samples, bool)
-        if not is_count or n_samples < 1:
-            raise ValueError(f"n_samples={n_samples!r} must be a positive integer.")
+        n_samples = positive_int(n_samples, "n_samples")
         guidance = _finite_number(guidance, "guidance")
         if guidance < 0:
             raise ValueError(f"guidance={guidance!r} must not be negative.")
@@ -422,6 +431,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             raise ValueError(
                 'The model knows no condition: set condition="label" or "value" before fit, or '
                 "call sample without y and guidance."
+            )
+        if y is None and guidance != 1:
+            raise ValueError(
+                f"guidance={guidance!r} pushes draws towards a condition, but y is None: pass y "
+                "or leave guidance at 1."
             )
         generator = self._generator(random_state)
         condition = self._encode_condition(y, n_samples)
@@ -556,6 +570,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         value, error = float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
         return (value, error) if return_std else value
 
+    @memory_advice(_FEWER_ROWS)
     def entropy(self, X, *, n_draws=64, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
 
@@ -635,6 +650,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else math.nan
         return (value, error) if return_std else value
 
+    @memory_advice(_FEWER_ROWS)
     def log_density_gradient(self, X, noise_level=_MIN_LEVEL):
         """Gradient of the log density of noisy data, the score.
 
@@ -729,6 +745,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             Completed rows; observed values are unchanged. For a table with labels, a DataFrame or
             a list of ``n_draws`` of them.
 
+        Raises
+        ------
+        ValueError
+            If ``n_draws`` is not a positive integer.
+
         Notes
         -----
         Candidates are drawn from the conditional density of the analytic base, which is exact,
@@ -743,11 +764,10 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
            comment", JASA 1987.
         """
         check_is_fitted(self)
+        n_copies = 1 if n_draws is None else positive_int(n_draws, "n_draws")
         codes = self._read(X, allow_nan=True)
-        if n_draws is not None and n_draws < 1:
-            raise ValueError(f"n_draws={n_draws!r} must be a positive integer or None.")
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        completed, sizes = self._complete(codes, row_keys(codes, seed), n_draws or 1)
+        completed, sizes = self._complete(codes, row_keys(codes, seed), n_copies)
         poor = int((sizes < 10).sum())
         if poor:
             warnings.warn(
@@ -1089,6 +1109,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         signs = torch.randint(2, shape, generator=torch_generator(0)) * 2 - 1
         return signs.to(x)
 
+    @memory_advice(_FEWER_ROWS)
     def _log_density(self, x, condition=None):
         """Log-density of standardised rows under the fitted model."""
         conditions = [None] * len(x) if condition is None else condition.split(_CHUNK)
@@ -1130,6 +1151,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         (z,) = adaptive_flow(slope, (z,), *ends, rtol=1e-4, atol=1e-4)
         return denoise(z, 2 * _MIN_LEVEL)
 
+    @memory_advice(_FEWER_ROWS)
     def _move(self, z, start, stop):
         """Follow the probability-flow ODE from one noise level to another."""
 
@@ -1143,6 +1165,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             ]
         return torch.cat(parts)
 
+    @memory_advice(_FEWER_ROWS)
     def _latent_bound(self, X, y, n_draws):
         """Rows, their prior term, and bound and standard error in the model's coordinates."""
         check_is_fitted(self)
@@ -1240,7 +1263,7 @@ def _weighted(codes, y, sample_weight):
 
 def _check_draws(n_draws):
     """Refuse a number of draws that has no standard error."""
-    if n_draws < 2 or n_draws % 2:
+    if positive_int(n_draws, "n_draws") % 2:
         raise ValueError(f"n_draws={n_draws!r} must be an even number, 2 or more.")
 
 

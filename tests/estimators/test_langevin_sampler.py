@@ -682,3 +682,13 @@ def test_function_target_names_the_function():
 
     with pytest.raises(ValueError, match="my_density"):
         FunctionTarget(my_density, 2, torch.float64, torch.device("cpu"))
+
+
+def test_a_full_device_is_answered_with_advice(monkeypatch):
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    sampler = LangevinSampler(lambda x: -x.square().sum(1) / 2, n_features=2).fit()
+    monkeypatch.setattr(langevin_sampler, "run", full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"lower n_chains or n_samples.*20 GiB"):
+        sampler.sample(5)

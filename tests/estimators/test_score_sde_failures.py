@@ -1,6 +1,7 @@
 """What can go wrong around a density model, and what the user gets: rows of the failure list."""
 
 import copy
+import datetime
 import hashlib
 import math
 import pickle
@@ -17,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import LangevinSampler, ScoreSDE
 from skdiffusion.diffusion import VPSDE
+from skdiffusion.nn.mlp import ResidualMLP
 
 ROWS = np.random.default_rng(0).multivariate_normal([1, 2], [[1, 0.5], [0.5, 2]], 80)
 
@@ -243,6 +245,44 @@ def test_number_of_draws_is_a_positive_integer(n_samples):
         small().fit(ROWS).sample(n_samples)
 
 
+@pytest.mark.parametrize("n_draws", [2.5, 4.0, True, "4", [4], 0, -2])
+def test_numbers_of_draws_are_positive_integers(n_draws):
+    model = small().fit(ROWS)
+    for method in ("impute", "nll_bound", "score_matching_loss", "entropy"):
+        with pytest.raises(ValueError, match=r"n_draws=.* must be a positive integer"):
+            getattr(model, method)(ROWS, n_draws=n_draws)
+    with pytest.raises(ValueError, match=r"n_draws=.* must be a positive integer"):
+        model.kl_bound(ROWS, 1.0, n_draws=n_draws)
+
+
+def test_a_full_device_is_answered_with_advice(monkeypatch):
+    """In the words of the allocator, after the parameter to change."""
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    model = small(max_iter=2).fit(ROWS)
+    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    gaps = np.array([[np.nan, 1.0]])
+    with monkeypatch.context() as patch:
+        patch.setattr(ResidualMLP, "forward", full)
+        calls = {
+            "lower batch_size or hidden_layer_sizes": [lambda: small(max_iter=2).fit(ROWS)],
+            "lower n_samples": [lambda: model.sample(3)],
+            "lower n_draws or pass fewer rows of X": [lambda: model.impute(gaps)],
+            "pass fewer rows of X": [
+                lambda name=name: getattr(model, name)(ROWS)
+                for name in ("score_samples", "nll_bound", "entropy", "transform")
+            ]
+            + [lambda: model.log_density_gradient(ROWS), lambda: model.inverse_transform(ROWS)],
+        }
+        for advice, failing in calls.items():
+            for call in failing:
+                with pytest.raises(torch.OutOfMemoryError, match=f"{advice}.*20 GiB"):
+                    call()
+    assert np.isfinite(model.impute(gaps)).all()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, "2", [2.0], [[1], [1, 2]], None, True])
 def test_scalars_of_a_call_are_finite_numbers(value):
     model = small(condition="label").fit(ROWS, ROWS[:, 0] > 1)
@@ -260,6 +300,8 @@ def test_signs_of_guidance_and_noise_level():
     model = small(condition="label").fit(ROWS, ROWS[:, 0] > 1)
     with pytest.raises(ValueError, match=r"guidance=-1.0 must not be negative"):
         model.sample(2, y=True, guidance=-1)
+    with pytest.raises(ValueError, match=r"guidance=2.0 .* y is None: pass y"):
+        model.sample(2, guidance=2.0)
     with pytest.raises(ValueError, match=r"noise_level=0.0 must be positive"):
         model.log_density_gradient(ROWS, 0)
     entropy = torch.tensor(2.0)
@@ -290,8 +332,11 @@ def test_frames_with_repeated_names_or_times(label):
         small().fit(frame.set_axis(["a", "a", *frame.columns[2:]], axis=1))
     days = pd.date_range("2020", periods=len(frame))
     for times in (days, days.tz_localize("UTC"), days - days[0]):
-        with pytest.raises(ValueError, match=r"Columns \['when'\] of X hold times"):
-            small().fit(frame.assign(when=times))
+        for column in (times, pd.Series(list(times), dtype=object)):
+            with pytest.raises(TypeError, match=r"Columns \['when'\] of X hold times.*numbers"):
+                small().fit(frame.assign(when=column))
+    with pytest.raises(TypeError, match=r"Columns \[1\] of X hold times"):
+        small().fit(np.array([[1.0, datetime.date(2020, 1, 1 + i)] for i in range(9)], object))
 
 
 def test_a_model_of_labels_is_no_target_of_a_sampler():
