@@ -283,7 +283,7 @@ def write_table():
         'splits and dequantisation are the same for all methods. "Kept" is what held-out rows '
         'chose among mixture, kernel estimate and networks, "on scores" where the columns were '
         'mapped to normal scores first. "Within" means within one standard error of the best. '
-        "Lines are collected over calls of the script on one machine, which other work kept busy. "
+        "Other work kept the machine busy meanwhile. "
         "The constants of histograms and stacking were compared on test rows of seeds 0 and 1; the "
         "rows of seed 2 were first scored after they were fixed.",
         "",
