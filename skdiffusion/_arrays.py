@@ -38,6 +38,38 @@ def memory_advice(remedy):
         raise torch.cuda.OutOfMemoryError(f"{remedy} ({reason})") from error
 
 
+@contextmanager
+def infinity_named(X):
+    """Say in which columns of X its infinity is, which scikit-learn does not."""
+    try:
+        yield
+    except ValueError as error:
+        columns = _infinite_columns(X) if "X contains infinity" in str(error) else []
+        if not columns:
+            raise
+        raise ValueError(
+            f"Input X contains infinity in the columns {columns}: correct these values, or mark "
+            "them as missing (NaN) and impute them."
+        ) from error
+
+
+def _infinite_columns(X):
+    """Names or numbers of the columns of a table that hold infinity."""
+    if hasattr(X, "iloc"):
+        columns = {name: X.iloc[:, j] for j, name in enumerate(X.columns)}
+    else:
+        columns = dict(enumerate(np.asarray(X).T))
+    return [name for name, column in columns.items() if _holds_infinity(column)]
+
+
+def _holds_infinity(column):
+    """Whether a column can be read as numbers and one of them is infinite."""
+    try:
+        return bool(np.isinf(np.asarray(column, dtype=float)).any())
+    except (TypeError, ValueError):
+        return False
+
+
 def positive_int(value, name):
     """Check a positive integer argument."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
-from skdiffusion.estimators import score_sde
+from skdiffusion.estimators import _regression, score_sde
 
 QUICK = {"hidden_layer_sizes": (16,), "max_iter": 2, "n_steps": 4, "random_state": 0}
 
@@ -21,15 +21,19 @@ ESTIMATORS = [
     ScoreSDE(base="gaussian", **QUICK),
     ScoreSDE(base="gaussian", condition="label", **QUICK),
     ScoreSDE(base="mixture", condition="value", **QUICK),
+    ScoreSDE(base="regression", condition="value", **QUICK),
     ScoreSDE(base="gaussian", handle_missing="impute", **QUICK),
 ]
 
 
 @pytest.fixture(autouse=True)
-def coarse_solvers_of_score_models(monkeypatch):
+def coarse_solvers_and_few_trees_of_score_models(monkeypatch):
     """What is checked does not depend on their accuracy."""
     for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
         monkeypatch.setattr(score_sde, name, 4)
+    monkeypatch.setattr(_regression, "_N_FOLDS", 2)
+    monkeypatch.setattr(_regression, "_LOCATION", [{"max_iter": 20, "max_leaf_nodes": 4}])
+    monkeypatch.setattr(_regression, "_SCALE", [{"max_iter": 20, "max_leaf_nodes": 4}])
 
 
 @parametrize_with_checks(ESTIMATORS)

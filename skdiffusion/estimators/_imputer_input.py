@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdiffusion._arrays import infinity_named
 from skdiffusion.estimators._series import (
     SeriesInput,
     has_dates_as_text,
@@ -98,14 +99,15 @@ class ImputerInput:
         by_nan = bool(np.isnan(self.missing_values))
         if not by_nan:
             self._require_no_nan(part)
-        array = validate_data(
-            self,
-            part,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if by_nan else True,
-            ensure_min_samples=2 if reset and kind == "table" else 1,
-        )
+        with infinity_named(part):
+            array = validate_data(
+                self,
+                part,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan" if by_nan else True,
+                ensure_min_samples=2 if reset and kind == "table" else 1,
+            )
         return array if by_nan else np.where(array == self.missing_values, np.nan, array)
 
     def _require_no_nan(self, part):

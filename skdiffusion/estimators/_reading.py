@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
-from skdiffusion._arrays import column_moments
+from skdiffusion._arrays import column_moments, infinity_named
 from skdiffusion._random import draw_seed
 from skdiffusion.estimators._tables import Table, check_columns, holds_labels, is_tied, refuse_times
 
@@ -26,12 +26,8 @@ class TableReader:
             refuse_times(dict(enumerate(np.asarray(X).T)))
         labelled = is_frame and any(holds_labels(X[c]) for c in X)
         try:
-            if not labelled and (reset or not self._table.categories):
-                codes = validate_data(self, X, reset=reset, **kwargs)
-            elif not hasattr(X, "iloc"):
-                raise ValueError("X must be a DataFrame with the columns and labels of fit.")
-            else:
-                codes = self._read_labelled(X, reset, kwargs)
+            with infinity_named(X):
+                codes = self._checked_codes(X, labelled, reset, kwargs)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise
@@ -46,6 +42,14 @@ class TableReader:
             types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
             self._table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
         return codes
+
+    def _checked_codes(self, X, labelled, reset, kwargs):
+        """Numbers and codes of a table, checked by scikit-learn."""
+        if not labelled and (reset or not self._table.categories):
+            return validate_data(self, X, reset=reset, **kwargs)
+        if not hasattr(X, "iloc"):
+            raise ValueError("X must be a DataFrame with the columns and labels of fit.")
+        return self._read_labelled(X, reset, kwargs)
 
     def _read_labelled(self, X, reset, kwargs):
         """Codes of a frame with labels."""

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from skdiffusion._arrays import column_moments, memory_advice, resolve_device
+from skdiffusion._arrays import column_moments, infinity_named, memory_advice, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
 from skdiffusion.diffusion.chains import Divergence, Plan, curvature, roundness, run, tune
 from skdiffusion.diffusion.target import (
@@ -553,7 +553,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _validate(self, X, **kwargs):
         """Checked array; points to the imputer where X has missing values."""
         try:
-            return validate_data(self, X, **kwargs)
+            with infinity_named(X):
+                return validate_data(self, X, **kwargs)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise

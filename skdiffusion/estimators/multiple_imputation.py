@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdiffusion._arrays import infinity_named
 from skdiffusion.estimators._series import is_frame, numeric_frame
 from skdiffusion.metrics._imputation_scorer import answers, drawing_method, require_imputer_alone
 
@@ -262,9 +263,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         self._check_parts()
         _check_target(y)
-        X, y = validate_data(
-            self, _numeric(X), y, dtype=float, ensure_all_finite="allow-nan", ensure_min_samples=2
-        )
+        options = {"dtype": float, "ensure_all_finite": "allow-nan", "ensure_min_samples": 2}
+        with infinity_named(X):
+            X, y = validate_data(self, _numeric(X), y, **options)
         vars(self).pop("_pooled", None)
         beside = self._learn_target(y)
         rng = check_random_state(self.random_state)
@@ -405,9 +406,10 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     def _mean(self, method, X):
         """Mean over the copies of what the estimators say."""
         check_is_fitted(self)
-        X = validate_data(
-            self, _numeric(X), reset=False, dtype=float, ensure_all_finite="allow-nan"
-        )
+        with infinity_named(X):
+            X = validate_data(
+                self, _numeric(X), reset=False, dtype=float, ensure_all_finite="allow-nan"
+            )
         data = np.column_stack([X, np.full((len(X), self._n_beside), np.nan)])
         parts = zip(self.estimators_, self._copies(data), strict=True)
         return np.mean([getattr(fitted, method)(copy) for fitted, copy in parts], axis=0)

@@ -652,7 +652,7 @@ def test_errors_of_data():
     sampler = LangevinSampler(max_iter=0, random_state=0).fit(data())
     with pytest.raises(ValueError, match="CSDIImputer"):
         sampler.transform([[np.nan, 1.0]])
-    with pytest.raises(ValueError, match="contains infinity"):
+    with pytest.raises(ValueError, match=r"contains infinity in the columns \[0\]"):
         LangevinSampler().fit([[np.inf, 1.0], [2, 3]])
     with pytest.raises(ValueError, match="contains NaN"):
         LangevinSampler().fit([[np.nan, 1.0], [2, 3]])

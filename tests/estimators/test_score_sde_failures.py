@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdiffusion import LangevinSampler, ScoreSDE
+from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE
 from skdiffusion.diffusion import VPSDE
 from skdiffusion.nn.mlp import ResidualMLP
 
@@ -36,7 +36,7 @@ def with_value(value):
 
 REFUSED = {
     "nan": (with_value(np.nan), ValueError, "contains NaN"),
-    "inf": (with_value(np.inf), ValueError, "infinity"),
+    "inf": (with_value(np.inf), ValueError, r"infinity in the columns \[1\].*missing"),
     "constant": (np.c_[ROWS, np.ones(80)], ValueError, r"\[2\].*constant"),
     "all rows equal": (np.repeat(ROWS[:1], 30, 0), ValueError, "constant"),
     "one row": (ROWS[:1], ValueError, "minimum of 2"),
@@ -237,6 +237,20 @@ def test_a_model_without_condition_does_not_sample_as_if_it_had_one(kwargs):
         model.sample(3, **kwargs)
     expected = model.score_samples(ROWS)
     np.testing.assert_array_equal(model.score_samples(ROWS, ROWS[:, 0]), expected)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_infinity_of_a_frame_names_its_columns(labels):
+    frame = pd.DataFrame(ROWS, columns=["a", "b"])
+    if labels:
+        frame["label"] = ["x", "y"] * 40
+    model, imputer = small().fit(frame), CSDIImputer(method="gaussian")
+    wrong = frame.copy()
+    wrong.loc[3, "b"] = -np.inf
+    calls = [lambda: small().fit(wrong), lambda: model.score_samples(wrong)]
+    for call in calls if labels else [*calls, lambda: imputer.fit(wrong)]:
+        with pytest.raises(ValueError, match=r"infinity in the columns \['b'\].*NaN"):
+            call()
 
 
 @pytest.mark.parametrize("n_samples", [2.5, 1e1, True, "3", [3], 0, None])
