@@ -755,8 +755,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Candidates are drawn from the conditional density of the analytic base, which is exact,
         and resampled with weights ``p_model / p_base`` (sampling-importance-resampling): right in
         the limit of many candidates whatever the network learnt, unlike replacing the observed
-        values along a solver's path. Where a base was kept alone the draws are exact. A conditional
-        model draws from its unconditional density.
+        values along a solver's path. The weights come from
+        :func:`skdiffusion.diffusion.likelihood.log_density_ratio`; of at least 100 candidates and
+        five for each draw, two fifths are weighed, and the others where fewer than half of these
+        count. Where a base was kept alone the draws are exact. A conditional model draws from its
+        unconditional density.
 
         References
         ----------
