@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import stats
 
+from skdiffusion.inspection._axes import axes_for
 from skdiffusion.metrics import make_imputation_scorer, pit_values
 
 
@@ -83,13 +84,6 @@ class _CalibrationDisplay:
         values = pit_values(y_true, y_draws, mask=mask, random_state=random_state)
         return cls(values, name=name)
 
-    def _axes(self, ax, size):
-        """Keep the axes, or make them."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
-        self.ax_, self.figure_ = ax, ax.figure
-
 
 class PITDisplay(_CalibrationDisplay):
     """Histogram of the places of the truth among the draws; flat if the draws are right.
@@ -142,8 +136,9 @@ class PITDisplay(_CalibrationDisplay):
         display : PITDisplay
             The display.
         """
-        self._axes(ax, (5, 3.2))
-        ax, n = self.ax_, len(self.values)
+        ax, self.figure_ = axes_for(ax, (5, 3.2))
+        self.ax_ = ax
+        n = len(self.values)
         counts = np.histogram(self.values, n_bins, (0, 1))[0]
         left = np.arange(n_bins) / n_bins
         label = self.name or "observed"
@@ -218,8 +213,8 @@ class ReliabilityDisplay(_CalibrationDisplay):
         """
         if kind not in ("intervals", "quantiles"):
             raise ValueError(f'kind must be "intervals" or "quantiles", got {kind!r}')
-        self._axes(ax, (4.2, 4))
-        ax = self.ax_
+        ax, self.figure_ = axes_for(ax, (4.2, 4))
+        self.ax_ = ax
         u = np.abs(2 * self.values - 1) if kind == "intervals" else self.values
         levels = np.linspace(0, 1, 101)
         shares = np.searchsorted(np.sort(u), levels, side="right") / len(u)

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skdiffusion.inspection._axes import axes_for
+
 # The training loss of single steps is noise; it is averaged over this share of the training.
 _SMOOTHED_SHARE = 0.02
 
@@ -131,10 +133,8 @@ class DensityDisplay:
         display : DensityDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(5, 4), layout="constrained")[1] if ax is None else ax
-        self.ax_, self.figure_ = ax, ax.figure
+        ax, self.figure_ = axes_for(ax, (5, 4))
+        self.ax_ = ax
         self.mesh_ = ax.pcolormesh(*self.edges, self.density.T, cmap=cmap, vmin=0, rasterized=True)
         self.points_ = None
         if self.points is not None:
@@ -224,10 +224,8 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
-        self.ax_, self.figure_ = ax, ax.figure
+        ax, self.figure_ = axes_for(ax, (6, 3.2))
+        self.ax_ = ax
         loss = np.asarray(self.history["loss"], dtype=float)
         width = max(1, round(_SMOOTHED_SHARE * len(loss)))
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")

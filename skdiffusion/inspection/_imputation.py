@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skdiffusion.inspection._axes import axes_for
 from skdiffusion.metrics._imputation_scorer import answers
 
 
@@ -143,11 +144,8 @@ class ImputationDisplay:
         display : ImputationDisplay
             The display.
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            ax = plt.subplots(figsize=(8, 3), layout="constrained")[1]
-        self.ax_, self.figure_ = ax, ax.figure
+        ax, self.figure_ = axes_for(ax, (8, 3))
+        self.ax_ = ax
         shades = np.linspace(0.2, 0.4, max(2, len(levels)))
         self.bands_ = [self._band(*p) for p in zip(sorted(levels, reverse=True), shades)]
         median = np.where(self._near(), np.median(self._values(), axis=1), np.nan)
