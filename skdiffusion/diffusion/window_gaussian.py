@@ -473,19 +473,22 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
         # A first guess of the share kept to the end would bias every filling towards it.
         if length == 1:
-            share = _table_share(second, seen)
+            share = _table_share(second, len(x))
         elif i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
         base = _shrunk(mean, second, share, length, nugget)
     return base
 
 
-def _table_share(second, seen):
-    """Share of the diagonal: variance of the sample correlations over the sum of their squares."""
+def _table_share(second, n_samples):
+    """Share of the diagonal: variance of the sample correlations over the sum of their squares.
+
+    Of samples that are all complete, however many cells are seen: what is missing is filled in by
+    the shrunk covariance, pass after pass, and so shrinks it by itself.
+    """
     spread = second.diagonal().clamp(min=0).sqrt()
     r = (second / (spread[:, None] * spread)).nan_to_num(0.0).tril(-1)
-    together = (seen.double().T @ seen.double()).clamp(min=1)
-    noise = ((1 - r.square()).square() / together).tril(-1)
+    noise = ((1 - r.square()).square() / n_samples).tril(-1)
     share = float((noise.sum() / r.square().sum()).clamp(max=1).nan_to_num(1.0))
     return share if share > _LEAST_SHARE else 0.0
 
