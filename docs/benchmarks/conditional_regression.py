@@ -26,9 +26,7 @@ the splits that all of them have done.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
-import json
 import os
 import time
 import warnings
@@ -39,6 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from records import as_text, keep_record, read_records, versions
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -48,6 +47,7 @@ from skdiffusion import ScoreSDE
 from skdiffusion.metrics import crps_loss, interval_coverage
 
 JOINT = "ScoreSDE, joint"
+PACKAGES = ("scikit-learn", "torch", "treeffuser")
 SEEN = (0, 1, 2, 3, 4)
 SETS = ("concrete", "energy", "yacht", "power-plant")
 N_DRAWS, N_TEST, N_GP = 100, 300, 1000
@@ -195,12 +195,6 @@ def seconds(group):
     return f"{fit:.1f} + {draw:.1f}"
 
 
-def versions():
-    found = [p for p in ("treeffuser",) if importlib.util.find_spec(p)]
-    numbers = [f"{p} {importlib.metadata.version(p)}" for p in ("scikit-learn", "torch", *found)]
-    return ", ".join(numbers)
-
-
 def complete(records):
     """The splits that all methods have done, but for the joint model, which may lack some."""
     wanted = {r["method"] for r in records} - {JOINT}
@@ -232,7 +226,7 @@ def page(records):
         "differences are surer than these errors suggest.",
         "Seconds are CPU-seconds of one thread, to fit and to draw, medians over splits.",
         "",
-        f"Made by `docs/benchmarks/conditional_regression.py` with {versions()}.",
+        f"Made by `docs/benchmarks/conditional_regression.py` with {as_text(versions(*PACKAGES))}.",
     ]
     first = [r for r in records if r["split"] == 0]
     least = lambda name: min(methods, key=lambda m: mean_crps(first, name, m, [0]))  # noqa: E731
@@ -254,10 +248,6 @@ def page(records):
     return "\n".join([*lines, *table(records, names, ours, kept), ""])
 
 
-def read_records(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="*", default=SETS)
@@ -277,9 +267,7 @@ def main():
                 if method == "treeffuser" and not importlib.util.find_spec("treeffuser"):
                     continue
                 record = run(name, number, method, options.data)
-                with options.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-                print(json.dumps(record), flush=True)
+                keep_record(record, options.out)
     (RESULTS / "conditional_regression.md").write_text(page(read_records(options.out)))
 
 

@@ -20,7 +20,6 @@ runs ScoreSDE with parts taken away, instead of the comparison.
 import argparse
 import copy
 import importlib.util
-import json
 import os
 import platform
 import time
@@ -31,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from records import keep_record, read_records
 from sklearn import datasets
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, KFold, train_test_split
@@ -238,15 +238,12 @@ def run(name, seed, folder, compared):
         }
         if hasattr(model, "marginals_"):
             result["kept"] = model.base_ + (" on scores" if model.marginals_ else "")
-        print(json.dumps(result), flush=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
+        keep_record(result, RESULTS)
 
 
 def write_table():
     """Write the table of all results."""
-    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
-    records = {(line["set"], line["seed"], line["model"]): line for line in lines}
+    records = {(r["set"], r["seed"], r["model"]): r for r in read_records(RESULTS)}
     ours = {(name, seed) for name, seed, label in records if label == "ScoreSDE"}
     records = {key: line for key, line in records.items() if key[:2] in ours}
     labels = [label for label in LABELS if any(key[2] == label for key in records)]

@@ -24,9 +24,7 @@ skipped.
 
 import argparse
 import hashlib
-import importlib.metadata
 import importlib.util
-import json
 import math
 import os
 import platform
@@ -36,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from records import keep_record, read_records, versions
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
@@ -479,21 +478,14 @@ def scored(problem, outcome):
 # ------------------------------------------------------------------ records
 
 
-def read_records(path):
-    """Records of a file, none if it does not exist."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def key(record):
     """What a record is about."""
     return record["dataset"], record["seed"], record["method"]
 
 
-def versions():
+def all_versions():
     """Versions the result depends on."""
-    names = ["scikit-learn", "numpy", "torch", "pypots"]
-    present = [name for name in names if importlib.util.find_spec(name.replace("scikit-", "sk"))]
-    found = {name: importlib.metadata.version(name) for name in present}
+    found = versions("scikit-learn", "numpy", "torch", "pypots")
     own = {"skdiffusion": skdiffusion.__version__, "sources of skdiffusion": sources()}
     return {"python": platform.python_version()} | found | own
 
@@ -504,7 +496,7 @@ def sources():
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
 
 
-def all_versions(records):
+def versions_of(records):
     """Every version that records name, of the methods it matters for."""
     found = {}
     for record in records:
@@ -526,7 +518,7 @@ def run(method, problem, dataset, seed, budget):
         "facts": outcome.facts,
         "cells": {name: int(mask.sum()) for name, mask in problem.sections.items()},
         "scores": scored(problem, outcome),
-        "versions": versions(),
+        "versions": all_versions(),
     }
 
 
@@ -552,9 +544,7 @@ def run_all(options):
                 print(f"{method}: skipped, run the method default before it or give --seconds")
                 continue
             record = run(method, problem, options.dataset, seed, budget)
-            with options.out.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            print(json.dumps(record), flush=True)
+            keep_record(record, options.out)
 
 
 # ------------------------------------------------------------------ pages
@@ -660,7 +650,7 @@ def page(dataset, records):
     lines += [COMMON_PROTOCOL.format(n_draws=N_DRAWS), ""]
     lines += [
         f"Seeds {', '.join(map(str, seeds))}. Made by `docs/benchmarks/imputation.py` with "
-        + f"{all_versions(records)}.",
+        + f"{versions_of(records)}.",
         "",
     ]
     for section in cells:

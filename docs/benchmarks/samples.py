@@ -25,9 +25,7 @@ The table goes to ``results/samples.md``.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
-import json
 import os
 import time
 import warnings
@@ -38,6 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from density import TABLES, TOYS, MixtureByBIC, NeuralSplineFlow, Scaled, rows
+from records import as_text, keep_record, read_records, versions
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import NearestNeighbors
@@ -46,6 +45,7 @@ from skdiffusion import ScoreSDE
 from skdiffusion.metrics import sliced_wasserstein
 
 N_SETS_OF_DRAWS = 5
+PACKAGES = ("scikit-learn", "numpy", "torch", "zuko", "ForestDiffusion")
 FLOOR = "training rows (floor)"
 LABELS = ("ScoreSDE", "GaussianMixture", "NSF (zuko)", "ForestDiffusion")
 RESULTS = Path(__file__).parent / "results"
@@ -237,13 +237,6 @@ def speed_ratios(records, names):
     return {name: total(name, "ForestDiffusion") / total(name, "ScoreSDE") for name in both}
 
 
-def versions():
-    packages = ("skdiffusion", "scikit-learn", "numpy", "torch", "zuko", "ForestDiffusion")
-    found = [p for p in packages if importlib.util.find_spec(p.replace("scikit-learn", "sklearn"))]
-    numbers = {p: importlib.metadata.version(p) for p in found if p != "skdiffusion"}
-    return ", ".join(f"{package} {number}" for package, number in numbers.items())
-
-
 def page(records):
     """Markdown of everything measured."""
     names = [n for n in (*TOYS, *TABLES) if of(records, n, FLOOR)]
@@ -281,12 +274,8 @@ def intro(seeds):
         "equal quality. Sets and models that are not listed, and cells with a dash, have not been",
         "run. After ±: the standard deviation between sets of draws, large for small test sets.",
         "",
-        f"Made by `docs/benchmarks/samples.py` with {versions()}.",
+        f"Made by `docs/benchmarks/samples.py` with {as_text(versions(*PACKAGES))}.",
     ]
-
-
-def read_records(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def main():
@@ -308,9 +297,7 @@ def main():
                 if (name, seed, method) in done:
                     continue
                 record = run(name, seed, method, options.data)
-                with options.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-                print(json.dumps(record), flush=True)
+                keep_record(record, options.out)
     (RESULTS / "samples.md").write_text(page(read_records(options.out)))
 
 
