@@ -197,22 +197,32 @@ def quality_table(records, names, labels, key):
     """One row a set, one column a model."""
     lines = ["| set | " + " | ".join([FLOOR, *labels]) + " |", "|---" * (len(labels) + 2) + "|"]
     for name in names:
-        base = np.mean([r[key] for r in of(records, name, FLOOR)])
+        floors = {r["seed"]: np.mean(r[key]) for r in of(records, name, FLOOR)}
         groups = {m: of(records, name, m) for m in labels}
-        values = {m: np.mean([r[key] for r in group]) for m, group in groups.items() if group}
-        # A distance below the floor is chance, not merit.
-        excess = {m: max(v - base, 0.0) for m, v in values.items()}
+        # A distance below the floor of its seed is chance, not merit.
+        excess = {
+            m: max(np.mean([np.mean(r[key]) - floors[r["seed"]] for r in group]), 0.0)
+            for m, group in groups.items()
+            if len(group) == len(floors)
+        }
         least = min(excess.values(), default=0.0)
         cells = [
-            ("**{:.3f}** ± {:.3f}" if excess[m] == least else "{:.3f} ± {:.3f}").format(
-                values[m], np.mean([np.std(r[key], ddof=1) for r in groups[m]])
-            )
-            if m in values
-            else "-"
+            quality(groups[m], key, len(floors), excess.get(m) == least) if groups[m] else "-"
             for m in labels
         ]
-        lines.append(f"| {name} | {base:.3f} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {name} | {np.mean(list(floors.values())):.3f} | " + " | ".join(cells) + " |"
+        )
     return lines
+
+
+def quality(group, key, n_seeds, bold):
+    """Mean of the records of one model on one set, and the spread between its sets of draws."""
+    value = np.mean([r[key] for r in group])
+    text = f"**{value:.3f}**" if bold else f"{value:.3f}"
+    text += f" ± {np.mean([np.std(r[key], ddof=1) for r in group]):.3f}"
+    seeds = ", ".join(str(r["seed"]) for r in group)
+    return text if len(group) == n_seeds else f"{text} (seed {seeds})"
 
 
 def plain_table(records, names, labels, text):
@@ -245,8 +255,7 @@ def page(records):
     """Markdown of everything measured."""
     names = [n for n in (*TOYS, *TABLES) if of(records, n, FLOOR)]
     labels = [m for m in LABELS if any(of(records, n, m) for n in names)]
-    seeds = sorted({r["seed"] for r in records})
-    lines = ["# Draws: how close to held-out rows", "", *intro(seeds)]
+    lines = ["# Draws: how close to held-out rows", "", *intro(records, names)]
     for title, key in (
         ("Sliced Wasserstein distance", "sliced_wasserstein"),
         ("Accuracy of a classifier (C2ST)", "c2st"),
@@ -265,18 +274,19 @@ def page(records):
     return "\n".join([*lines, *plain_table(records, names, shown, kept), ""])
 
 
-def intro(seeds):
+def intro(records, names):
     """What the page shows."""
+    seeds = {name: [str(r["seed"]) for r in of(records, name, FLOOR)] for name in names}
     return [
-        f"Seeds {', '.join(map(str, seeds))}; {N_SETS_OF_DRAWS} sets of draws of each fit, each as",
-        "large as the test set; means. Smaller is better; the floor is what random training rows",
-        "score in place of draws, and bold is closest to it (all at or below the floor count as",
-        "equal). Copies: the share of draws that are nearer to a training row than to any of as",
-        "many test rows; 0.5 is right, 1 is a model that repeats its training rows. CPU-seconds of",
-        "one thread. Where ForestDiffusion has fewer noise levels or repetitions than its usual",
-        "n_t=50, duplicate_K=100, its times are no comparison at equal quality: they grow with both.",
-        "Sets and models that are not listed, and cells with a dash, have not been run. After ±: the",
-        "standard deviation between sets of draws, large for small test sets.",
+        "Seeds: " + "; ".join(f"{name} {', '.join(found)}" for name, found in seeds.items()) + ".",
+        f"{N_SETS_OF_DRAWS} sets of draws of each fit, each as large as the test set; means.",
+        "Smaller is better; the floor is what random training rows score in place of draws, and bold",
+        "is closest to it (all at or below the floor count as equal). Copies: the share of draws that",
+        "are nearer to a training row than to any of as many test rows; 0.5 is right, 1 is a model",
+        "that repeats its training rows. CPU-seconds of one thread. Where ForestDiffusion has fewer",
+        "noise levels or repetitions than its usual n_t=50, duplicate_K=100, its times are no",
+        "comparison at equal quality: they grow with both. A cell with a dash has not been run. After",
+        "±: the standard deviation between sets of draws, large for small test sets.",
         "",
         f"Made by `docs/benchmarks/samples.py` with {as_text(versions(*PACKAGES))}.",
     ]
