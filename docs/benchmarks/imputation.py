@@ -685,7 +685,7 @@ def parse():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seconds", type=float, help="seconds for the networks of the others")
-    parser.add_argument("--out", type=Path, default=Path("imputation.jsonl"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "imputation.jsonl")
     parser.add_argument("--table", type=Path, nargs="+", help="write the pages of such files")
     return parser.parse_args()
 
