@@ -164,7 +164,7 @@ class TestRefusals:
 
     def test_times(self):
         frame = mixed(100).assign(day=pd.date_range("2020", periods=100))
-        with pytest.raises(ValueError, match=r"'day'.*turn them into numbers"):
+        with pytest.raises(TypeError, match=r"'day'.*turn them into numbers"):
             small().fit(frame)
 
     def test_a_single_label(self):
