@@ -53,6 +53,8 @@ RESULTS = Path(__file__).parent / "results"
 FOREST = {
     "moons": (50, 10),
     "checkerboard": (50, 10),
+    "gaussians": (50, 10),
+    "swiss-roll": (50, 10),
     "wine": (50, 100),
     "cancer": (10, 5),
     "power-plant": (10, 2),
