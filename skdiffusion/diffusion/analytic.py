@@ -204,10 +204,7 @@ class Mixture(nn.Module):
         divergence : tensor of shape (n_samples,)
             ``sum_i dD_i / dz_i``.
         """
-        parts = self._parts(z, s, None)
-        variance = _variance(z, s)
-        divergence = self.n_features + variance.reshape(-1) * self._laplacian(parts)
-        return z + variance * self._gradient(parts), divergence
+        return self.denoise_divergence_and_jvps(z, s, ())[:2]
 
     def denoise_and_jvp(self, z, s, vector):
         """Denoiser and its Jacobian applied to one vector a row, without forming the Jacobian.
@@ -228,10 +225,8 @@ class Mixture(nn.Module):
         product : tensor of shape (n_samples, n_features)
             ``sum_j dD_i / dz_j vector_j``.
         """
-        parts = self._parts(z, s, None)
-        variance = _variance(z, s)
-        product = vector + variance * self._hessian_product(parts, vector)
-        return z + variance * self._gradient(parts), product
+        denoised, _, (product,) = self.denoise_divergence_and_jvps(z, s, (vector,))
+        return denoised, product
 
     def denoise_divergence_and_jvps(self, z, s, vectors):
         """Denoiser, the trace of its Jacobian and the Jacobian applied to several vectors a row.
