@@ -81,6 +81,22 @@ class Mixture(nn.Module):
         """
         return self.centre
 
+    def marginals(self):
+        """Density of single columns, a mixture in one dimension each.
+
+        Returns
+        -------
+        weights : tensor of shape (n_components,)
+            Weights of the components, the same for all columns.
+        means : tensor of shape (n_components, n_features)
+            Their means.
+        deviations : tensor of shape (n_components, n_features)
+            Their standard deviations.
+        """
+        variances = torch.diagonal(self._covariances(), dim1=1, dim2=2)
+        means = self.means + self.centre
+        return self.log_weights.exp(), means, variances.sqrt().expand_as(means)
+
     def log_density(self, z, s=0.0, leave_out=None):
         """Logarithm of the noisy density, ``log p_s(z)``.
 

@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture, kernel_density, union
+from skdiffusion.estimators import _mixtures
+from skdiffusion.estimators._mixtures import Shape
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 # Where rows are few, averages over starting points of the mixtures pay.
@@ -32,27 +34,81 @@ def fit_gaussian(rows):
     return gaussian(rows.mean(0), covariance + 1e-6 * np.eye(rows.shape[1]))
 
 
-def fit_mixture(train, held_out, everything, seed):
-    """Stack Gaussian mixtures of many sizes, shapes and ridges.
+class Stack:
+    """Weighted average of Gaussian mixtures.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_mixtures,)
+        Weights.
+    shapes : sequence of Shape
+        What the covariances of each mixture may be.
+    mixtures : sequence of FittedMixture
+        The mixtures.
+    """
+
+    def __init__(self, weights, shapes, mixtures):
+        self.weights, self.shapes, self.mixtures = weights, shapes, mixtures
+
+    def density(self):
+        """Return the average, with its closed-form noisy versions."""
+        densities = [gaussian_mixture(m.weights, m.means, m.covariances) for m in self.mixtures]
+        return union(self.weights, densities)
+
+    def refitted(self, rows):
+        """Return the average of the mixtures after going on with their fits on other rows."""
+        both = zip(self.mixtures, self.shapes, strict=True)
+        mixtures = [_mixtures.fit(rows, mixture, shape) for mixture, shape in both]
+        return Stack(self.weights, self.shapes, mixtures)
+
+
+def fit_stack(train, held_out, seed):
+    """Stack Gaussian mixtures of many sizes and shapes.
 
     Each mixture is fitted to the training rows; the weights of their average maximise the
     held-out likelihood [1]_. What has little weight is dropped.
-
-    Returns the average of the training rows and that of all rows.
 
     References
     ----------
     .. [1] P. Smyth, D. Wolpert, "Linearly combining density estimators via stacking", Machine
        Learning 1999.
     """
-    mixtures = _mixtures(train, held_out, seed)
-    weights = stacking_weights(np.column_stack([m.score_samples(held_out) for m in mixtures]))
+    shapes, mixtures = zip(*_candidates(train, held_out, seed), strict=True)
+    weights = stacking_weights(np.column_stack([m.log_density(held_out) for m in mixtures]))
     kept = np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
-    final = [_fit_quietly(_continued(mixtures[i]), everything) for i in kept]
-    return tuple(
-        union(weights[kept], [_as_density(mixture) for mixture in part])
-        for part in ([mixtures[i] for i in kept], final)
-    )
+    return Stack(weights[kept], [shapes[i] for i in kept], [mixtures[i] for i in kept])
+
+
+def fit_mixture(train, held_out, everything, seed):
+    """Return the stack of mixtures of the training rows and that of all rows."""
+    stack = fit_stack(train, held_out, seed)
+    return stack.density(), stack.refitted(everything).density()
+
+
+def fit_copula(marginals, stack, rows, n_passes):
+    """Aim the maps of the columns at a stack of mixtures and refit it to the rows, in turns.
+
+    Parameters
+    ----------
+    marginals : Marginals
+        Distribution functions of the columns.
+    stack : Stack
+        Where to start.
+    rows : ndarray of shape (n_samples, n_features)
+        Rows that are not mapped.
+    n_passes : int
+        Turns.
+
+    Returns
+    -------
+    marginals : Marginals
+        The maps aimed at the stack.
+    stack : Stack
+        The stack, fitted to rows that were mapped by aiming at the stack before it.
+    """
+    for _ in range(n_passes):
+        stack = stack.refitted(marginals.aimed_at(stack.density()).transform(rows)[0])
+    return marginals.aimed_at(stack.density()), stack
 
 
 def stacking_weights(log_densities):
@@ -78,26 +134,32 @@ def stacking_weights(log_densities):
     return weights
 
 
-def _mixtures(train, held_out, seed):
-    """Fitted mixtures; sizes grow until the held-out likelihood falls twice."""
-    mixtures = []
+def _candidates(train, held_out, seed):
+    """Shapes and fitted mixtures; sizes grow until the held-out likelihood falls twice."""
+    candidates = []
     for start in range(_N_SEEDS if len(train) < _MANY_ROWS else 1):
-        for covariance_type, ridge in _mixture_options(*train.shape):
+        labels = {}
+        for shape in _shapes(*train.shape):
             n_worse, last = 0, -math.inf
             for size in _mixture_sizes(*train.shape):
-                mixture = GaussianMixture(
-                    size,
-                    covariance_type=covariance_type,
-                    reg_covar=ridge,
-                    random_state=(seed + start) % 2**31,
-                )
-                score = _fit_quietly(mixture, train).score(held_out)
-                mixtures.append(mixture)
+                if size not in labels:
+                    labels[size] = _clusters(train, size, (seed + start) % 2**31)
+                mixture = _mixtures.fit(train, labels[size], shape)
+                score = mixture.log_density(held_out).mean()
+                candidates.append((shape, mixture))
                 n_worse = n_worse + 1 if score < last else 0
                 last = score
                 if n_worse == 2:
                     break
-    return mixtures
+    return candidates
+
+
+def _clusters(rows, size, seed):
+    """Clusters of rows that a mixture starts from."""
+    with warnings.catch_warnings():
+        # Fewer distinct rows than clusters leave some empty, which does no harm.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(size, n_init=1, random_state=seed).fit(rows).labels_
 
 
 def fit_kde(train, everything):
@@ -108,43 +170,19 @@ def fit_kde(train, everything):
     return kernel_density(train, bandwidth), kernel_density(everything, shrunk)
 
 
-def _mixture_options(n_rows, n_features):
-    """Covariance types and ridges worth trying."""
+def _shapes(n_rows, n_features):
+    """Shapes of covariances worth trying."""
     if n_features <= 2:
-        return [("full", 1e-6)]
-    ridges = (1e-4, 1e-2) if n_rows >= _MANY_ROWS else (1e-3, 1e-2, 1e-1)
-    return [("full", ridge) for ridge in ridges] + [("diag", ridges[1])]
+        return [Shape(0, 1e-6)]
+    if n_rows >= _MANY_ROWS:
+        return [Shape(0, 1e-4), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
+    own = [Shape(0, 1e-3), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
+    return [*own, Shape(2, 1e-4), Shape(math.inf, 1e-4)]
 
 
 def _mixture_sizes(n_rows, n_features):
     """Numbers of components that the rows can carry."""
     return [k for k in _SIZES if k == 1 or (3 * k < n_rows and k * n_features**2 < 40_000)]
-
-
-def _fit_quietly(mixture, rows):
-    """Fit; that expectation maximisation stopped at its limit is no news to the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(rows)
-
-
-def _continued(mixture):
-    """A mixture that starts where another one ended."""
-    return GaussianMixture(
-        mixture.n_components,
-        covariance_type=mixture.covariance_type,
-        reg_covar=mixture.reg_covar,
-        weights_init=mixture.weights_,
-        means_init=mixture.means_,
-        precisions_init=mixture.precisions_,
-    )
-
-
-def _as_density(mixture):
-    """The fitted mixture with its closed-form noisy versions."""
-    return gaussian_mixture(
-        mixture.weights_, mixture.means_, mixture.covariances_, mixture.covariance_type
-    )
 
 
 def _leave_one_out_bandwidth(rows, n_probes=1000):

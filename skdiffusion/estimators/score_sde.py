@@ -67,6 +67,8 @@ _MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
 _UNCONDITIONAL_SHARE = 0.1
 # Passes over the rows at most in training, whatever max_iter allows.
 _MAX_EPOCHS = 300
+# Turns between aiming the maps of the columns and fitting the mixtures.
+_COPULA_PASSES = 2
 # Rows from which "auto" tries networks: below, they gained nothing over averages of mixtures.
 _MIN_NETWORK_ROWS = 1000
 # Columns up to which a network alone has been seen to beat one on a base.
@@ -212,7 +214,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
     _parameter_constraints = {
         "sde": [StrOptions(set(SDES)), SDE],
         "base": [StrOptions({"auto", "gaussian", "mixture", "kde", "regression"}), None],
-        "marginals": [StrOptions({"auto", "histogram"}), None],
+        "marginals": [StrOptions({"auto", "histogram", "copula"}), None],
         "condition": [StrOptions(set(CONDITIONS)), None],
         "dequantize": ["boolean"],
         "handle_missing": [StrOptions({"error", "impute"})],
@@ -880,50 +882,88 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Returns the mapped parts, the bases fitted to them and the log-determinant that a mean
         held-out score of the mapped rows lacks.
         """
-        options = {"auto": (False, True), "histogram": (True,), None: (False,)}[self.marginals]
-        located = getattr(self._encoder, "regression", None) is not None
-        if self.marginals == "auto" and (located or len(rows) < _MIN_MARGINAL_ROWS):
-            options = (False,)
-        best_score = -math.inf
-        for mapped in options:
-            columns = range(self.n_features_in_) if mapped else ()
-            fitted, final = (fit_marginals(part, columns) for part in (train_rows, rows))
-            (train, _), (held, gain) = map(fitted.transform, (train_rows, held_out))
-            parts = train, held, final.transform(rows)[0]
-            bases, proposal = self._fit_bases(*parts, seed)
-            x, condition = self._parts(torch.as_tensor(held))
-            scores = [
+        best_score, stack = -math.inf, None
+        for option in self._marginal_options(len(rows)):
+            if option == "copula":
+                if stack is None:
+                    stack = _bases.fit_stack(train_rows, held_out, seed)
+                maps, fits = self._fit_copula(stack, train_rows, rows)
+            else:
+                columns = range(self.n_features_in_) if option else ()
+                maps = [fit_marginals(part, columns) for part in (train_rows, rows)]
+            train, held, everything = (
+                m.transform(part)
+                for m, part in zip(
+                    (maps[0], *maps), (train_rows, held_out, rows), strict=True
+                )
+            )
+            parts = train[0], held[0], everything[0]
+            if option != "copula":
+                *fits, fitted_stack = self._fit_bases(*parts, seed)
+                stack = fitted_stack if option is None else stack
+            bases, proposal = fits
+            x, condition = self._parts(torch.as_tensor(parts[1]))
+            gain = held[1].mean()
+            score = gain + max(
                 float(base.given(condition).log_density(x).mean()) for base, _ in bases.values()
-            ]
-            score = max(scores) + gain.mean()
+            )
             if score > best_score:
-                best_score, self._marginals = score, final
-                best = parts, bases, gain.mean(), proposal
-        *best, self._proposal = best
-        self.marginals_ = "histogram" if self._marginals.histograms else None
+                best_score, self._marginals, self.marginals_ = score, maps[1], option
+                best, self._proposal = (parts, bases, gain), proposal
         return best
 
+    def _marginal_options(self, n_rows):
+        """Maps of the columns to try."""
+        no_copula = self._encoder is not None or self.base not in ("auto", "mixture")
+        if self.marginals == "copula" and no_copula:
+            raise ValueError(
+                'marginals="copula" needs base="mixture" or "auto" and no condition; '
+                'marginals="histogram" goes with any.'
+            )
+        if self.marginals != "auto":
+            return [self.marginals]
+        located = getattr(self._encoder, "regression", None) is not None
+        if located or n_rows < _MIN_MARGINAL_ROWS:
+            return [None]
+        return [None, "histogram"] if no_copula else [None, "histogram", "copula"]
+
+    def _fit_copula(self, stack, train_rows, rows):
+        """Maps aimed at the columns of mixtures: of training rows and of all rows, and bases."""
+        maps, densities = [], []
+        for part, n_passes in ((train_rows, _COPULA_PASSES), (rows, 1)):
+            columns = fit_marginals(part, range(self.n_features_in_))
+            aimed, stack = _bases.fit_copula(columns, stack, part, n_passes)
+            maps.append(aimed)
+            densities.append(stack.density())
+        unit = _bases.fit_unit(self.n_features_in_)
+        bases = {"unit": (unit, unit)} if self.base == "auto" else {}
+        return maps, (bases | {"mixture": tuple(densities)}, densities[1])
+
     def _fit_bases(self, train_rows, held_out, rows, seed):
-        """Candidate bases by name, of training rows and of all rows, and a proposal for impute."""
+        """Candidate bases by name, of training rows and of all rows.
+
+        With them go a proposal for impute and the stack of mixtures, where there are such.
+        """
         n, d = len(rows), self.n_features_in_
-        proposal = None
+        proposal = stack = None
         unit = _bases.fit_unit(d)
         bases = {"unit": (unit, unit)} if self.base in ("auto", None) else {}
         if self._encoder is not None:
             fits = self._fit_conditional_base(train_rows, held_out, rows, seed)
-            return bases | ({} if self.base is None else fits), next(iter(fits.values()))[1].given()
+            proposal = next(iter(fits.values()))[1].given()
+            return bases | ({} if self.base is None else fits), proposal, None
         if self.base == "gaussian":
             bases["gaussian"] = tuple(map(_bases.fit_gaussian, (train_rows, rows)))
         if self.base in ("auto", "mixture", None):
-            mixtures = _bases.fit_mixture(train_rows, held_out, rows, seed)
-            proposal = mixtures[1]
+            stack = _bases.fit_stack(train_rows, held_out, seed)
+            proposal = stack.refitted(rows).density()
             if self.base is not None:
-                bases["mixture"] = mixtures
+                bases["mixture"] = stack.density(), proposal
         # Copies of a point, which leaving it out leaves in, would fool a kernel estimate.
         small = self._few_repeats and d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
         if self.base == "kde" or (self.base == "auto" and small):
             bases["kde"] = _bases.fit_kde(train_rows, rows)
-        return bases, proposal
+        return bases, proposal, stack
 
     def _fit_conditional_base(self, train_rows, held_out, rows, seed):
         """The base given the condition, by name: fitted to the training rows, and to all rows."""
