@@ -75,12 +75,12 @@ class MonotoneSpline:
         a = mean * (mean - left) + height * bend
         b = mean * left - height * bend
         c = -mean * height
-        # The root in [0, 1] of a t^2 + b t + c, in the form without cancellation.
-        t = 2 * -c / (b + np.sqrt(np.maximum(b**2 - 4 * a * c, 0)))
+        # The root in [0, 1] of a t^2 + b t + c, in the form without cancellation; a > 0 if b < 0.
+        root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0))
+        rising = b >= 0
+        t = np.where(rising, -2 * c, root - b) / np.where(rising, b + root, 2 * a)
         beyond = y - inside
-        return (
-            self.x[i] + width * t + beyond / np.where(beyond < 0, self.slope[0], self.slope[-1])
-        )
+        return self.x[i] + width * t + beyond / np.where(beyond < 0, self.slope[0], self.slope[-1])
 
     def _pieces(self, knots, points):
         """Piece of each point: its index, width, mean slope and slopes at the ends."""

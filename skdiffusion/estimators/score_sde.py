@@ -893,9 +893,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
                 maps = [fit_marginals(part, columns) for part in (train_rows, rows)]
             train, held, everything = (
                 m.transform(part)
-                for m, part in zip(
-                    (maps[0], *maps), (train_rows, held_out, rows), strict=True
-                )
+                for m, part in zip((maps[0], *maps), (train_rows, held_out, rows), strict=True)
             )
             parts = train[0], held[0], everything[0]
             if option != "copula":

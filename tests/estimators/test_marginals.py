@@ -6,6 +6,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from skdiffusion import ScoreSDE
+from skdiffusion.diffusion.analytic import gaussian_mixture
 from skdiffusion.estimators._bases import stacking_weights
 from skdiffusion.estimators._marginals import Histogram, fit_marginals
 
@@ -75,11 +76,62 @@ def test_missing_values_stay_missing_and_other_columns_untouched():
 
 
 @pytest.fixture(scope="module")
-def mapped():
-    """A mixture in the coordinates of normal scores."""
-    return ScoreSDE(base="mixture", marginals="histogram", max_iter=0, random_state=0).fit(
+def target():
+    """A mixture whose components are as narrow as those of grids, and a wide one."""
+    rng = np.random.default_rng(3)
+    means, covariances = rng.normal(size=(4, 3)), 10.0 ** rng.uniform(-3, 0, (4, 3))
+    return gaussian_mixture([0.4, 0.3, 0.2, 0.1], means, covariances, "diag")
+
+
+def test_aimed_maps_turn_draws_of_the_target_into_the_columns(target):
+    """The distribution function of what comes out is the histogram's, without noise."""
+    marginals = fit_marginals(spiky(1000), range(3)).aimed_at(target)
+    x = np.quantile(spiky(1000), np.linspace(0.001, 0.999, 500), axis=0)
+    y, _ = marginals.transform(x)
+    weights, means, deviations = (part.numpy() for part in target.marginals())
+    for j in range(3):
+        under_target = ndtr((y[:, j, None] - means[:, j]) / deviations[:, j]) @ weights
+        under_histogram = ndtr(marginals.histograms[j].transform(x[:, j])[0])
+        np.testing.assert_allclose(under_target, under_histogram, atol=2e-3)
+    np.testing.assert_allclose(marginals.inverse_transform(y), x, atol=1e-6)
+
+
+def test_aimed_maps_know_their_slopes(target):
+    rows, h = spiky(100, seed=1), 1e-7
+    marginals = fit_marginals(spiky(1000), [0, 2]).aimed_at(target)
+    slope, log_jacobian_slope = marginals.slopes(rows)
+    (above, log_above), (below, log_below) = (marginals.transform(rows + e) for e in (h, -h))
+    knots = np.concatenate([marginals.histograms[j].knots for j in (0, 2)])
+    far = (np.abs(rows[:, [0, 2], None] - knots).min(2) > 2 * h).all(1)
+    np.testing.assert_allclose(((above - below) / (2 * h))[far], slope[far], rtol=1e-4)
+    change = (log_above - log_below) / (2 * h)
+    np.testing.assert_allclose(change[far], log_jacobian_slope.sum(1)[far], rtol=1e-3, atol=1e-2)
+
+
+@pytest.fixture(scope="module", params=["histogram", "copula"])
+def mapped(request):
+    """A mixture in the coordinates of normal scores, or one with the histograms as columns."""
+    return ScoreSDE(base="mixture", marginals=request.param, max_iter=0, random_state=0).fit(
         spiky(1000)[:, :2]
     )
+
+
+def test_copula_draws_have_exactly_the_histograms():
+    """Below the false-alarm level for 20,000 draws, where those of normal scores are far above."""
+    X, p = spiky(1000), {}
+    for marginals in ("histogram", "copula"):
+        model = ScoreSDE(base="mixture", marginals=marginals, max_iter=0, random_state=0).fit(X)
+        scores = fit_marginals(X, range(3)).transform(model.sample(20_000))[0]
+        p[marginals] = min(stats.kstest(column, "norm").pvalue for column in scores.T)
+    assert p["copula"] > 1e-6
+    assert p["histogram"] < p["copula"]
+
+
+def test_copula_needs_a_mixture_and_no_condition():
+    with pytest.raises(ValueError, match='marginals="copula" needs base="mixture"'):
+        ScoreSDE(base="kde", marginals="copula").fit(spiky(100))
+    with pytest.raises(ValueError, match="no condition"):
+        ScoreSDE(marginals="copula", condition="value").fit(spiky(100), np.arange(100.0))
 
 
 def test_density_in_the_units_of_the_user_integrates_to_one(mapped):
@@ -131,7 +183,7 @@ def test_auto_maps_columns_where_that_helps():
         for n, seed in ((1000, 0), (500, 3))
     )
     mapped = model(X)
-    assert mapped.marginals_ == "histogram"
+    assert mapped.marginals_ in ("histogram", "copula")
     assert mapped.score(fresh) > model(X, marginals=None).score(fresh) + 0.1
     assert model(np.random.default_rng(0).normal(size=(500, 2))).marginals_ is None
 
