@@ -12,9 +12,9 @@ installed. Every result is one line of JSON, on standard output and added to
 ``docs/benchmarks/results/density.jsonl``: negative log-likelihood in nats a row with its standard
 error over test rows, and CPU-seconds to fit and to score. From all lines of that file, the last of
 each set, seed and model, the script writes ``docs/benchmarks/results/density.md``. ``--ablate``
-runs ScoreSDE with parts taken away, instead of the comparison.
+runs ScoreSDE with parts taken away, instead of the comparison; ``--models`` runs the named ones.
 
-    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [--models M ...] [set ...]
+    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [set ...]
 """
 
 import argparse
@@ -281,7 +281,8 @@ def write_table():
         'splits and dequantisation are the same for all methods. "Kept" is what held-out rows '
         'chose among mixture, kernel estimate and networks, "on scores" where the columns were '
         'mapped to normal scores first, "as copula" where the columns are those of the histograms '
-        'and the mixture says how they hang together. "Within" means within one standard error of the best. '
+        'and the mixture says how they hang together. "Within" means within one standard error '
+        "of the best. "
         "The lines of ScoreSDE are of a later run on the same machine than those of the others, "
         "whose code and seeds have not changed. "
         "The constants of histograms and stacking were compared on test rows of seeds 0 and 1; the "

@@ -98,11 +98,14 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         estimate, alone or, from 1000 rows, with a network, or a network alone. "regression", for
         ``condition="value"``, is a mixture that is moved and stretched to where gradient-boosted
         trees expect the row; "auto" tries it for up to 8 columns.
-    marginals : {"auto", "histogram"} or None, default="auto"
-        Map of every column to a nearly normal one, in whose coordinates the density is learnt:
-        "histogram" takes the distribution function of a histogram with bins of unequal width,
-        which follows spikes, grids and hard ends of columns; None leaves the columns as they are;
-        "auto" keeps what has the best held-out likelihood.
+    marginals : {"auto", "histogram", "copula"} or None, default="auto"
+        Map of every column to a smoother one, in whose coordinates the density is learnt.
+        "histogram" makes columns nearly normal by the distribution function of a histogram with
+        bins of unequal width, which follows spikes, grids and hard ends of columns. "copula"
+        gives them the distribution that they have under the mixture of the columns as they are:
+        then the columns of the model are the histograms, and the mixture says how they hang
+        together; for ``base="mixture"`` or "auto", without ``condition``. None leaves the columns
+        as they are; "auto" keeps what has the best held-out likelihood.
     condition : {"label", "value"} or None, default=None
         What ``y`` is. None ignores it, as pipelines and searches pass ``y`` to unsupervised steps
         as well, which must not change them. "label" learns the density given a class label,
