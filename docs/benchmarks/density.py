@@ -284,7 +284,7 @@ def write_table():
         'and the mixture says how they hang together. "Within" means within one standard error '
         "of the best. "
         "The lines of ScoreSDE are of a later run on the same machine than those of the others, "
-        "whose code and seeds have not changed. "
+        "whose code and seeds have not changed; power plant, seeds 1 and 2, is of the earlier run. "
         "The constants of histograms and stacking were compared on test rows of seeds 0 and 1; the "
         "rows of seed 2 were first scored after they were fixed.",
         "",
@@ -323,7 +323,8 @@ def ablation_table(records):
         "",
         "The same figures with parts of ScoreSDE taken away, "
         f'mean over {len({seed for _, seed in found})} seed(s). "Columns as they are" leaves the '
-        "average of mixtures or the kernel estimate on standardised columns.",
+        "average of mixtures or the kernel estimate on standardised columns. The two columns without "
+        "network are of the code before copulas and shrunken covariances.",
         "",
         "| set | " + " | ".join(labels) + " |",
         "|" + "---|" * (len(labels) + 1),
