@@ -323,8 +323,8 @@ def ablation_table(records):
         "",
         "The same figures with parts of ScoreSDE taken away, "
         f'mean over {len({seed for _, seed in found})} seed(s). "Columns as they are" leaves the '
-        "average of mixtures or the kernel estimate on standardised columns. The two columns without "
-        "network are of the code before copulas and shrunken covariances.",
+        "average of mixtures or the kernel estimate on standardised columns. The two columns "
+        "without network are of the code before copulas and shrunken covariances.",
         "",
         "| set | " + " | ".join(labels) + " |",
         "|" + "---|" * (len(labels) + 1),
