@@ -12,7 +12,7 @@ installed. Every result is one line of JSON, on standard output and added to
 ``docs/benchmarks/results/density.jsonl``: negative log-likelihood in nats a row with its standard
 error over test rows, and CPU-seconds to fit and to score. From all lines of that file, the last of
 each set, seed and model, the script writes ``docs/benchmarks/results/density.md``. ``--ablate``
-runs ScoreSDE with parts taken away, instead of the comparison; ``--models`` runs the named ones.
+runs ScoreSDE with parts taken away, instead of the comparison.
 
     python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [set ...]
 """
@@ -283,8 +283,7 @@ def write_table():
         'mapped to normal scores first, "as copula" where the columns are those of the histograms '
         'and the mixture says how they hang together. "Within" means within one standard error '
         "of the best. "
-        "The lines of ScoreSDE are of a later run on the same machine than those of the others, "
-        "whose code and seeds have not changed; power plant, seeds 1 and 2, is of the earlier run. "
+        "Other work kept the machine busy meanwhile. "
         "The constants of histograms and stacking were compared on test rows of seeds 0 and 1; the "
         "rows of seed 2 were first scored after they were fixed.",
         "",
@@ -323,8 +322,7 @@ def ablation_table(records):
         "",
         "The same figures with parts of ScoreSDE taken away, "
         f'mean over {len({seed for _, seed in found})} seed(s). "Columns as they are" leaves the '
-        "average of mixtures or the kernel estimate on standardised columns. The two columns "
-        "without network are of the code before copulas and shrunken covariances.",
+        "average of mixtures or the kernel estimate on standardised columns.",
         "",
         "| set | " + " | ".join(labels) + " |",
         "|" + "---|" * (len(labels) + 1),
@@ -364,7 +362,6 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablate", action="store_true")
-    parser.add_argument("--models", nargs="*", default=LABELS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -372,8 +369,7 @@ def main():
         for name in options.sets:
             if name in ("power-plant", "energy", "concrete") and options.data is None:
                 continue
-            chosen = lambda *key: {m: v for m, v in models(*key).items() if m in options.models}  # noqa: E731
-            run(name, seed, options.data, ablations if options.ablate else chosen)
+            run(name, seed, options.data, ablations if options.ablate else models)
     write_table()
 
 

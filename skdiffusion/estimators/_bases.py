@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 _N_SEEDS, _MANY_ROWS = 3, 3000
 # Weight in the average below which a mixture is not worth its time.
 _MIN_WEIGHT = 0.03
+# Turns between aiming the maps of the columns and fitting the mixtures to the mapped rows: more
+# gained nothing on the training rows, and all rows go on from where these have ended.
+_COPULA_TURNS = (2, 1)
 _BANDWIDTHS = np.logspace(-1.9, 0.1, 21)
 # A kernel estimate has nothing to say in more columns, and costs one exponential a row and point.
 MAX_KDE_FEATURES, MAX_KDE_ROWS = 15, 20_000
@@ -50,8 +54,9 @@ class Stack:
     def __init__(self, weights, shapes, mixtures):
         self.weights, self.shapes, self.mixtures = weights, shapes, mixtures
 
+    @cached_property
     def density(self):
-        """Return the average, with its closed-form noisy versions."""
+        """The average, with its closed-form noisy versions."""
         densities = [gaussian_mixture(m.weights, m.means, m.covariances) for m in self.mixtures]
         return union(self.weights, densities)
 
@@ -79,36 +84,43 @@ def fit_stack(train, held_out, seed):
     return Stack(weights[kept], [shapes[i] for i in kept], [mixtures[i] for i in kept])
 
 
-def fit_mixture(train, held_out, everything, seed):
+def fit_stacks(train, held_out, everything, seed):
     """Return the stack of mixtures of the training rows and that of all rows."""
     stack = fit_stack(train, held_out, seed)
-    return stack.density(), stack.refitted(everything).density()
+    return stack, stack.refitted(everything)
 
 
-def fit_copula(marginals, stack, rows, n_passes):
+def fit_mixture(train, held_out, everything, seed):
+    """Return the densities of :func:`fit_stacks`."""
+    return tuple(stack.density for stack in fit_stacks(train, held_out, everything, seed))
+
+
+def fit_copulas(histograms, stack, parts):
     """Aim the maps of the columns at a stack of mixtures and refit it to the rows, in turns.
 
     Parameters
     ----------
-    marginals : Marginals
-        Distribution functions of the columns.
+    histograms : pair of Marginals
+        Distribution functions of the columns: of training rows and of all rows.
     stack : Stack
-        Where to start.
-    rows : ndarray of shape (n_samples, n_features)
-        Rows that are not mapped.
-    n_passes : int
-        Turns.
+        Mixtures of the training rows that are not mapped.
+    parts : pair of ndarray of shape (n_samples, n_features)
+        Training rows and all rows, not mapped.
 
     Returns
     -------
-    marginals : Marginals
-        The maps aimed at the stack.
-    stack : Stack
-        The stack, fitted to rows that were mapped by aiming at the stack before it.
+    maps : list of Marginals
+        Maps aimed at the stacks, of training rows and of all rows.
+    stacks : list of Stack
+        Stacks, each fitted to rows that were mapped by aiming at the stack before it.
     """
-    for _ in range(n_passes):
-        stack = stack.refitted(marginals.aimed_at(stack.density()).transform(rows)[0])
-    return marginals.aimed_at(stack.density()), stack
+    maps, stacks = [], []
+    for columns, rows, n_turns in zip(histograms, parts, _COPULA_TURNS, strict=True):
+        for _ in range(n_turns):
+            stack = stack.refitted(columns.aimed_at(stack.density).transform(rows)[0])
+        maps.append(columns.aimed_at(stack.density))
+        stacks.append(stack)
+    return maps, stacks
 
 
 def stacking_weights(log_densities):

@@ -77,8 +77,8 @@ class FittedMixture:
         log_density : ndarray of shape (n_samples,)
             Log density in nats.
         """
-        joint = self._joint()
-        return np.concatenate([_log_sum_and_shares(joint(part))[0] for part in self._parts(rows)])
+        joint, parts = self._joint(), _split(rows, len(self.weights))
+        return np.concatenate([_log_sum_and_shares(joint(part))[0] for part in parts])
 
     def _joint(self):
         """Return the function from rows to the log of weight times density of each component."""
@@ -99,10 +99,6 @@ class FittedMixture:
 
         return joint
 
-    def _parts(self, rows):
-        """Rows in parts that fit in memory with one copy for each component."""
-        return np.array_split(rows, math.ceil(len(rows) * self.means.size / _MAX_NUMBERS))
-
 
 def fit(rows, start, shape):
     """Fit a mixture by expectation maximisation.
@@ -121,21 +117,27 @@ def fit(rows, start, shape):
     mixture : FittedMixture
         The mixture, when the mean log-likelihood rises by less than 0.001 a step.
     """
-    mixture, last = start, -math.inf
-    if not isinstance(start, FittedMixture):
-        labels = np.arange(start.max() + 1) == start[:, None]
-        mixture = _maximise(*_moments([rows], [labels.astype(float)]), shape)
+    if isinstance(start, FittedMixture):
+        mixture, parts = start, _split(rows, len(start.weights))
+    else:
+        shares = (np.arange(start.max() + 1) == start[:, None]).astype(float)
+        parts = _split(rows, shares.shape[1])
+        mixture = _maximise(*_moments(parts, np.array_split(shares, len(parts))), shape)
+    last = -math.inf
     for _ in range(_MAX_ITER):
-        joint, parts, shares, total = mixture._joint(), mixture._parts(rows), [], 0.0
-        for part in parts:
-            log_density, share = _log_sum_and_shares(joint(part))
-            total += log_density.sum()
-            shares.append(share)
+        joint = mixture._joint()
+        log_densities, shares = zip(*(_log_sum_and_shares(joint(part)) for part in parts))
         mixture = _maximise(*_moments(parts, shares), shape)
-        if total / len(rows) - last < _TOL:
+        mean = sum(part.sum() for part in log_densities) / len(rows)
+        if mean - last < _TOL:
             break
-        last = total / len(rows)
+        last = mean
     return mixture
+
+
+def _split(rows, n_components):
+    """Rows in parts that fit in memory with one copy for each component."""
+    return np.array_split(rows, math.ceil(rows.size * n_components / _MAX_NUMBERS))
 
 
 def _log_sum_and_shares(values):

@@ -38,7 +38,7 @@ from skdiffusion.estimators._conditions import (
     split_condition,
 )
 from skdiffusion.estimators._imputing import RowCompleter
-from skdiffusion.estimators._marginals import fit_marginals
+from skdiffusion.estimators._marginals import Marginals, fit_marginals
 from skdiffusion.estimators._reading import TableReader
 from skdiffusion.estimators._training_rows import (
     completed_copies,
@@ -67,8 +67,6 @@ _MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
 _UNCONDITIONAL_SHARE = 0.1
 # Passes over the rows at most in training, whatever max_iter allows.
 _MAX_EPOCHS = 300
-# Turns between aiming the maps of the columns and fitting the mixtures.
-_COPULA_PASSES = 2
 # Rows from which "auto" tries networks: below, they gained nothing over averages of mixtures.
 _MIN_NETWORK_ROWS = 1000
 # Columns up to which a network alone has been seen to beat one on a base.
@@ -664,8 +662,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         X : array-like of shape (n_samples, n_features)
             Noisy rows.
         noise_level : float, default=0.001
-            Noise in every column, in its standard deviations, added to the normal scores of
-            columns that are mapped to such (see ``marginals``).
+            Noise in every column, in its standard deviations, added to the mapped values of
+            columns that are mapped (see ``marginals``).
 
         Returns
         -------
@@ -885,26 +883,24 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Returns the mapped parts, the bases fitted to them and the log-determinant that a mean
         held-out score of the mapped rows lacks.
         """
+        options = self._marginal_options(len(rows))
+        columns = () if options == [None] else range(self.n_features_in_)
+        histograms = [fit_marginals(part, columns) for part in (train_rows, rows)]
         best_score, stack = -math.inf, None
-        for option in self._marginal_options(len(rows)):
-            if option == "copula":
-                if stack is None:
-                    stack = _bases.fit_stack(train_rows, held_out, seed)
-                maps, fits = self._fit_copula(stack, train_rows, rows)
-            else:
-                columns = range(self.n_features_in_) if option else ()
-                maps = [fit_marginals(part, columns) for part in (train_rows, rows)]
-            train, held, everything = (
-                m.transform(part)
-                for m, part in zip((maps[0], *maps), (train_rows, held_out, rows), strict=True)
-            )
-            parts = train[0], held[0], everything[0]
-            if option != "copula":
-                *fits, fitted_stack = self._fit_bases(*parts, seed)
-                stack = fitted_stack if option is None else stack
-            bases, proposal = fits
-            x, condition = self._parts(torch.as_tensor(parts[1]))
-            gain = held[1].mean()
+        for option in options:
+            maps, stacks = histograms, None
+            if option is None:
+                maps = [Marginals({})] * 2
+            elif option == "copula":
+                stack = stack or _bases.fit_stack(train_rows, held_out, seed)
+                maps, stacks = _bases.fit_copulas(histograms, stack, (train_rows, rows))
+            (train, _), (held, log_jacobian) = map(maps[0].transform, (train_rows, held_out))
+            parts = train, held, maps[1].transform(rows)[0]
+            bases, proposal, stacks = self._fit_bases(*parts, seed, stacks)
+            if option is None and stacks is not None:
+                stack = stacks[0]
+            x, condition = self._parts(torch.as_tensor(held))
+            gain = log_jacobian.mean()
             score = gain + max(
                 float(base.given(condition).log_density(x).mean()) for base, _ in bases.values()
             )
@@ -928,25 +924,14 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             return [None]
         return [None, "histogram"] if no_copula else [None, "histogram", "copula"]
 
-    def _fit_copula(self, stack, train_rows, rows):
-        """Maps aimed at the columns of mixtures: of training rows and of all rows, and bases."""
-        maps, densities = [], []
-        for part, n_passes in ((train_rows, _COPULA_PASSES), (rows, 1)):
-            columns = fit_marginals(part, range(self.n_features_in_))
-            aimed, stack = _bases.fit_copula(columns, stack, part, n_passes)
-            maps.append(aimed)
-            densities.append(stack.density())
-        unit = _bases.fit_unit(self.n_features_in_)
-        bases = {"unit": (unit, unit)} if self.base == "auto" else {}
-        return maps, (bases | {"mixture": tuple(densities)}, densities[1])
-
-    def _fit_bases(self, train_rows, held_out, rows, seed):
+    def _fit_bases(self, train_rows, held_out, rows, seed, copulas=None):
         """Candidate bases by name, of training rows and of all rows.
 
-        With them go a proposal for impute and the stack of mixtures, where there are such.
+        With them go a proposal for impute and the stacks of mixtures, where there are such. Stacks
+        that the maps of the columns were aimed at are taken as they are.
         """
         n, d = len(rows), self.n_features_in_
-        proposal = stack = None
+        proposal, stacks = None, copulas
         unit = _bases.fit_unit(d)
         bases = {"unit": (unit, unit)} if self.base in ("auto", None) else {}
         if self._encoder is not None:
@@ -956,15 +941,16 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         if self.base == "gaussian":
             bases["gaussian"] = tuple(map(_bases.fit_gaussian, (train_rows, rows)))
         if self.base in ("auto", "mixture", None):
-            stack = _bases.fit_stack(train_rows, held_out, seed)
-            proposal = stack.refitted(rows).density()
+            stacks = copulas or _bases.fit_stacks(train_rows, held_out, rows, seed)
+            proposal = stacks[1].density
             if self.base is not None:
-                bases["mixture"] = stack.density(), proposal
-        # Copies of a point, which leaving it out leaves in, would fool a kernel estimate.
+                bases["mixture"] = stacks[0].density, proposal
+        # Copies of a point, which leaving it out leaves in, would fool a kernel estimate. On the
+        # coordinates of a copula it is as good as on normal scores.
         small = self._few_repeats and d <= _bases.MAX_KDE_FEATURES and n <= _bases.MAX_KDE_ROWS
-        if self.base == "kde" or (self.base == "auto" and small):
+        if self.base == "kde" or (self.base == "auto" and small and copulas is None):
             bases["kde"] = _bases.fit_kde(train_rows, rows)
-        return bases, proposal, stack
+        return bases, proposal, stacks
 
     def _fit_conditional_base(self, train_rows, held_out, rows, seed):
         """The base given the condition, by name: fitted to the training rows, and to all rows."""
