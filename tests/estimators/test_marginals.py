@@ -117,14 +117,14 @@ def mapped(request):
 
 
 def test_copula_draws_have_exactly_the_histograms():
-    """Below the false-alarm level for 20,000 draws, where those of normal scores are far above."""
+    """As many draws of normal scores show that they have not: the test has power."""
     X, p = spiky(1000), {}
     for marginals in ("histogram", "copula"):
         model = ScoreSDE(base="mixture", marginals=marginals, max_iter=0, random_state=0).fit(X)
-        scores = fit_marginals(X, range(3)).transform(model.sample(20_000))[0]
+        scores = fit_marginals(X, range(3)).transform(model.sample(60_000))[0]
         p[marginals] = min(stats.kstest(column, "norm").pvalue for column in scores.T)
     assert p["copula"] > 1e-6
-    assert p["histogram"] < p["copula"]
+    assert p["histogram"] < 1e-6
 
 
 def test_copula_needs_a_mixture_and_no_condition():
@@ -183,7 +183,7 @@ def test_auto_maps_columns_where_that_helps():
         for n, seed in ((1000, 0), (500, 3))
     )
     mapped = model(X)
-    assert mapped.marginals_ in ("histogram", "copula")
+    assert mapped.marginals_ == "histogram"
     assert mapped.score(fresh) > model(X, marginals=None).score(fresh) + 0.1
     assert model(np.random.default_rng(0).normal(size=(500, 2))).marginals_ is None
 
