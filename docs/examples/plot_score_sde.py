@@ -25,7 +25,7 @@ import torch
 from sklearn.datasets import make_moons
 
 from skdiffusion import ScoreSDE
-from skdiffusion.diffusion.solve import karras_levels, solve
+from skdiffusion.diffusion.solve import log_levels, solve
 
 X, y = make_moons(2000, noise=0.07, random_state=0)
 y = np.where(y == 0, "upper", "lower")
@@ -43,7 +43,7 @@ print(f"given the moon {given:.3f}, up to log 2 = {np.log(2):.3f} more")
 # The solver walks down a list of noise levels. Divided by ``sqrt(1 + s**2)`` every point on the way
 # has about unit variance, so that noise and data fit in one picture, in standardised columns.
 
-levels = karras_levels(60, 0.002, 80.0)
+levels = log_levels(60, 0.002, 80.0)
 z = levels[0] * torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 path = [z / levels[0]]
 for s, s_next in itertools.pairwise(levels):

@@ -15,8 +15,9 @@ A step is a function ``step(denoise, z, s, s_next, memory, noise) -> (z_next, me
 With ``r = s_next / s`` the exact solution over one step, were ``D`` constant, is
 ``z_next = r z + (1 - r) D`` for the probability-flow ODE and
 ``z_next = r**2 z + (1 - r**2) D + s_next sqrt(1 - r**2) eps`` for the reverse SDE. The latter is
-the ancestral chain of DDPM [1]_, whatever schedule it was trained with. Second-order methods
-extrapolate ``D`` linearly in ``log s`` [2]_ or average the two ends [3]_.
+the ancestral chain of DDPM [1]_, whatever schedule it was trained with. Methods of higher order
+extrapolate ``D`` in ``log s`` from the steps before, by a line or a parabola [2]_, or average the
+two ends of a step [3]_.
 
 References
 ----------
@@ -57,6 +58,30 @@ def dpmpp_2m(denoise, z, s, s_next, memory, noise):
     ahead, memory = _extrapolate(denoised, s, s_next, memory)
     ratio = s_next / s
     return ratio * z + (1 - ratio) * ahead, memory
+
+
+def dpmpp_3m(denoise, z, s, s_next, memory, noise):
+    """Third-order multistep of the probability-flow ODE, DPM-Solver++(3M).
+
+    With ``t`` the distance in ``log s``, a parabola goes through the last three estimates of the
+    data, in the second step a line through two, and in the first one, which has no past, a line
+    to an estimate ahead; ``z_next = r z + integral of exp(t - h) D(t) dt`` over the step ``h``.
+    """
+    denoised = denoise(z, s)
+    if s_next == 0:
+        return denoised, None
+    ratio, h = s_next / s, math.log(s / s_next)
+    past = memory or [(denoise(ratio * z + (1 - ratio) * denoised, s_next), -h)]
+    # Averages of t and t**2 over the step, weighted by exp(t - h).
+    t = h / (1 - ratio) - 1
+    t_squared = h**2 / (1 - ratio) - 2 * t
+    (last, gap), *earlier = past
+    slope = (denoised - last) / gap
+    ahead = denoised + slope * t
+    for before, gap_before in earlier:
+        bend = (slope - (last - before) / gap_before) / (gap + gap_before)
+        ahead = ahead + bend * (t_squared + gap * t)
+    return ratio * z + (1 - ratio) * ahead, [(denoised, h), *(memory or [])[:1]]
 
 
 def dpmpp_2m_sde(denoise, z, s, s_next, memory, noise):
@@ -116,6 +141,7 @@ STEPS = {
     "ddim": ddim,
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
+    "dpmpp_3m": dpmpp_3m,
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "euler_maruyama": euler_maruyama,
     "predictor_corrector": predictor_corrector,
@@ -133,8 +159,8 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
         Point at the first noise level, usually ``noise_levels[0]`` times standard normals.
     noise_levels : sequence of float
         Decreasing noise levels, the last one usually 0.
-    step : {"ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "euler_maruyama", \
-            "predictor_corrector"} or callable
+    step : {"ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", \
+            "euler_maruyama", "predictor_corrector"} or callable
         One of the steps of this module or a function of the same form.
     noise : callable, optional
         ``noise(i)`` returns the standard normals of step ``i``; only stochastic steps call it.
@@ -151,9 +177,9 @@ def solve(denoise, z, noise_levels, *, step, noise=None):
     ``z / sqrt(1 + s**2)`` constant.
 
     >>> import torch
-    >>> from skdiffusion.diffusion.solve import solve, karras_levels
+    >>> from skdiffusion.diffusion.solve import log_levels, solve
     >>> z = torch.tensor([10.0], dtype=torch.float64)
-    >>> x = solve(lambda z, s: z / (1 + s**2), z, karras_levels(40, 0.002, 10.0), step="heun")
+    >>> x = solve(lambda z, s: z / (1 + s**2), z, log_levels(30, 0.002, 10.0), step="dpmpp_3m")
     >>> round(float(x), 2)
     1.0
     """
@@ -312,29 +338,6 @@ def _step_error(state, ahead, slopes, h, rtol, atol):
     errors = _combine([0.0] * len(state), slopes, _ERROR, h)
     scales = (atol + rtol * y.abs().maximum(z.abs()) for y, z in zip(state, ahead, strict=True))
     return max(float((e.abs() / scale).max()) for e, scale in zip(errors, scales, strict=True))
-
-
-def karras_levels(n_steps, s_min, s_max, rho=7.0):
-    """Noise levels dense near the data, equation 5 of Karras et al. (2022), ending at 0.
-
-    Parameters
-    ----------
-    n_steps : int
-        Number of steps, so that ``n_steps + 1`` levels are returned.
-    s_min, s_max : float
-        Smallest positive and largest level.
-    rho : float, default=7.0
-        1 gives equal steps in ``s``, large values nearly equal steps in ``log s``.
-
-    Returns
-    -------
-    levels : list of float
-        Decreasing, from ``s_max`` to ``s_min``, then 0.
-    """
-    if n_steps == 1:
-        return [s_max, 0.0]
-    low, high = s_min ** (1 / rho), s_max ** (1 / rho)
-    return [(high + i / (n_steps - 1) * (low - high)) ** rho for i in range(n_steps)] + [0.0]
 
 
 def log_levels(n_steps, s_min, s_max):

@@ -70,7 +70,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         error, the mean the squared error.
     n_draws : int, default=50
         Number of draws behind :meth:`transform`, and the default of :meth:`sample`.
-    solver : {"auto", "ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", \
+    solver : {"auto", "ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", \
             "euler_maruyama", "predictor_corrector"}, default="auto"
         Step of :func:`skdiffusion.diffusion.solve.solve`. ``"auto"`` takes the one whose bands
         are neither narrowed nor widened by few steps.

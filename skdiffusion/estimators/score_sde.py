@@ -29,7 +29,7 @@ from skdiffusion.diffusion.conditional import RowMixture, rebuild
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import NOISE_LAWS, denoising_loss, stratified_uniforms
 from skdiffusion.diffusion.sde import SDE, SDES
-from skdiffusion.diffusion.solve import STEPS, adaptive_flow, flow, karras_levels, solve
+from skdiffusion.diffusion.solve import STEPS, adaptive_flow, flow, log_levels, solve
 from skdiffusion.estimators import _bases
 from skdiffusion.estimators._conditions import (
     CONDITIONS,
@@ -123,10 +123,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         Law of the noise levels in training. "lognormal" is best for samples and for
         :meth:`score_samples`; "loguniform" is likelihood weighting with importance sampling
         and tightens :meth:`nll_bound`; "uniform" is uniform in the time of ``sde``.
-    solver : str, default="heun"
-        Solver of :meth:`sample`: "heun", "ddim" and "dpmpp_2m" for the probability-flow ODE,
-        "ancestral", "euler_maruyama", "predictor_corrector" and "dpmpp_2m_sde" for the reverse
-        SDE. "adaptive" follows the ODE by Runge-Kutta steps of adaptive length.
+    solver : str, default="dpmpp_3m"
+        Solver of :meth:`sample`: "dpmpp_3m", "dpmpp_2m", "heun" and "ddim" for the
+        probability-flow ODE, "ancestral", "euler_maruyama", "predictor_corrector" and
+        "dpmpp_2m_sde" for the reverse SDE. "adaptive" follows the ODE by Runge-Kutta steps of
+        adaptive length.
     n_steps : int, default=32
         Steps of the solver, whatever its kind; "adaptive" chooses its own number.
     max_iter : int, default=4000
@@ -249,7 +250,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         handle_missing="error",
         hidden_layer_sizes=(128, 128, 128),
         noise_law="lognormal",
-        solver="heun",
+        solver="dpmpp_3m",
         n_steps=32,
         max_iter=4000,
         batch_size=256,
@@ -1174,7 +1175,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
     def _solve(self, denoise, z, noise):
         """Bring points of the prior to the data."""
         if self.solver != "adaptive":
-            levels = karras_levels(self.n_steps, 2 * _MIN_LEVEL, self._max_level)
+            levels = log_levels(self.n_steps, 2 * _MIN_LEVEL, self._max_level)
             return solve(denoise, z, levels, step=self.solver, noise=noise)
         slope = lambda state, u: (state[0] - denoise(state[0], math.exp(u)),)  # noqa: E731
         ends = math.log(self._max_level), math.log(2 * _MIN_LEVEL)

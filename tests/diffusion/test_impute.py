@@ -7,7 +7,7 @@ import torch
 from skdiffusion._random import normals, row_keys
 from skdiffusion.diffusion import impute
 from skdiffusion.diffusion.impute import draw_missing
-from skdiffusion.diffusion.solve import karras_levels
+from skdiffusion.diffusion.solve import log_levels
 from skdiffusion.diffusion.window_gaussian import WindowGaussian
 from skdiffusion.diffusion.windows import WindowedSeries
 from skdiffusion.nn.encoder import GaussianDenoiser
@@ -46,7 +46,7 @@ def draw(series, n_draws, stride=8, n_steps=40, cells_per_batch=10**6, step="dpm
         noise,
         n_draws=n_draws,
         stride=stride,
-        noise_levels=karras_levels(n_steps, 0.02, 10.0),
+        noise_levels=log_levels(n_steps, 0.02, 10.0),
         step=step,
         cells_per_batch=cells_per_batch,
     )
@@ -138,7 +138,7 @@ def test_progress_rises_to_one():
         lambda cells, draws, step: torch.zeros(len(draws), len(cells)),
         n_draws=2,
         stride=8,
-        noise_levels=karras_levels(5, 0.02, 10.0),
+        noise_levels=log_levels(5, 0.02, 10.0),
         step="ddim",
         cells_per_batch=20,
         on_step=shares.append,
