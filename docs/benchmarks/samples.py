@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from density import TABLES, TOYS, MixtureByBIC, NeuralSplineFlow, Scaled, rows
 from records import as_text, keep_record, read_records, versions
+from scipy.stats import sem
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import NearestNeighbors
@@ -185,36 +186,56 @@ def of(records, name, method):
     return [r for r in records if r["set"] == name and r["model"] == method]
 
 
-def quality_table(records, names, labels, key):
-    """One row a set, one column a model."""
-    lines = ["| set | " + " | ".join([FLOOR, *labels]) + " |", "|---" * (len(labels) + 2) + "|"]
-    for name in names:
-        floors = {r["seed"]: np.mean(r[key]) for r in of(records, name, FLOOR)}
-        groups = {m: of(records, name, m) for m in labels}
-        # A distance below the floor of its seed is chance, not merit.
-        excess = {
-            m: max(np.mean([np.mean(r[key]) - floors[r["seed"]] for r in group]), 0.0)
-            for m, group in groups.items()
-            if len(group) == len(floors)
+def distances(records, name, labels, key):
+    """Floor by seed, and score above it with the standard error over draws, by model and seed."""
+    floors = {r["seed"]: np.mean(r[key]) for r in of(records, name, FLOOR)}
+    above = {
+        model: {
+            # A distance below the floor of its seed is chance, not merit.
+            r["seed"]: (max(np.mean(r[key]) - floors[r["seed"]], 0.0), sem(r[key]))
+            for r in of(records, name, model)
         }
-        least = min(excess.values(), default=0.0)
-        cells = [
-            quality(groups[m], key, len(floors), excess.get(m) == least) if groups[m] else "-"
-            for m in labels
-        ]
-        lines.append(
-            f"| {name} | {np.mean(list(floors.values())):.3f} | " + " | ".join(cells) + " |"
-        )
-    return lines
+        for model in labels
+    }
+    return floors, above
 
 
-def quality(group, key, n_seeds, bold):
-    """Mean of the records of one model on one set, and the spread between its sets of draws."""
-    value = np.mean([r[key] for r in group])
-    text = f"**{value:.3f}**" if bold else f"{value:.3f}"
-    text += f" ± {np.mean([np.std(r[key], ddof=1) for r in group]):.3f}"
-    seeds = ", ".join(str(r["seed"]) for r in group)
-    return text if len(group) == n_seeds else f"{text} (seed {seeds})"
+def beats(one, other):
+    """Whether a model is closer than another by more than one standard error.
+
+    The difference is taken on the seeds that both have; its error is that between seeds, or that
+    between sets of draws where there is one seed only.
+    """
+    seeds = one.keys() & other.keys()
+    gains = [other[s][0] - one[s][0] for s in seeds]
+    errors = [np.hypot(one[s][1], other[s][1]) for s in seeds]
+    return np.mean(gains) > (sem(gains) if len(gains) > 1 else errors[0])
+
+
+def quality_table(records, names, labels, key):
+    """One row a set, one column a model, and how often each is closest."""
+    lines = ["| set | " + " | ".join([FLOOR, *labels]) + " |", "|---" * (len(labels) + 2) + "|"]
+    alone, shared = dict.fromkeys(labels, 0), dict.fromkeys(labels, 0)
+    for name in names:
+        floors, above = distances(records, name, labels, key)
+        run = [m for m in labels if above[m]]
+        closest = [m for m in run if not any(beats(above[k], above[m]) for k in run if k != m)]
+        for model in closest:
+            (alone if len(closest) == 1 else shared)[model] += 1
+        cells = [quality(of(records, name, m), key, floors, m in closest) for m in labels]
+        lines.append(f"| {name} | {np.mean(list(floors.values())):.3f} | {' | '.join(cells)} |")
+    counts = [f"{alone[m]} alone, {shared[m]} shared" for m in labels]
+    return [*lines, f"| closest on | | {' | '.join(counts)} |"]
+
+
+def quality(group, key, floors, bold):
+    """Mean over the seeds of one model on one set."""
+    if not group:
+        return "-"
+    text = f"{np.mean([np.mean(r[key]) for r in group]):.3f}"
+    text = f"**{text}**" if bold else text
+    seeds = [str(r["seed"]) for r in group]
+    return text if len(group) == len(floors) else f"{text} (seed {', '.join(seeds)})"
 
 
 def plain_table(records, names, labels, text):
@@ -271,15 +292,17 @@ def intro(records, names):
     seeds = {name: [str(r["seed"]) for r in of(records, name, FLOOR)] for name in names}
     return [
         "Seeds: " + "; ".join(f"{name} {', '.join(found)}" for name, found in seeds.items()) + ".",
-        f"{N_SETS_OF_DRAWS} sets of draws of each fit, each as large as the test set; means.",
-        "Smaller is better; the floor is what random training rows score in place of draws, and",
-        "bold is closest to it (all at or below the floor count as equal). Copies: the share of",
-        "draws that are nearer to a training row than to any of as many test rows; 0.5 is",
-        "right, 1 is a model that repeats its training rows. CPU-seconds of one thread. Where",
+        f"Sets of draws of each fit, as large as the test set: {N_SETS_OF_DRAWS} for the sliced",
+        f"Wasserstein distance, {N_CLASSIFIED} for the rest; means over sets and seeds. Smaller is",
+        "better. The floor is what random training rows score in place of draws. Bold is closest",
+        "to it: no other model is closer by more than one standard error of the difference, on the",
+        "seeds that both have (error between seeds; between sets of draws where they share one",
+        "seed). All at or below the floor count as equal. Copies: the share of draws that are",
+        "nearer to a training row than to any of as many test rows; 0.5 is right, 1 is a model",
+        "that repeats its training rows. CPU-seconds of one thread, medians over seeds. Where",
         "ForestDiffusion has fewer noise levels or repetitions than its usual n_t=50,",
         "duplicate_K=100, its times are no comparison at equal quality: they grow with both. A",
-        "cell with a dash has not been run. After ±: the standard deviation between sets of",
-        "draws, large for small test sets.",
+        "cell with a dash has not been run.",
         "",
         f"Made by `docs/benchmarks/samples.py` with {as_text(versions(*PACKAGES))}.",
     ]

@@ -3,13 +3,18 @@ r"""The denoiser: an analytic base and what a network adds to it.
 With data of about unit variance the denoiser is
 
     D(z, s) = D_base(z, s) + c_out(s) F(c_in(s) z, s, e_base) ,
-    c_in = 1 / sqrt(1 + s**2) ,   c_out = s / sqrt(1 + s**2) ,   e_base = (z - D_base) / s .
+    c_in = 1 / sqrt(1 + s**2) ,   c_out = s / (1 + s**2) ,   e_base = (z - D_base) / s .
 
 ``D_base`` is the closed-form denoiser of a density fitted beforehand (:mod:`.analytic`) and ``F``
-a network whose last layer starts at zero: before training, ``D`` *is* the base. For the base
-N(0, I), ``D_base = z / (1 + s**2)`` and the formula is the preconditioning of Karras et al. [1]_;
-the better the base, the less is left for the network. ``e_base`` is the base's own estimate of
-the noise, which is the most telling input the network can have.
+a network whose last layer starts at zero: before training, ``D`` *is* the base. The better the
+base, the less is left for the network. ``e_base`` is the base's own estimate of the noise, which is
+the most telling input the network can have.
+
+For the base N(0, I), ``D_base = z / (1 + s**2)`` and at small noise this is the preconditioning of
+Karras et al. [1]_. At large noise their ``c_out`` tends to 1, the size of what a network cannot
+know; what it can add to a base with the mean and nearly the covariance of the data shrinks like
+``1 / s``. With ``c_out`` of that size, errors of the network at large noise, which shift whole
+clusters, shrink likewise.
 
 Networks are modules called as ``network(x, log_s, base_noise, condition)`` with ``x`` of shape
 (n_samples, n_features), ``log_s`` of shape (n_samples, 1), ``base_noise`` of the shape of ``x``
@@ -218,7 +223,7 @@ class Denoiser(nn.Module):
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""
         c_in = 1 / torch.sqrt(1 + s.square())
-        return s * c_in * self.network(c_in * z, s.log(), base_noise, condition)
+        return s * c_in**2 * self.network(c_in * z, s.log(), base_noise, condition)
 
     def _traced_residual(self, z, s, denoised, condition):
         """The residual and the inputs to differentiate it by."""

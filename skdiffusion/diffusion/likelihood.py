@@ -139,8 +139,8 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
     Parameters
     ----------
     shares : callable
-        ``shares(z, s) -> ((D_q, trace_q), (R, trace_R))``: the denoiser of the reference and what
-        that of the model adds to it, ``R = D - D_q``, each with the trace of its Jacobian.
+        ``shares(z, s) -> (D_q, R, trace_R)``: the denoiser of the reference, what that of the
+        model adds to it, ``R = D - D_q``, and the trace of the Jacobian of the latter.
     x : tensor of shape (n_samples, n_features)
         Data.
     prior : Mixture
@@ -166,8 +166,8 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
         log p(x) / q(x) = log pi(z) / q_{s_max}(z) at s_max
                           + int [R' (z - D_q) / s**2 - tr dR/dz] dlog s .
 
-    The integrand vanishes with ``R``: where model and reference are
-    close, few steps do, while the density itself needs the many that follow the reference.
+    The integrand vanishes with ``R``: where model and reference are close, few steps do, while
+    the density itself needs the many that follow the reference.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
     >>> from skdiffusion.diffusion.analytic import gaussian
     >>> from skdiffusion.diffusion.likelihood import log_density_ratio
     >>> density = gaussian([0.0], [[0.25]])
-    >>> nothing = lambda z, s: (density.denoise_and_divergence(z, s), (0 * z, 0 * z[:, 0]))
+    >>> nothing = lambda z, s: (density.denoise(z, s), 0 * z, 0 * z[:, 0])
     >>> x = torch.zeros(1, 1, dtype=torch.float64)
     >>> log_density_ratio(
     ...     nothing, x, prior=density, reference=density, s_min=1e-3, s_max=50.0, n_steps=1
@@ -185,7 +185,7 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
 
     def slope(state, u):
         z, s = state[0], math.exp(u)
-        (denoised, _), (residual, trace) = shares(z, s)
+        denoised, residual, trace = shares(z, s)
         change = (residual * (z - denoised)).sum(1) / s**2 - trace
         return z - denoised - residual, change
 

@@ -82,12 +82,12 @@ class RowCompleter:
     def _log_ratios(self, candidates):
         """Log-density of the model over that of the proposal, one for each candidate."""
         # Weights need no more than a few hundredths of a nat, at a third of the cost.
-        model, prior, proposal = (
-            copy.deepcopy(part).float() for part in (self.denoiser_, self.prior_, self._proposal)
-        )
+        model = copy.deepcopy(self.denoiser_).float()
+        unit = self.base_.startswith("unit")
+        proposal = copy.deepcopy(self._proposal).float() if unit else None
         parts = [
-            self._log_ratio(model, part.float(), prior, proposal, _WEIGHT_STEPS)
-            for part in self._tensor(candidates.flatten(0, 1)).split(_CHUNK)
+            self._log_ratio(model, x, _WEIGHT_STEPS, self._probes(x), reference=proposal)
+            for x in self._tensor(candidates.flatten(0, 1)).float().split(_CHUNK)
         ]
         return torch.cat(parts).double().reshape(candidates.shape[:2]).cpu()
 

@@ -39,14 +39,15 @@ def test_untrained_denoiser_is_the_base():
     torch.testing.assert_close(Denoiser(BASE, network)(z, 0.3), BASE.denoise(z, 0.3))
 
 
-def test_base_of_unit_variance_is_the_preconditioning_of_karras():
+@pytest.mark.parametrize("s", [0.02, 0.7, 30.0])
+def test_network_is_preconditioned(s):
+    """The inputs of Karras et al., and at small noise their output; 1 / s of it at large noise."""
     z = points()
-    denoiser = Denoiser(gaussian([0.0, 0.0], torch.eye(2)), trained_denoiser().network)
-    s = 0.7
-    c_skip, c_out, c_in = 1 / (1 + s**2), s / math.sqrt(1 + s**2), 1 / math.sqrt(1 + s**2)
+    network = trained_denoiser().network
+    denoiser = Denoiser(gaussian([0.0, 0.0], torch.eye(2)), network)
     log_s = torch.full((5, 1), math.log(s), dtype=torch.float64)
-    base_noise = z * s / (1 + s**2)
-    expected = c_skip * z + c_out * denoiser.network(c_in * z, log_s, base_noise)
+    output = network(z / math.sqrt(1 + s**2), log_s, z * s / (1 + s**2))
+    expected = z / (1 + s**2) + s / (1 + s**2) * output
     torch.testing.assert_close(denoiser(z, s), expected)
 
 

@@ -49,7 +49,7 @@ def test_log_density_ratio_is_that_of_the_closed_forms():
 
     def shares(z, s):
         model, reference = (part.denoise_and_divergence(z, s) for part in (MIXTURE, GAUSSIAN))
-        return reference, (model[0] - reference[0], model[1] - reference[1])
+        return reference[0], model[0] - reference[0], model[1] - reference[1]
 
     ratio = likelihood.log_density_ratio(shares, x, **RANGE, reference=GAUSSIAN, n_steps=40)
     exact = MIXTURE.log_density(x) - GAUSSIAN.log_density(x)
