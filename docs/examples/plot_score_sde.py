@@ -13,8 +13,9 @@ default.
 # %%
 # Learn the density
 # -----------------
-# ``base="mixture"`` starts from a Gaussian mixture; the network learns what the mixture misses.
-# ``condition="label"`` learns the density of each moon along with that of both.
+# ``base="mixture"`` starts from a Gaussian mixture; a network learns what the mixture misses, and
+# is kept where held-out rows gain by it beyond chance. ``condition="label"`` learns the density of
+# each moon along with that of both.
 
 import itertools
 import sys
