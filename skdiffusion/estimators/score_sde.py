@@ -146,7 +146,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
     n_iter_no_change : int, default=3
         Evaluations without gain, out of 20, before a network stops.
     tol : float, default=1e-3
-        Gain in held-out log-likelihood, in nats a row, that counts.
+        Gain in held-out log-likelihood, in nats a row, that counts, in training and to keep a
+        network.
     warm_start : bool, default=False
         Start the network of a further ``fit`` from the weights of the one that was kept.
     network : callable, optional
@@ -989,7 +990,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         self.held_out_score_ = score
         self.base_ = max(networks, key=score.get)
         # A network is slow to evaluate: a gain that may be chance does not pay for it.
-        if self.base is not None and not _is_significant(gains.get(self.base_)):
+        trained = self.base_ in gains
+        if trained and self.base is not None and not _is_worth_it(gains[self.base_], self.tol):
             self.base_ = bare
         network = networks[self.base_]
         base = bases[self.base_.split(" ")[0]][1]
@@ -1251,13 +1253,14 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             setattr(self, name, rebuild(**state[name]).to(device))
 
 
-def _is_significant(gains):
-    """Whether the mean gain of the held-out rows is more than two standard errors.
+def _is_worth_it(gains, tol):
+    """Whether the mean gain of the held-out rows counts: above ``tol`` and two standard errors.
 
     The same rows have chosen the best of twenty states of the network: without any gain on new
     rows, one to two standard errors were seen.
     """
-    return gains is None or float(gains.mean()) > 2 * float(gains.std()) / math.sqrt(len(gains))
+    error = float(gains.std()) / math.sqrt(len(gains))
+    return float(gains.mean()) > max(tol, 2 * error)
 
 
 def _weighted(codes, y, sample_weight):
