@@ -279,7 +279,7 @@ def page(records):
     lines += ["", "## CPU-seconds, fit + draw", "", *plain_table(records, names, labels, seconds)]
     ratios = speed_ratios(records, names)
     if ratios:
-        text = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
+        text = ", ".join(f"{name} {ratio:.0f}" for name, ratio in ratios.items())
         lines += ["", f"ForestDiffusion takes this many times the seconds of ScoreSDE: {text}."]
     kept = lambda group: ", ".join(r.get("kept", "-") for r in group)  # noqa: E731
     shown = [m for m in labels if m in ("ScoreSDE", "ForestDiffusion")]
