@@ -207,6 +207,8 @@ def beats(one, other):
     between sets of draws where there is one seed only.
     """
     seeds = one.keys() & other.keys()
+    if not seeds:
+        return False
     gains = [other[s][0] - one[s][0] for s in seeds]
     errors = [np.hypot(one[s][1], other[s][1]) for s in seeds]
     return np.mean(gains) > (sem(gains) if len(gains) > 1 else errors[0])
