@@ -22,6 +22,14 @@ def denoise(z, s):
     return z * VARIANCE / (VARIANCE + s**2)
 
 
+def ode_error(step, n_steps):
+    """Error of the probability-flow ODE from TOP to BOTTOM, from one standard deviation."""
+    z = torch.tensor([math.sqrt(VARIANCE + TOP**2)], dtype=torch.float64)
+    levels = [TOP * (BOTTOM / TOP) ** (i / n_steps) for i in range(n_steps + 1)]
+    x = solve(denoise, z, levels, step=step)
+    return abs(float(x) - math.sqrt(VARIANCE + BOTTOM**2))
+
+
 def sde_variance_error(step, n_steps):
     """Error of the variance at BOTTOM.
 
@@ -33,6 +41,12 @@ def sde_variance_error(step, n_steps):
     start = math.sqrt(VARIANCE + TOP**2) * sources[0]
     x = solve(denoise, start, levels, step=step, noise=lambda i: sources[1 + i])
     return abs(float(x.square().sum()) - VARIANCE - BOTTOM**2)
+
+
+@pytest.mark.parametrize(("step", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_order_of_the_ode_solvers(step, order):
+    coarse, fine = ode_error(step, 80), ode_error(step, 160)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
 @pytest.mark.parametrize(

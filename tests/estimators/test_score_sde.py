@@ -97,6 +97,7 @@ def test_untrained_network_equals_the_base_through_the_ode():
     exact = model.score_samples(X)
     model.denoiser_.network = model._make_network(torch.Generator()).double()
     np.testing.assert_allclose(model.score_samples(X), exact, atol=1e-5)
+    assert model.score(X) == pytest.approx(exact.mean(), abs=1e-3)
 
 
 @pytest.mark.parametrize("base", ["gaussian", None])
