@@ -11,7 +11,7 @@ import skdiffusion
 
 ROOT = Path(skdiffusion.__file__).parent
 FLOORS = ("diffusion", "nn", "training", "estimators", "inspection")
-BESIDE = ("metrics", "datasets")
+BESIDE = ("inputs", "columns", "metrics", "datasets")
 # What mathematics and networks may use: torch, and the standard library short of input/output.
 PURE = {
     "abc",

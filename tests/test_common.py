@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
-from skdiffusion.estimators import _regression, score_sde
+from skdiffusion.estimators.density import _regression, score_sde
 
 QUICK = {"hidden_layer_sizes": (16,), "max_iter": 2, "n_steps": 4, "random_state": 0}
 

@@ -22,12 +22,14 @@ MODULES = [
     *(module.name for module in pkgutil.walk_packages(skdiffusion.__path__, "skdiffusion.")),
 ]
 PACKAGES = [name for name in MODULES if hasattr(importlib.import_module(name), "__path__")]
+# Chapters of a floor re-export its names for readers of formulas; the floors are what users import.
+FLOORS = [name for name in PACKAGES if name.count(".") < 2]
 
 
 def public_objects():
     """Full names of the functions and classes that the packages export, each object once."""
     found = {}
-    for package_name in PACKAGES:
+    for package_name in FLOORS:
         package = importlib.import_module(package_name)
         for name in getattr(package, "__all__", ()):
             value = getattr(package, name)

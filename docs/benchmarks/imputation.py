@@ -42,12 +42,7 @@ from sklearn.impute import IterativeImputer, KNNImputer
 import skdiffusion
 from skdiffusion import CSDIImputer
 from skdiffusion.datasets import load_nyc_weather
-from skdiffusion.metrics import (
-    crps_loss,
-    energy_score,
-    interval_coverage,
-    mean_absolute_error,
-)
+from skdiffusion.metrics import crps_loss, energy_score, interval_coverage, mean_absolute_error
 
 HOURS = 24  # of a window and of a block
 N_DRAWS, N_MANY_DRAWS = 20, 200

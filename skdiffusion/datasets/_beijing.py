@@ -31,7 +31,6 @@ _ARCHIVES = (
         sha256="d1b9261c54132f04c374f762f1e5e512af19f95c95fd6bfa1e8ac7e927e3b0b8",
     ),
 )
-
 # fmt: off
 _VARIABLES = (
     "PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "wd", "WSPM",

@@ -20,7 +20,6 @@ _ARCHIVE = RemoteFile(
     sha256="8cb250f179cd0952b4b9ebcf8954b63d70383131670fac1cfee13deaa13ca920",
 )
 _N_HOURS = 48
-
 # Features and order of the CSDI paper, so that published weights and splits fit.
 # fmt: off
 _FEATURES = (
@@ -29,7 +28,6 @@ _FEATURES = (
     "SysABP", "FiO2", "K", "GCS", "Cholesterol", "NISysABP", "TroponinT", "MAP", "TroponinI",
     "PaCO2", "Platelets", "Urine", "NIMAP", "Creatinine", "ALP",
 )
-# fmt: on
 
 
 def fetch_physionet2012(*, data_home=None, download_if_missing=True, as_frame=False):
@@ -100,6 +98,8 @@ def fetch_physionet2012(*, data_home=None, download_if_missing=True, as_frame=Fa
     return bunch
 
 
+
+
 def _read_archive(path):
     """Record numbers and values of all stays, in the order of the numbers."""
     records = {}
@@ -125,6 +125,8 @@ def _read_record(lines):
         if column is not None and hour < _N_HOURS:
             values[hour, column] = float(value)
     return values
+
+
 
 
 def _long_frame(patient_id, values):

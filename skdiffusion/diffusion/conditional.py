@@ -1,4 +1,4 @@
-r"""Mixtures given a condition, in closed form.
+"""Mixtures given a condition, in closed form.
 
 Letters. The features split into ``o``, whose values are given, and ``u``, whose density is wanted.
 Given ``x_o``, the component ``k`` of a Gaussian mixture has
@@ -21,11 +21,8 @@ Where a regression tells the location ``m(c)`` and scale ``s(c)`` of the data gi
 import torch
 from torch import nn
 
-from skdiffusion.diffusion.analytic import (
-    _FreeMixture,
-    from_arrays,
-    gaussian_mixture,
-)
+from skdiffusion.diffusion.analytic.build import from_arrays, marginal
+from skdiffusion.diffusion.analytic.kinds import FreeMixture, RowMixture
 
 
 class ConditionalMixture(nn.Module):
@@ -227,86 +224,6 @@ class LabelledMixture(nn.Module):
         return self.marginal.arrays() | {"class_log_weights": self.class_log_weights}
 
 
-class RowMixture(_FreeMixture):
-    """Gaussian mixture whose weights, means and variances differ from row to row.
-
-    Parameters
-    ----------
-    log_weights : tensor of shape (n_samples, n_components)
-        Logarithms of the weights of each row.
-    means : tensor of shape (n_samples or 1, n_components, n_features)
-        Means of each row.
-    eigenvalues : tensor of shape (..., n_components or 1, n_features)
-        Eigenvalues of the covariances, for all rows or with a leading axis for each row.
-    eigenvectors : tensor of shape (n_components or 1, n_features, n_features)
-        Their eigenvectors, in columns.
-
-    Notes
-    -----
-    All methods of :class:`~skdiffusion.diffusion.analytic.Mixture` that take points take exactly
-    one for each row.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skdiffusion.diffusion.conditional import RowMixture
-    >>> one = torch.ones(1, 1, 1)
-    >>> RowMixture(torch.zeros(2, 1), one, one[0], one).denoise(torch.zeros(2, 1), 1.0)
-    tensor([[0.5000],
-            [0.5000]])
-    """
-
-    def __init__(self, log_weights, means, eigenvalues, eigenvectors):
-        nn.Module.__init__(self)
-        k = log_weights.shape[1]
-        self.log_weights, self.means = log_weights, means
-        self.eigenvalues = eigenvalues.expand(*eigenvalues.shape[:-2], k, -1)
-        self.eigenvectors = eigenvectors.expand(k, -1, -1)
-
-    def mean(self):
-        """Mean of each row's density.
-
-        Returns
-        -------
-        mean : tensor of shape (n_samples, n_features)
-            Means.
-        """
-        return (self.log_weights.exp()[:, :, None] * self.means).sum(1)
-
-    def sample(self, uniforms, noise):
-        """Draw from the density of each row, with randomness from outside.
-
-        Parameters
-        ----------
-        uniforms : tensor of shape (n_samples, n_draws)
-            Uniforms in (0, 1), which choose the components.
-        noise : tensor of shape (n_samples, n_draws, n_features)
-            Standard normals.
-
-        Returns
-        -------
-        draws : tensor of shape (n_samples, n_draws, n_features)
-            Independent draws.
-        """
-        cumulative = self.log_weights.exp().cumsum(1)
-        component = torch.searchsorted(cumulative, uniforms * cumulative[:, -1:])
-        component = component.clamp_max(cumulative.shape[1] - 1)
-        rows = torch.arange(len(uniforms), device=uniforms.device)[:, None]
-        draws = self.means.expand(len(uniforms), -1, -1)[rows, component]
-        variances = self.eigenvalues.expand(len(uniforms), -1, -1)[rows, component]
-        noise = noise * variances.sqrt()
-        for k in component.unique().tolist():
-            chosen = component == k
-            draws[chosen] += noise[chosen] @ self.eigenvectors[k].T
-        return draws
-
-    def _parts(self, z, s, leave_out):
-        """Logits or their sum, responsibilities, log-density offset, residuals, variances."""
-        s = torch.as_tensor(s, dtype=z.dtype, device=z.device).reshape(-1, 1, 1)
-        residual = torch.einsum("nki,kij->nkj", self.means - z[:, None], self.eigenvectors)
-        return self._parts_of(residual, self.eigenvalues + s.square(), leave_out)
-
-
 def labelled_mixture(densities, shares):
     """Join one mixture for each class.
 
@@ -337,39 +254,8 @@ def labelled_mixture(densities, shares):
     )
     eigenvalues, eigenvectors = torch.linalg.eigh(covariances)
     total = (shares / shares.sum()) @ weights
-    joined = _FreeMixture(total, means, eigenvalues.clamp_min(0.0), eigenvectors)
+    joined = FreeMixture(total, means, eigenvalues.clamp_min(0.0), eigenvectors)
     return LabelledMixture(joined, weights.log())
-
-
-def marginal(joint, kept):
-    """Mixture of some features alone.
-
-    Parameters
-    ----------
-    joint : Mixture
-        Mixture of all features.
-    kept : bool tensor of shape (n_features,)
-        The features to keep.
-
-    Returns
-    -------
-    density : Mixture
-        Their marginal density.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skdiffusion.diffusion.analytic import gaussian
-    >>> from skdiffusion.diffusion.conditional import marginal
-    >>> density = marginal(gaussian([0.0, 1.0], torch.eye(2)), torch.tensor([False, True]))
-    >>> density.n_features
-    1
-    """
-    covariances = joint._covariances()[:, kept][:, :, kept]
-    means = (joint.means + joint.centre)[:, kept]
-    kind = "full" if len(covariances) == joint.n_components else "tied"
-    covariances = covariances if kind == "full" else covariances[0]
-    return gaussian_mixture(joint.log_weights.exp(), means, covariances, kind).to(means)
 
 
 def rebuild(observed=None, class_log_weights=None, **arrays):

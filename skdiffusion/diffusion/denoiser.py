@@ -1,4 +1,4 @@
-r"""The denoiser: an analytic base and what a network adds to it.
+"""The denoiser: an analytic base and what a network adds to it.
 
 With data of about unit variance the denoiser is
 
@@ -247,3 +247,19 @@ def _products(residual, inputs, vectors):
     return torch.autograd.grad(
         residual, inputs, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
     )
+
+
+def guided(denoiser, condition, guidance):
+    """Denoiser given the condition, pushed away from the unconditional one [1]_.
+
+    .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022: equation 6 with
+       ``guidance = 1 + w``.
+    """
+    if condition is None or guidance == 1:
+        return lambda z, s: denoiser(z, s, condition)
+
+    def denoise(z, s):
+        free = denoiser(z, s)
+        return free + guidance * (denoiser(z, s, condition) - free)
+
+    return denoise

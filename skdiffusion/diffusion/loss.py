@@ -1,4 +1,4 @@
-r"""What a denoiser is trained on: laws of the noise level and weightings.
+"""What a denoiser is trained on: laws of the noise level and weightings.
 
 The denoising loss is the mean over rows, noise and noise levels of ``w(s) |D(x + s eps, s) -
 x|**2``; every positive weighting and every law of ``s`` has the same optimum, ``D(z, s) =
@@ -232,3 +232,12 @@ def denoising_loss(denoiser, x, s, noise, weight=unit_weight, **kwargs):
     """
     error = denoiser(x + s[:, None] * noise, s, **kwargs) - x
     return weight(s) * error.square().sum(1)
+
+
+def noise_levels(shape, generator):
+    """Stratified log-normal noise levels, ln s ~ N(-0.5, 1.2**2)."""
+    count = math.prod(shape)
+    uniform = torch.rand(count, generator=generator, device=generator.device)
+    strata = torch.randperm(count, generator=generator, device=generator.device)
+    normal = torch.special.ndtri(((strata + uniform) / count).clamp(1e-4, 1 - 1e-4))
+    return torch.exp(-0.5 + 1.2 * normal).view(shape)

@@ -1,4 +1,4 @@
-r"""Linear diffusions with scalar coefficients.
+"""Linear diffusions with scalar coefficients.
 
 Letters. ``t`` in ``[0, t_max]`` is time, ``x`` the data and ``eps`` standard normal noise. Every
 process here [1]_ is ``dx_t = f(t) x_t dt + g(t) dw_t`` and has the Gaussian marginals

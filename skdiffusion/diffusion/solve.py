@@ -1,4 +1,4 @@
-r"""Solvers: from noise to data with a denoiser.
+"""Solvers: from noise to data with a denoiser.
 
 Letters. ``z = x_t / alpha_t`` is the noisy point in the coordinate in which every linear
 diffusion is the same process ``z = x + s * eps``; ``s = sigma_t / alpha_t`` is its noise level

@@ -1,10 +1,11 @@
 """Estimators that follow the contract of scikit-learn."""
 
-from skdiffusion.estimators.conformal import ConformalImputer, conformalize
-from skdiffusion.estimators.csdi_imputer import CSDIImputer
-from skdiffusion.estimators.langevin_sampler import LangevinSampler
-from skdiffusion.estimators.multiple_imputation import MultipleImputation, pool_rubin
-from skdiffusion.estimators.score_sde import ScoreSDE
+from skdiffusion.estimators.density.score_sde import ScoreSDE
+from skdiffusion.estimators.imputation._pooling import pool_rubin
+from skdiffusion.estimators.imputation.conformal import ConformalImputer, conformalize
+from skdiffusion.estimators.imputation.csdi_imputer import CSDIImputer
+from skdiffusion.estimators.imputation.multiple_imputation import MultipleImputation
+from skdiffusion.estimators.sampling.langevin_sampler import LangevinSampler
 
 __all__ = [
     "CSDIImputer",

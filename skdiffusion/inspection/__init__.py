@@ -2,8 +2,9 @@
 
 from skdiffusion.inspection._calibration import PITDisplay, ReliabilityDisplay
 from skdiffusion.inspection._chains import TraceDisplay, TrajectoryDisplay
-from skdiffusion.inspection._fit import DensityDisplay, LossCurveDisplay
+from skdiffusion.inspection._density import DensityDisplay
 from skdiffusion.inspection._imputation import ImputationDisplay
+from skdiffusion.inspection._loss_curve import LossCurveDisplay
 
 __all__ = [
     "DensityDisplay",

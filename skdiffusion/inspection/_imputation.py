@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from skdiffusion.inputs.imputers import answers
 from skdiffusion.inspection._axes import axes_for
-from skdiffusion.metrics._imputation_scorer import answers
 
 
 class ImputationDisplay:

@@ -1,6 +1,8 @@
 """Losses and diagnostics of predictions, draws and quantiles over the cells that count; scorers."""
 
 from skdiffusion.metrics._calibration import coverage_curve, interval_coverage, pit_values
+from skdiffusion.metrics._chains import effective_sample_size, nested_r_hat, r_hat
+from skdiffusion.metrics._clouds import energy_distance, mode_coverage, mode_weight_error
 from skdiffusion.metrics._crps import crps_loss, quantile_crps_loss
 from skdiffusion.metrics._density_scorers import (
     get_scorer,
@@ -18,14 +20,6 @@ from skdiffusion.metrics._imputation_scorer import (
     neg_mae_scorer,
     neg_rmse_scorer,
     neg_rse_scorer,
-)
-from skdiffusion.metrics._mcmc import (
-    effective_sample_size,
-    energy_distance,
-    mode_coverage,
-    mode_weight_error,
-    nested_r_hat,
-    r_hat,
 )
 from skdiffusion.metrics._point import (
     mean_absolute_error,

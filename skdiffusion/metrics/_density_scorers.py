@@ -14,13 +14,7 @@ from skdiffusion.metrics._imputation_scorer import (
     neg_rse_scorer,
 )
 from skdiffusion.metrics._sliced_wasserstein import sliced_wasserstein
-from skdiffusion.metrics._steps import (
-    log_jacobian,
-    require_inverse,
-    restored,
-    transformed,
-    unwrap,
-)
+from skdiffusion.metrics._steps import log_jacobian, require_inverse, restored, transformed, unwrap
 
 
 def log_likelihood_scorer(estimator, X, y=None):

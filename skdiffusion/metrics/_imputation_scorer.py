@@ -1,74 +1,34 @@
 """Scorers of imputers: hide cells that are known, let the imputer fill them, compare."""
 
-import copy
-import inspect
 import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metadata_routing import UNUSED
 
 from skdiffusion.datasets import ampute
-from skdiffusion.metrics._calibration import interval_coverage
-from skdiffusion.metrics._crps import crps_loss
-from skdiffusion.metrics._energy import energy_score
-from skdiffusion.metrics._point import (
-    mean_absolute_error,
-    relative_squared_error,
-    root_mean_squared_error,
+from skdiffusion.inputs.imputers import (
+    answers,
+    missing_cells,
+    placeholder_of,
+    require_transform,
+    with_all_columns,
+    with_nan,
+    without_nan,
 )
+from skdiffusion.inputs.series import (
+    cell_values,
+    each_series,
+    end_to_end,
+    flattened,
+    is_list_of_series,
+    require_alike,
+)
+from skdiffusion.metrics._losses import FEW_DRAWS, LOSSES, OF_A_STATISTIC
 from skdiffusion.metrics._steps import require_inverse, restored, unwrap
-
-# Below this the median of the draws is a noisy prediction.
-_FEW_DRAWS = 20
-
-
-def _method(x):
-    """Unbiased where there is more than one draw; of one value the CRPS is the absolute error."""
-    return "fair" if x.shape[1] > 1 else "ensemble"
-
-
-def _crps(y, x, mask):
-    return crps_loss(y, x, mask=mask, method=_method(x))
-
-
-def _energy(y, x, mask):
-    return energy_score(y, x, mask=mask, method=_method(x))
-
-
-def _mae(y, x, mask):
-    return mean_absolute_error(y, np.median(x, axis=1), mask=mask)
-
-
-def _rmse(y, x, mask):
-    return root_mean_squared_error(y, x.mean(axis=1), mask=mask)
-
-
-def _rse(y, x, mask):
-    return relative_squared_error(y, x.mean(axis=1), mask=mask)
-
-
-def _coverage_90(y, x, mask):
-    if x.shape[1] == 1:
-        raise ValueError(
-            "interval_coverage_90 needs draws, but the imputer gives one value for a cell: take "
-            "neg_mae or neg_crps, or an imputer that draws"
-        )
-    return interval_coverage(y, x, level=0.9, mask=mask)
-
-
-LOSSES = {
-    "crps": _crps,
-    "mae": _mae,
-    "rmse": _rmse,
-    "rse": _rse,
-    "energy_score": _energy,
-    "interval_coverage_90": _coverage_90,
-}
-_OF_A_STATISTIC = ("mae", "rmse", "rse")
 
 
 class ImputationScorer(BaseEstimator):
@@ -103,13 +63,13 @@ class ImputationScorer(BaseEstimator):
     def held_out(self, estimator, X, y=None, timestamps=None):
         """Truth, draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
-        placeholder = _placeholder(imputer)
-        X = _each(X, lambda x: _with_nan(x, placeholder))
+        placeholder = placeholder_of(imputer)
+        X = each_series(X, lambda x: with_nan(x, placeholder))
         X, truth = self._question(X, y)
-        scored = np.isnan(_flat(X)) & ~np.isnan(truth)
+        scored = np.isnan(flattened(X)) & ~np.isnan(truth)
         _require_cells(scored)
         draws = self._draw(
-            steps, imputer, _each(X, lambda x: _without_nan(x, placeholder)), timestamps
+            steps, imputer, each_series(X, lambda x: without_nan(x, placeholder)), timestamps
         )
         kept = ~np.isnan(draws).all(axis=tuple(range(draws.ndim - 1)))
         scored &= kept
@@ -119,9 +79,9 @@ class ImputationScorer(BaseEstimator):
     def _question(self, X, y):
         """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
         if y is None or _is_target(y):
-            return self._hide(X), _flat(X)
+            return self._hide(X), flattened(X)
         require_alike(X, y)
-        truth, given = _flat(y), _flat(X)
+        truth, given = flattened(y), flattened(X)
         if truth.shape != given.shape:
             raise ValueError(
                 f"y has shape {truth.shape}, but X has {given.shape}: y must be the truth, of the "
@@ -133,11 +93,11 @@ class ImputationScorer(BaseEstimator):
         """``X`` with a share of its observed cells missing, the same ones at every call."""
         random_states = check_random_state(self.random_state)
         # A single array takes the seed itself, as ampute does when called by hand.
-        state = random_states if _is_list(X) else self.random_state
-        return _each(X, lambda x: self._ampute(x, state))
+        state = random_states if is_list_of_series(X) else self.random_state
+        return each_series(X, lambda x: self._ampute(x, state))
 
     def _ampute(self, x, random_state):
-        if np.isnan(_values(x)).all():
+        if np.isnan(cell_values(x)).all():
             return x
         return ampute(
             x,
@@ -154,18 +114,20 @@ class ImputationScorer(BaseEstimator):
         require_inverse(steps)
         options = {} if timestamps is None else {"timestamps": timestamps}
         answer = answers(imputer, given, self.n_draws, self.random_state, options)
-        answer = _each(answer, lambda x: _full_width(np.asarray(x, float), imputer, given))
+        answer = each_series(
+            answer, lambda x: with_all_columns(np.asarray(x, float), imputer, given)
+        )
         if not steps:
-            return _end_to_end(answer)
-        n_draws = (answer[0] if _is_list(answer) else answer).shape[1]
-        copies = (_each(answer, lambda x, j=j: x[:, j]) for j in range(n_draws))
-        return np.stack([_flat(restored(steps, values, X)) for values in copies], axis=1)
+            return end_to_end(answer)
+        n_draws = (answer[0] if is_list_of_series(answer) else answer).shape[1]
+        copies = (each_series(answer, lambda x, j=j: x[:, j]) for j in range(n_draws))
+        return np.stack([flattened(restored(steps, values, X)) for values in copies], axis=1)
 
     def _unit(self, X):
         """Units of the features."""
         if self.scale is None:
             return 1.0
-        x = X[0] if _is_list(X) else X
+        x = X[0] if is_list_of_series(X) else X
         names = list(x.columns) if hasattr(x, "columns") else list(range(np.shape(x)[-1]))
         _require_same_names(self.scale, x)
         try:
@@ -193,54 +155,16 @@ class ImputationScorer(BaseEstimator):
 
     def _scored(self, loss, truth, draws, scored):
         """Name and value of a score."""
-        if loss in _OF_A_STATISTIC and 1 < draws.shape[1] < _FEW_DRAWS:
+        if loss in OF_A_STATISTIC and 1 < draws.shape[1] < FEW_DRAWS:
             warnings.warn(
                 f"n_draws={draws.shape[1]}: the median and mean of so few draws are noisy, which "
-                f'makes "{loss}" too large; draw at least {_FEW_DRAWS}, or score by "crps"',
+                f'makes "{loss}" too large; draw at least {FEW_DRAWS}, or score by "crps"',
                 UserWarning,
                 stacklevel=4,
             )
         value = float((loss if callable(loss) else LOSSES[loss])(truth, draws, mask=scored))
         name = getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss
         return (name, value) if loss == "interval_coverage_90" else (f"neg_{name}", -value)
-
-
-def _is_list(X):
-    """Whether ``X`` is a list of series, not nested lists of numbers."""
-    return isinstance(X, (list, tuple)) and all(getattr(x, "ndim", 0) >= 2 for x in X)
-
-
-def _each(X, function):
-    """Apply a function to an array, or to every series of a list."""
-    return [function(x) for x in X] if _is_list(X) else function(X)
-
-
-def _values(x):
-    """Values of one array or frame as floats, NaN where missing."""
-    return check_array(x, dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
-
-
-def _flat(X):
-    """Values as one array, series laid end to end."""
-    return _end_to_end(_each(X, _values))
-
-
-def _end_to_end(X):
-    return np.concatenate(X) if isinstance(X, list) else X
-
-
-def require_alike(X, y):
-    """Raise for frames of the truth whose columns or rows are not those of the frames of X."""
-    for x, truth in zip(X, y) if _is_list(X) and _is_list(y) else [(X, y)]:
-        if not (hasattr(x, "iloc") and hasattr(truth, "iloc")):
-            continue
-        if list(x.columns) != list(truth.columns):
-            raise ValueError(
-                f"the columns of y must be those of X, in the same order: y has "
-                f"{list(truth.columns)}, X has {list(x.columns)}; take y[X.columns]"
-            )
-        if not x.index.equals(truth.index):
-            raise ValueError("the index of y must be that of X: take y.loc[X.index]")
 
 
 def _require_same_names(scale, x):
@@ -260,40 +184,13 @@ def _is_target(y):
     return (y.ndim if hasattr(y, "ndim") else 1 + np.ndim(y[0])) == 1
 
 
-def _placeholder(imputer):
-    """The number that stands for a missing cell, NaN for those that use NaN or NA."""
-    value = getattr(imputer, "missing_values", np.nan)
-    return value if isinstance(value, Real) else np.nan
-
-
-def missing_cells(imputer, x):
-    """Mask of the cells of one array or frame that count as missing for an imputer."""
-    return np.isnan(_values(_with_nan(x, _placeholder(imputer))))
-
-
-def _with_nan(x, placeholder):
-    """NaN instead of the placeholder."""
-    if np.isnan(placeholder):
-        return x
-    if hasattr(x, "iloc"):
-        return x.mask(x == placeholder)
-    return np.where(np.equal(x, placeholder), np.nan, x)
-
-
-def _without_nan(x, placeholder):
-    """The placeholder instead of NaN."""
-    if np.isnan(placeholder):
-        return x
-    return x.fillna(placeholder) if hasattr(x, "iloc") else np.where(np.isnan(x), placeholder, x)
-
-
 def _as_given(steps, imputer, X):
     """``X`` as the imputer sees it: the steps ahead must leave it its gaps."""
-    _require_transform(imputer)
+    require_transform(imputer)
     for step in steps:
         X = step.transform(X)
-        if not any(missing_cells(imputer, x).any() for x in (X if _is_list(X) else [X])):
-            placeholder = _placeholder(imputer)
+        if not any(missing_cells(imputer, x).any() for x in (X if is_list_of_series(X) else [X])):
+            placeholder = placeholder_of(imputer)
             gaps = "gaps" if np.isnan(placeholder) else f"gaps (missing_values={placeholder})"
             raise ValueError(
                 f"{type(step).__name__} ahead in the pipeline leaves no {gaps} for "
@@ -325,63 +222,6 @@ def _require_filled(draws, scored, steps, imputer):
         f"cells filled by {name} are NaN after inverse_transform of {ahead}: a draw lies outside "
         "the range of the transformer; take one that is defined everywhere, such as StandardScaler"
     )
-
-
-def drawing_method(imputer):
-    """The method that draws completed copies, or None."""
-    for name in ("sample", "impute"):
-        method = getattr(imputer, name, None)
-        # A density's sample(n_samples) is another thing.
-        if method is not None and "n_draws" in inspect.signature(method).parameters:
-            return method
-    return None
-
-
-def _require_transform(imputer):
-    """Raise for an estimator that cannot fill gaps in any way."""
-    if drawing_method(imputer) is None and not hasattr(imputer, "transform"):
-        raise TypeError(
-            f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
-            "transform(X); the imputer must be the last step of its pipeline"
-        )
-
-
-def require_imputer_alone(imputer):
-    """Raise for a class, and for a pipeline, which hands on no draws."""
-    if isinstance(imputer, type):
-        raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
-    if hasattr(imputer, "steps"):
-        raise ValueError(
-            f"imputer is a {type(imputer).__name__}, which is not supported: pass the imputer "
-            "alone; CSDIImputer scales the columns inside."
-        )
-
-
-def answers(imputer, X, n_draws, seed, options=None):
-    """What the imputer fills in: draws along axis 1, one for those that know one value only."""
-    options, method = options or {}, drawing_method(imputer)
-    if method is not None:
-        return method(X, n_draws=n_draws, random_state=seed, **options)
-    _require_transform(imputer)
-    if not getattr(imputer, "sample_posterior", False):
-        return _each(imputer.transform(X, **options), lambda x: np.asarray(x)[:, None])
-    # Its transform draws from a state that it carries along; the caller's stays where it is.
-    imputer = copy.copy(imputer)
-    imputer.random_state_ = check_random_state(seed)
-    return np.stack([np.asarray(imputer.transform(X)) for _ in range(n_draws)], axis=1)
-
-
-def _full_width(draws, imputer, X):
-    """Draws of every feature that went in, NaN for those that the imputer drops."""
-    n_features = (X[0] if _is_list(X) else X if hasattr(X, "shape") else np.asarray(X)).shape[-1]
-    if not hasattr(imputer, "get_feature_names_out"):
-        return draws
-    names = getattr(imputer, "feature_names_in_", [f"x{k}" for k in range(n_features)])
-    place = {name: k for k, name in enumerate(imputer.get_feature_names_out(names))}
-    full = np.full((*draws.shape[:-1], n_features), np.nan)
-    kept = [k for k, name in enumerate(names) if name in place]
-    full[..., kept] = draws[..., [place[names[k]] for k in kept]]
-    return full
 
 
 # Of whatever hides cells and draws them.

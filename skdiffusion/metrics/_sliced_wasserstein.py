@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 from sklearn.utils import check_random_state
 
-from skdiffusion.metrics._mcmc import two_clouds
+from skdiffusion.metrics._clouds import two_clouds
 
 
 def sliced_wasserstein(X, Y, *, n_projections=100, random_state=0):

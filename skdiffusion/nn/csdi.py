@@ -1,4 +1,4 @@
-r"""The network of CSDI, conditional score-based diffusion for imputation [1]_.
+"""The network of CSDI, conditional score-based diffusion for imputation [1]_.
 
 A window of a series is a grid of L times and K features, some cells observed. The network sees
 the observed values and, in every other cell, a noisy value ``x_t = alpha_t x + sigma_t eps``, and
@@ -29,124 +29,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdiffusion.diffusion.solve import log_levels
-from skdiffusion.nn._init import SelfAttention, embedding, linear
+from skdiffusion.nn._init import embedding, linear
+from skdiffusion.nn.csdi_layers import N_LEVELS, Block, StepEmbedding, normal_linear
 
-_FEEDFORWARD = 64
-_N_LEVELS = 50
 _BETA_RANGE = (1e-4, 0.5)
 # With the published weights and 12 stochastic second-order steps this range gives the bands of
 # the chain; going lower widens them, as the network does not see noise that small well.
 _FEW_STEP_RANGE = (0.1, 20.0)
 
 
-def _normal_linear(n_inputs, n_outputs, generator):
-    """Linear map with He-normal weights, as the 1x1 convolutions of the published network."""
-    layer = linear(n_inputs, n_outputs, generator)
-    nn.init.normal_(layer.weight, 0, math.sqrt(2 / n_inputs), generator=generator)
-    return layer
-
-
-class _Attention(SelfAttention):
-    """Attention of a set to itself, or to ``memory``, with the initial weights of the paper."""
-
-    def __init__(self, n_channels, n_heads, generator):
-        super().__init__(n_channels, n_heads, generator)
-        nn.init.xavier_uniform_(self.project.weight, generator=generator)
-        nn.init.zeros_(self.project.bias)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x, memory=None):
-        if memory is None:
-            return super().forward(x)
-        weights = self.project.weight.chunk(3), self.project.bias.chunk(3)
-        parts = zip((x, memory, memory), *weights)
-        heads = (F.linear(*part).unflatten(-1, (self.n_heads, -1)) for part in parts)
-        mixed = F.scaled_dot_product_attention(*(head.transpose(1, 2) for head in heads))
-        return self.out(mixed.transpose(1, 2).flatten(-2))
-
-
-class _Transformer(nn.Module):
-    """Post-norm transformer layer along the last axis but one.
-
-    With ``n_inducing`` points the elements attend to that many summaries of the set, which
-    attend to the elements (Lee et al., "Set Transformer", ICML 2019): cost linear in the length.
-    """
-
-    def __init__(self, n_channels, n_heads, n_inducing, generator):
-        super().__init__()
-        self.attention = _Attention(n_channels, n_heads, generator)
-        self.inducing = self.summary = None
-        if n_inducing is not None:
-            self.summary = _Attention(n_channels, n_heads, generator)
-            self.inducing = embedding(n_inducing, n_channels, std=1.0, generator=generator)
-        self.norm1 = nn.LayerNorm(n_channels)
-        self.norm2 = nn.LayerNorm(n_channels)
-        self.linear1 = linear(n_channels, _FEEDFORWARD, generator)
-        self.linear2 = linear(_FEEDFORWARD, n_channels, generator)
-
-    def _attend(self, x):
-        """Let every element see all others, directly or through the summaries."""
-        if self.inducing is None:
-            return self.attention(x)
-        points = self.inducing.expand(len(x), -1, -1)
-        return self.attention(x, points + self.summary(points, x))
-
-    def forward(self, x):
-        x = self.norm1(x + self._attend(x))
-        return self.norm2(x + self.linear2(F.gelu(self.linear1(x))))
-
-
-class _Block(nn.Module):
-    """Residual block: time, then features, then a gate shifted by what is known of each cell."""
-
-    def __init__(self, n_channels, n_heads, n_embedding, n_side, n_inducing, generator):
-        super().__init__()
-        self.diffusion = linear(n_embedding, n_channels, generator)
-        self.side = _normal_linear(n_side, 2 * n_channels, generator)
-        self.mid = _normal_linear(n_channels, 2 * n_channels, generator)
-        self.output = _normal_linear(n_channels, 2 * n_channels, generator)
-        self.time = _Transformer(n_channels, n_heads, None, generator)
-        self.feature = _Transformer(n_channels, n_heads, n_inducing, generator)
-
-    def forward(self, x, side, embedding):
-        y = x + self.diffusion(embedding)
-        n_times, n_features = x.shape[2:4]
-        # The published network leaves out a layer over an axis of length one.
-        if n_times > 1:
-            y = y.transpose(2, 3)
-            y = self.time(y.flatten(0, 2)).view(y.shape).transpose(2, 3)
-        if n_features > 1:
-            y = self.feature(y.flatten(0, 2)).view(x.shape)
-        gate, content = (self.mid(y) + side).chunk(2, dim=-1)
-        residual, skip = self.output(gate.sigmoid() * content.tanh()).chunk(2, dim=-1)
-        return (x + residual) * math.sqrt(0.5), skip
-
-
-class _StepEmbedding(nn.Module):
-    """Embedding of the place of a noise level in the table of levels the network knows."""
-
-    def __init__(self, n_embedding, generator):
-        super().__init__()
-        half = n_embedding // 2
-        frequencies = 10.0 ** (torch.arange(half) / (half - 1) * 4.0)
-        angles = torch.arange(_N_LEVELS)[:, None] * frequencies
-        table = torch.cat([angles.sin(), angles.cos()], dim=1)
-        self.register_buffer("table", table, persistent=False)
-        self.linear1 = linear(n_embedding, n_embedding, generator)
-        self.linear2 = linear(n_embedding, n_embedding, generator)
-
-    def forward(self, step):
-        # Rows of neighbours are mixed: the fast sines say nothing between two integers.
-        low = step.floor().clamp(0, _N_LEVELS - 2)
-        index = low.long()
-        row = torch.lerp(self.table[index], self.table[index + 1], (step - low).unsqueeze(-1))
-        return F.silu(self.linear2(F.silu(self.linear1(row))))
-
-
 def _chain_levels():
     """Noise levels of the published chain, increasing, float64."""
     low, high = (math.sqrt(beta) for beta in _BETA_RANGE)
-    beta = torch.linspace(low, high, _N_LEVELS, dtype=torch.float64) ** 2
+    beta = torch.linspace(low, high, N_LEVELS, dtype=torch.float64) ** 2
     log_alpha_bar = torch.log1p(-beta).cumsum(0)
     return torch.expm1(-log_alpha_bar).sqrt()
 
@@ -249,13 +144,13 @@ class CSDINetwork(nn.Module):
         n_side = n_time_embedding + n_feature_embedding + 1
         self.n_time_embedding = n_time_embedding
         self.features = embedding(n_features, n_feature_embedding, std=1.0, generator=generator)
-        self.step_embedding = _StepEmbedding(n_diffusion_embedding, generator)
-        self.input = _normal_linear(2, n_channels, generator)
+        self.step_embedding = StepEmbedding(n_diffusion_embedding, generator)
+        self.input = normal_linear(2, n_channels, generator)
         self.blocks = nn.ModuleList(
-            _Block(n_channels, n_heads, n_diffusion_embedding, n_side, n_inducing, generator)
+            Block(n_channels, n_heads, n_diffusion_embedding, n_side, n_inducing, generator)
             for _ in range(n_layers)
         )
-        self.output1 = _normal_linear(n_channels, n_channels, generator)
+        self.output1 = normal_linear(n_channels, n_channels, generator)
         self.output2 = linear(n_channels, 1, generator)
         nn.init.zeros_(self.output2.weight)
         self.register_buffer("levels", _chain_levels().float(), persistent=False)
@@ -334,7 +229,7 @@ class CSDINetwork(nn.Module):
             Scalar, 0 for a batch without targets.
         """
         device = generator.device
-        step = torch.randint(_N_LEVELS, (len(values),), generator=generator, device=device)
+        step = torch.randint(N_LEVELS, (len(values),), generator=generator, device=device)
         noise = torch.randn(values.shape, generator=generator, device=device).to(values)
         step = step.to(values.device)
         s = self.levels[step, None, None]
@@ -362,7 +257,7 @@ class CSDINetwork(nn.Module):
             ``n_steps`` decreasing levels, then 0: for 50 ancestral steps the published chain,
             otherwise equally spaced in log s from 20 to 0.1.
         """
-        if solver == "ancestral" and n_steps == _N_LEVELS:
+        if solver == "ancestral" and n_steps == N_LEVELS:
             return [*reversed(_chain_levels().tolist()), 0.0]
         return log_levels(n_steps, *_FEW_STEP_RANGE)
 
@@ -392,10 +287,10 @@ class CSDINetwork(nn.Module):
         """Place noise levels on the table, between two levels linearly in log s."""
         levels = self.levels.log()
         log_s = s.log()
-        high = torch.searchsorted(levels, log_s.contiguous()).clamp(1, _N_LEVELS - 1)
+        high = torch.searchsorted(levels, log_s.contiguous()).clamp(1, N_LEVELS - 1)
         low = high - 1
         fraction = (log_s - levels[low]) / (levels[high] - levels[low])
-        return (low + fraction).clamp(0, _N_LEVELS - 1)
+        return (low + fraction).clamp(0, N_LEVELS - 1)
 
     def _predict(self, noisy, step, inputs, sides):
         """Predict the noise of (n_windows, n_draws, n_times, n_features) noisy cells."""
@@ -407,117 +302,3 @@ class CSDINetwork(nn.Module):
             total = total + skip
         hidden = F.relu(self.output1(total / math.sqrt(len(self.blocks))))
         return self.output2(hidden).squeeze(-1)
-
-
-# Names of the published state dict, piece by piece, and ours.
-_PUBLISHED_NAMES = {
-    "embed_layer.weight": "features",
-    "diffmodel.diffusion_embedding.projection": "step_embedding.linear",
-    "diffmodel.residual_layers.": "blocks.",
-    "diffmodel.input_projection": "input",
-    "diffmodel.output_projection": "output",
-    "diffusion_projection": "diffusion",
-    "cond_projection": "side",
-    "mid_projection": "mid",
-    "output_projection": "output",
-    "_layer.layers.0.": ".",
-    "self_attn.in_proj_": "attention.project.",
-    "self_attn.out_proj": "attention.out",
-}
-
-
-def load_csdi_checkpoint(path, *, n_heads=8):
-    """Load published weights of CSDI.
-
-    Parameters
-    ----------
-    path : str or path-like
-        State dict saved by the authors' code, such as ``model.pth`` of their repository. The
-        file is read as plain tensors: nothing in it is executed.
-    n_heads : int, default=8
-        Attention heads, which the file does not tell; 8 in all published settings.
-
-    Returns
-    -------
-    network : CSDINetwork
-        The network on the CPU, its other sizes those of the file. The 50 noise levels are those
-        of the paper, which the file does not tell either.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, holds anything but tensors, or is not such a network.
-    OSError
-        If the file cannot be opened.
-
-    References
-    ----------
-    .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
-
-    Examples
-    --------
-    >>> from skdiffusion.nn import load_csdi_checkpoint
-    >>> network = load_csdi_checkpoint("save/pretrained/model.pth")  # doctest: +SKIP
-    """
-    state = _read_tensors(path)
-    try:
-        n_features, n_feature_embedding = state["embed_layer.weight"].shape
-        n_channels, n_inputs, _ = state["diffmodel.input_projection.weight"].shape
-        n_embedding = state["diffmodel.diffusion_embedding.projection1.weight"].shape[1]
-        n_side = state["diffmodel.residual_layers.0.cond_projection.weight"].shape[1]
-    except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"{path} is not a CSDI checkpoint: no usable tensor {error}.") from error
-    if n_inputs != 2:
-        raise ValueError(f"{path} is an unconditional CSDI model; only conditional ones load.")
-    blocks = {name.split(".")[2] for name in state if name.startswith("diffmodel.residual_layers.")}
-    network = CSDINetwork(
-        n_features,
-        n_layers=len(blocks),
-        n_channels=n_channels,
-        n_heads=n_heads,
-        n_diffusion_embedding=n_embedding,
-        n_time_embedding=n_side - n_feature_embedding - 1,
-        n_feature_embedding=n_feature_embedding,
-        generator=torch.Generator().manual_seed(0),
-    )
-    try:
-        network.load_state_dict({_our_name(k): _as_linear(v) for k, v in state.items()})
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not the network of the CSDI paper: {error}") from error
-    return network
-
-
-def _read_tensors(path):
-    """Read a state dict of finite tensors without running anything in the file."""
-    try:
-        # Mapped into memory, a file cannot ask for more of it than its own size.
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file raises whatever it runs into
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of plain tensors; it is damaged or holds "
-            "other objects. Download it again from its source."
-        ) from error
-    if not isinstance(state, dict) or not all(map(_is_weight, state.values())):
-        raise ValueError(f"{path} is not a state dict of finite, dense floating-point tensors.")
-    return state
-
-
-def _is_weight(value):
-    """Tell whether a value is an ordinary weight: a repeated (stride 0) one could be huge."""
-    ordinary = isinstance(value, torch.Tensor) and value.is_floating_point()
-    return ordinary and value.is_contiguous() and bool(value.isfinite().all())
-
-
-def _our_name(name):
-    """Translate a name of the published state dict."""
-    for published, ours in _PUBLISHED_NAMES.items():
-        name = name.replace(published, ours)
-    return name
-
-
-def _as_linear(weight):
-    """Take a 1x1 convolution as the linear map it is."""
-    return weight.squeeze(-1) if weight.ndim == 3 else weight

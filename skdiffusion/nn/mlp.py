@@ -1,4 +1,4 @@
-r"""Networks for rows of a table.
+"""Networks for rows of a table.
 
 The residual of a denoiser is a function of a few numbers with structure at every scale. A plain
 multilayer perceptron learns the fine scales last; random Fourier features of its input [1]_ let

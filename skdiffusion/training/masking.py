@@ -7,7 +7,24 @@ network is asked for them, so that no complete data are ever needed. Every strat
 bool mask of the targets, a subset of ``observed``.
 """
 
+import numpy as np
 import torch
+
+
+def user_strategy(function):
+    """Wrap a target strategy of the user's and check what it returns."""
+
+    def strategy(observed, generator, pool=None):
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        hidden = np.asarray(function(observed.numpy().copy(), np.random.default_rng(seed)))
+        if hidden.shape != observed.shape or hidden.dtype != bool:
+            raise ValueError(
+                f"target_strategy returned {hidden.dtype} of shape {hidden.shape}; expected bool "
+                f"of shape {tuple(observed.shape)}."
+            )
+        return observed & torch.from_numpy(hidden)
+
+    return strategy
 
 
 def random_targets(observed, generator, pool=None):

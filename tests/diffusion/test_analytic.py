@@ -8,7 +8,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
-from skdiffusion.diffusion.analytic import (
+from skdiffusion.diffusion.analytic.build import (
     from_arrays,
     gaussian,
     gaussian_mixture,

@@ -7,12 +7,16 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
-from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture, kernel_density
+from skdiffusion.diffusion.analytic.build import (
+    gaussian,
+    gaussian_mixture,
+    kernel_density,
+    marginal,
+)
 from skdiffusion.diffusion.conditional import (
     ConditionalMixture,
     LocatedMixture,
     labelled_mixture,
-    marginal,
     rebuild,
 )
 

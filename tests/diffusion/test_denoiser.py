@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture
+from skdiffusion.diffusion.analytic.build import gaussian, gaussian_mixture
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import (
     NOISE_LAWS,

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from skdiffusion._random import normals, row_keys
-from skdiffusion.diffusion import impute
-from skdiffusion.diffusion.impute import draw_missing
 from skdiffusion.diffusion.solve import log_levels
-from skdiffusion.diffusion.window_gaussian import WindowGaussian
-from skdiffusion.diffusion.windows import WindowedSeries
-from skdiffusion.nn.encoder import GaussianDenoiser
+from skdiffusion.diffusion.window import draw as impute
+from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
+from skdiffusion.diffusion.window.draw import draw_missing
+from skdiffusion.diffusion.window.gaussian import WindowGaussian
+from skdiffusion.diffusion.window.series import WindowedSeries
 
 RHO, LENGTH = 0.8, 16
 

@@ -8,20 +8,18 @@ import torch
 from scipy import stats
 
 from skdiffusion._random import ChainNoise, chain_keys
-from skdiffusion.diffusion.langevin import (
-    Bridge,
+from skdiffusion.diffusion.langevin.annealing import anneal, relax
+from skdiffusion.diffusion.langevin.kernels import (
     State,
-    adapt,
-    anneal,
     autograd,
     mala,
     minibatch_gradient,
-    relax,
     start,
-    tempered,
     ula,
     underdamped,
 )
+from skdiffusion.diffusion.langevin.tempering import Bridge, tempered
+from skdiffusion.diffusion.langevin.tuning import adapt
 
 FALSE_ALARM = 1e-6
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skdiffusion.diffusion import likelihood
-from skdiffusion.diffusion.analytic import gaussian, gaussian_mixture
+from skdiffusion.diffusion.analytic.build import gaussian, gaussian_mixture
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.sde import SDES
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from skdiffusion.diffusion.analytic import gaussian
+from skdiffusion.diffusion.analytic.build import gaussian
 from skdiffusion.diffusion.sde import SDES, VPSDE
 
 FAMILIES = [family() for family in SDES.values()] + [VPSDE(beta_min=3.0, beta_max=3.0)]

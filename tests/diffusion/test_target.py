@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import distributions as td
 
-from skdiffusion.diffusion.analytic import gaussian_mixture, kernel_density
-from skdiffusion.diffusion.chains import Plan, curvature, run, tune
-from skdiffusion.diffusion.langevin import autograd
-from skdiffusion.diffusion.target import (
+from skdiffusion.diffusion.analytic.build import gaussian_mixture, kernel_density
+from skdiffusion.diffusion.langevin.chains import Plan, run
+from skdiffusion.diffusion.langevin.kernels import autograd
+from skdiffusion.diffusion.langevin.tuning import curvature, tune
+from skdiffusion.diffusion.target.recognise import (
     FunctionTarget,
-    MixtureTarget,
     change_coordinates,
     from_distribution,
 )
+from skdiffusion.diffusion.target.targets import MixtureTarget
 
 CPU = torch.device("cpu")
 SHIFT = torch.tensor([1.0, -2.0], dtype=torch.float64)

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from skdiffusion.diffusion.window_gaussian import (
+from skdiffusion.diffusion.window.fit import (
     NUGGET,
-    WindowGaussian,
     block_toeplitz,
     free_gaussian,
-    pick,
     stationary_gaussian,
 )
+from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick
 
 RNG = np.random.default_rng(0)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skdiffusion.diffusion.windows import WindowedSeries, taper
+from skdiffusion.diffusion.window.series import WindowedSeries, taper
 
 
 def joined(sizes, length, n_features=2):

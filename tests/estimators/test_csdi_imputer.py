@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.estimators import _imputer_model
+from skdiffusion.estimators.imputation import _model as _imputer_model
 
 FAST = {"max_iter": 15, "n_draws": 4, "n_channels": 8, "n_heads": 2, "random_state": 0}
 # Without validation the network stays in charge, however little it has learnt.
@@ -401,7 +401,7 @@ def test_skops_needs_no_trust_but_in_the_class(options):
     imputer = CSDIImputer(**options).fit(X)
     data = skops.dumps(imputer)
     types = skops.get_untrusted_types(data=data)
-    assert types == ["skdiffusion.estimators.csdi_imputer.CSDIImputer"]
+    assert types == ["skdiffusion.estimators.imputation.csdi_imputer.CSDIImputer"]
     np.testing.assert_array_equal(
         skops.loads(data, trusted=types).transform(X), imputer.transform(X)
     )

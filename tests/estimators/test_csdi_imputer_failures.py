@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer
-from skdiffusion.estimators import _imputer_fit, _imputer_model
+from skdiffusion.estimators.imputation import _fitting as _imputer_fit
+from skdiffusion.estimators.imputation import _model as _imputer_model
 from skdiffusion.training import imputation
 
 GAUSSIAN = {"method": "gaussian", "n_draws": 4, "random_state": 0}

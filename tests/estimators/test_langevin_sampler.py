@@ -21,8 +21,10 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch import distributions as td
 
 from skdiffusion.datasets import make_gaussian_mixture
-from skdiffusion.diffusion.target import FunctionTarget, MinibatchPosterior
-from skdiffusion.estimators import LangevinSampler, ScoreSDE, langevin_sampler
+from skdiffusion.diffusion.target.recognise import FunctionTarget
+from skdiffusion.diffusion.target.targets import MinibatchPosterior
+from skdiffusion.estimators import LangevinSampler, ScoreSDE
+from skdiffusion.estimators.sampling import langevin_sampler
 from skdiffusion.metrics import energy_distance, mode_coverage, mode_weight_error
 
 COVARIANCE = np.array([[2.0, 1.2], [1.2, 1.0]])

@@ -6,9 +6,9 @@ from scipy import stats
 from scipy.special import ndtr
 
 from skdiffusion import ScoreSDE
-from skdiffusion.diffusion.analytic import gaussian_mixture
-from skdiffusion.estimators._bases import stacking_weights
-from skdiffusion.estimators._marginals import Histogram, fit_marginals
+from skdiffusion.columns.marginals import Histogram, fit_marginals
+from skdiffusion.diffusion.analytic.build import gaussian_mixture
+from skdiffusion.estimators.density._bases import stacking_weights
 
 
 def two_steps(n, seed=0):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
-from skdiffusion.estimators import _mixtures
-from skdiffusion.estimators._mixtures import FittedMixture, Shape, fit
+from skdiffusion.estimators.density import _mixtures
+from skdiffusion.estimators.density._mixtures import FittedMixture, Shape, fit
 
 
 def three_groups(n=300, d=3, seed=0):

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion import VPSDE, likelihood
-from skdiffusion.estimators import score_sde
+from skdiffusion.estimators.density import score_sde
 
 
 def small(**kwargs):

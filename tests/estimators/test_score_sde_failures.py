@@ -194,7 +194,7 @@ def test_the_standard_error_of_the_bound_shrinks_and_is_finite():
 
 
 def test_adaptive_solver_never_returns_half_of_a_path(monkeypatch):
-    from skdiffusion.estimators import score_sde
+    from skdiffusion.estimators.density import score_sde
 
     def impatient(*args, **kwargs):
         return adaptive(*args, **kwargs | {"max_evaluations": 3})

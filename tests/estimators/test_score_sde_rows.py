@@ -12,13 +12,8 @@ from sklearn.datasets import load_digits, make_moons
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.estimators._training_rows import (
-    completed_copies,
-    gaussian_of_incomplete,
-    grouped,
-    repeated,
-    split_groups,
-)
+from skdiffusion.estimators.density._gaps import completed_copies, gaussian_of_incomplete
+from skdiffusion.estimators.density._rows import grouped, repeated, split_groups
 
 COVARIANCE = np.array([[1.0, 0.8, 0.3], [0.8, 1.5, 0.0], [0.3, 0.0, 0.7]])
 MEAN = np.array([1.0, -2.0, 10.0])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdiffusion.estimators._splines import MonotoneSpline
+from skdiffusion.columns.spline import MonotoneSpline
 
 POINTS = np.random.default_rng(0).uniform(-5, 5, 200)
 

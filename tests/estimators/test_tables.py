@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import norm
 
 from skdiffusion import ScoreSDE
-from skdiffusion.estimators._tables import Category, Grid, Table
+from skdiffusion.columns.discrete import Category, Grid
+from skdiffusion.inputs.table import Table
 
 
 def small(**kwargs):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from skdiffusion.estimators._tails import bend, fit_bend, unbend
+from skdiffusion.columns.bend import bend, fit_bend, unbend
 
 
 def columns(n=2000, seed=0):

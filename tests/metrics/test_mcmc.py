@@ -11,7 +11,7 @@ from skdiffusion.metrics import (
     nested_r_hat,
     r_hat,
 )
-from skdiffusion.metrics._mcmc import _plain_nested_r_hat
+from skdiffusion.metrics._chains import _plain_nested_r_hat
 
 
 def autoregressive(n_chains, n_draws, phi, seed=0):
@@ -74,12 +74,12 @@ def test_energy_distance_is_that_of_scipy_in_one_dimension():
 
 
 def test_energy_distance_does_not_depend_on_blocks(monkeypatch):
-    from skdiffusion.metrics import _mcmc
+    from skdiffusion.metrics import _clouds
 
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(700, 3)), rng.normal(size=(500, 3))
-    blocks = [sum(_mcmc._mean_distance(a, y) * len(a) for a in (x[:123], x[123:])) / 700]
-    assert _mcmc._mean_distance(x, y) == pytest.approx(blocks[0], rel=1e-12)
+    blocks = [sum(_clouds._mean_distance(a, y) * len(a) for a in (x[:123], x[123:])) / 700]
+    assert _clouds._mean_distance(x, y) == pytest.approx(blocks[0], rel=1e-12)
     rotated = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     assert energy_distance(x @ rotated, y @ rotated) == pytest.approx(energy_distance(x, y))
 

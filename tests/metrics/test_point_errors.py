@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from skdiffusion.metrics import (
-    mean_absolute_error,
-    relative_squared_error,
-    root_mean_squared_error,
-)
+from skdiffusion.metrics import mean_absolute_error, relative_squared_error, root_mean_squared_error
 
 ERRORS = (mean_absolute_error, root_mean_squared_error, relative_squared_error)
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from skdiffusion.diffusion.solve import solve
 from skdiffusion.nn import CSDINetwork, load_csdi_checkpoint
-from skdiffusion.nn.csdi import _Transformer
+from skdiffusion.nn.csdi_layers import _Transformer
 
 SMALL = {
     "n_layers": 2,

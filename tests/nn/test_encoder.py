@@ -5,8 +5,9 @@ import pytest
 import scoringrules
 import torch
 
-from skdiffusion.diffusion.window_gaussian import WindowGaussian
-from skdiffusion.nn.encoder import EncoderDenoiser, GaussianDenoiser
+from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
+from skdiffusion.diffusion.window.gaussian import WindowGaussian
+from skdiffusion.nn.encoder import EncoderDenoiser
 
 LENGTH, N_FEATURES = 4, 3
 

@@ -1,0 +1,1 @@
+"""Maps of single columns and their chain: forward with the log-slope, and inverse."""

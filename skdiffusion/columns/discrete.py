@@ -1,0 +1,75 @@
+"""Columns with few values: grids and categories, as real numbers with a density and back."""
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+# Rows below which repeated values say little about a column.
+_FEWEST_ROWS = 20
+_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Grid:
+    """Equally spaced values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Distinct values of the column, in order.
+    width : float
+        Distance between neighbours on the grid.
+    """
+
+    def __init__(self, values, width):
+        self.low, self.high, self.width = values[0], values[-1], width
+
+    def spread(self, values, uniforms):
+        """Uniform values over the cell of each grid value."""
+        return values + self.width * (uniforms - 0.5)
+
+    def snap(self, values):
+        """Nearest grid value inside the range that was seen."""
+        steps = np.rint((np.clip(values, self.low, self.high) - self.low) / self.width)
+        return self.low + steps * self.width
+
+    def log_volume(self, values):
+        """Nothing: the density is that of the spread values."""
+        return 0.0
+
+
+class Category:
+    """Categories as intervals of the normal distribution.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n_categories,)
+        Positive shares that sum to one.
+    """
+
+    def __init__(self, shares):
+        self.shares = shares
+        self.ends = np.append(0.0, np.cumsum(shares))
+        self.ends[-1] = 1.0
+
+    def spread(self, codes, uniforms):
+        """Normal scores inside the interval of each code."""
+        known = ~np.isnan(codes)
+        scores = np.full(len(codes), np.nan)
+        k = codes[known].astype(int)
+        scores[known] = ndtri(self.ends[k] + uniforms[known] * self.shares[k])
+        return scores
+
+    def snap(self, scores):
+        """Codes of normal scores."""
+        codes = np.searchsorted(self.ends, ndtr(scores), side="right") - 1
+        return np.clip(codes, 0, len(self.shares) - 1).astype(float)
+
+    def log_volume(self, scores):
+        """What turns the density of the score into a probability of the category."""
+        share = self.shares[self.snap(scores).astype(int)]
+        return np.log(share) + 0.5 * scores**2 + _LOG_ROOT_2PI
+
+
+def is_tied(column):
+    """Whether a column of numbers that is not constant repeats more than half of its values."""
+    column = column[~np.isnan(column)]
+    return len(column) >= _FEWEST_ROWS and 1 < len(np.unique(column)) <= len(column) / 2

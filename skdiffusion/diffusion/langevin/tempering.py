@@ -1,0 +1,107 @@
+"""Replicas at several temperatures, and the bridge of densities between them."""
+
+import torch
+
+from skdiffusion.diffusion.langevin.kernels import State, acceptance_probability, mala
+
+
+def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, parity):
+    """Take one step of parallel tempering: a Metropolis step of every replica, then swaps.
+
+    Parameters
+    ----------
+    state : State
+        State of the replicas, from :func:`start` with ``bridge``; the replicas of the first
+        (coldest) temperature of all chains come first.
+    bridge : Bridge
+        The tempered densities.
+    step_size : float or tensor of shape (n_temperatures * n_chains, 1)
+        Steps of the replicas.
+    noise : tensor of shape (n_temperatures * n_chains, n_features)
+        Standard normals.
+    log_uniform : tensor of shape (n_temperatures * n_chains,)
+        Logarithms of uniforms for the Metropolis steps.
+    log_uniform_swap : tensor of the same shape
+        Logarithms of uniforms for the swaps; replica k decides on its swap with k + 1.
+    parity : int
+        Even steps swap the pairs (0, 1), (2, 3), ..., odd steps (1, 2), (3, 4), ...
+
+    Returns
+    -------
+    state : State
+        New state.
+    info : Info
+        ``swap_acceptance`` has shape (n_pairs, n_chains).
+    """
+    state, info = mala(state, bridge, step_size, noise, log_uniform)
+    n_temperatures = len(bridge.inverse_temperatures)
+    low = torch.arange(parity % 2, n_temperatures - 1, 2, device=noise.device)
+    if len(low) == 0:
+        return state, info
+    tilt, tilt_gradient = bridge.tilt(state)
+    beta, by_level = bridge.inverse_temperatures, tilt.reshape(n_temperatures, -1)
+    log_ratio = (beta[low] - beta[low + 1])[:, None] * (by_level[low + 1] - by_level[low])
+    swap = log_uniform_swap.reshape(n_temperatures, -1)[low] < log_ratio
+    index = torch.arange(len(tilt), device=noise.device).reshape(n_temperatures, -1)
+    source = index.clone()
+    source[low] = torch.where(swap, index[low + 1], index[low])
+    source[low + 1] = torch.where(swap, index[low], index[low + 1])
+    source = source.reshape(-1)
+    new = bridge.state(state.position[source], tilt[source], tilt_gradient[source])
+    return new, info._replace(swap_acceptance=acceptance_probability(log_ratio))
+
+
+class Bridge:
+    """Densities ``p**beta r**(1 - beta)`` between the target and a wide Gaussian.
+
+    The reference ``r = N(0, radius**2 I)`` keeps the hot replicas from wandering off where
+    ``p**beta`` cannot be normalised.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(x) -> (log_density, gradient)`` of the target.
+    inverse_temperatures : tensor of shape (n_temperatures,)
+        Decreasing values of beta, the first one 1, all positive.
+    radius : float
+        Standard deviation of the reference.
+    """
+
+    def __init__(self, evaluate, inverse_temperatures, radius):
+        self._evaluate, self._precision = evaluate, 1 / radius**2
+        self.inverse_temperatures = inverse_temperatures
+
+    def __call__(self, x):
+        """Log density and gradient of all replicas, coldest temperature first."""
+        log_density, gradient = self._evaluate(x)
+        reference, reference_gradient = self._reference(x)
+        return self._mix(
+            x, log_density - reference, gradient - reference_gradient, reference, reference_gradient
+        )
+
+    def tilt(self, state):
+        """``log p - log r`` and its gradient, out of the tempered values."""
+        reference, reference_gradient = self._reference(state.position)
+        beta = self._beta(state.position)
+        return (
+            (state.log_density - reference) / beta,
+            (state.gradient - reference_gradient) / beta[:, None],
+        )
+
+    def state(self, position, tilt, tilt_gradient):
+        """State of replicas whose tilt is known."""
+        reference = self._reference(position)
+        return State(position, *self._mix(position, tilt, tilt_gradient, *reference))
+
+    def _mix(self, x, tilt, tilt_gradient, reference, reference_gradient):
+        """Tempered log density and gradient."""
+        beta = self._beta(x)
+        return reference + beta * tilt, reference_gradient + beta[:, None] * tilt_gradient
+
+    def _reference(self, x):
+        """Log density of the reference, up to a constant, and gradient."""
+        return -0.5 * self._precision * x.square().sum(1), -self._precision * x
+
+    def _beta(self, x):
+        """Inverse temperature of every replica."""
+        return self.inverse_temperatures.repeat_interleave(len(x) // len(self.inverse_temperatures))

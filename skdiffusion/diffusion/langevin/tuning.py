@@ -1,0 +1,124 @@
+"""Step sizes from acceptance, and the shape of a target from its gradient."""
+
+import dataclasses
+import math
+
+import torch
+
+from skdiffusion.diffusion.langevin.chains import Chains
+
+
+def tune(target, plan, x, noise, n_steps=100):
+    """Adapt the step size of a Metropolis method on a block of chains.
+
+    Parameters
+    ----------
+    target : skdiffusion.diffusion.target.Target
+        What to sample.
+    plan : Plan
+        What to run; its step size is the first guess.
+    x : tensor of shape (n_chains, n_features)
+        Starting points.
+    noise : object
+        Noise of the chains.
+    n_steps : int, default=100
+        Steps of adaptation.
+
+    Returns
+    -------
+    plan : Plan
+        The plan with the step size found.
+    x : tensor of shape (n_chains, n_features)
+        Where the chains are.
+    """
+    with torch.no_grad():
+        chains = Chains(target, plan, x, noise)
+        chains.prepare()
+        later = []
+        for i in range(n_steps):
+            info = chains.step()
+            acceptance = info.acceptance.reshape(plan.n_replicas, -1).mean(1, keepdim=True)
+            levels = adapt(chains.step_size.reshape(plan.n_replicas, -1)[:, :1], acceptance, i)
+            chains.step_size = levels.repeat_interleave(len(x), 0)
+            later += [levels.log()] if i >= n_steps // 2 else []
+        found = torch.stack(later).mean(0).exp()[:, 0].tolist()
+    step_size = tuple(found) if plan.method == "tempered" else found[0]
+    return dataclasses.replace(plan, step_size=step_size), chains.position()
+
+
+def curvature(target, x, spread):
+    """Largest curvature of the log density near some points, by differences of the gradient.
+
+    Parameters
+    ----------
+    target : skdiffusion.diffusion.target.Target
+        Target.
+    x : tensor of shape (n_points, n_features)
+        Points.
+    spread : tensor of shape (n_points, n_features)
+        Standard normals, the directions first tried.
+
+    Returns
+    -------
+    curvature : float
+        Upper decile over the points of the norm of the Hessian, by a few power iterations.
+    """
+    with torch.no_grad():
+        base, direction = target.gradient(x), spread
+        width = 1e-3 if x.dtype == torch.float32 else 1e-5
+        width = width * (1 + x.abs().max())
+        for _ in range(5):
+            direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-300)
+            direction = (target.gradient(x + width * direction) - base) / width
+        norms = direction.norm(dim=1)
+        norms = norms[torch.isfinite(norms)]
+        if len(norms) == 0:
+            return 1.0
+        return max(float(norms.quantile(0.9)), 1e-12)
+
+
+def roundness(target, x):
+    """Largest curvature of the log density times the largest variance of points of it.
+
+    Parameters
+    ----------
+    target : skdiffusion.diffusion.target.Target
+        Target.
+    x : tensor of shape (n_points, n_features)
+        Points, about draws from the target.
+
+    Returns
+    -------
+    roundness : float
+        1 for a standard Gaussian, the condition number for any other: the number of steps that a
+        chain needs is proportional to it.
+    """
+    directions = (x - x.mean(0)) / x.std(0).clamp_min(1e-300)
+    variance = torch.linalg.eigvalsh(torch.cov(x.T).reshape(x.shape[1], -1))[-1]
+    return float(variance) * curvature(target, x, directions)
+
+
+TARGET_ACCEPTANCE = 0.574
+
+
+def adapt(step_size, acceptance, i, target=TARGET_ACCEPTANCE):
+    """Move a step size towards the target acceptance, by Robbins and Monro.
+
+    Parameters
+    ----------
+    step_size : float or tensor
+        Present step size.
+    acceptance : float or tensor
+        Mean acceptance at that step size.
+    i : int
+        Number of adaptations made before; the gain falls as ``(i + 1) ** -0.5``.
+    target : float, default=0.574
+        Acceptance to reach.
+
+    Returns
+    -------
+    step_size : float or tensor
+        Next step size.
+    """
+    gain = 2 * (acceptance - target) / math.sqrt(i + 1)
+    return step_size * (gain.exp() if isinstance(gain, torch.Tensor) else math.exp(gain))

@@ -1,0 +1,23 @@
+"""Likelihood, bounds and entropy of a diffusion, formula by formula."""
+
+from skdiffusion.diffusion.likelihood.bounds import (
+    entropy,
+    implicit_nll_bound,
+    kl_bound,
+    nll_bound,
+    prior_cross_entropy,
+    score_matching_loss,
+)
+from skdiffusion.diffusion.likelihood.ode import hutchinson, log_density, log_density_ratio
+
+__all__ = [
+    "entropy",
+    "hutchinson",
+    "implicit_nll_bound",
+    "kl_bound",
+    "log_density",
+    "log_density_ratio",
+    "nll_bound",
+    "prior_cross_entropy",
+    "score_matching_loss",
+]

@@ -1,0 +1,33 @@
+"""Windows of series: their Gaussian, its denoiser, and draws of their missing cells."""
+
+from skdiffusion.diffusion.window.denoiser import Context, GaussianDenoiser
+from skdiffusion.diffusion.window.draw import draw_missing
+from skdiffusion.diffusion.window.fit import block_toeplitz, free_gaussian, stationary_gaussian
+from skdiffusion.diffusion.window.gaussian import (
+    Conditional,
+    WindowGaussian,
+    identity_on,
+    pick,
+    submatrix,
+)
+from skdiffusion.diffusion.window.local import LocalGaussian, window_base
+from skdiffusion.diffusion.window.series import WindowedSeries, interpolate, taper
+
+__all__ = [
+    "Conditional",
+    "Context",
+    "GaussianDenoiser",
+    "LocalGaussian",
+    "WindowGaussian",
+    "WindowedSeries",
+    "block_toeplitz",
+    "draw_missing",
+    "free_gaussian",
+    "identity_on",
+    "interpolate",
+    "pick",
+    "stationary_gaussian",
+    "submatrix",
+    "taper",
+    "window_base",
+]

@@ -1,0 +1,244 @@
+"""The Gaussian over a window, from data with gaps: stationary for series, free for panels."""
+
+import torch
+
+from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick, submatrix
+from skdiffusion.diffusion.window.local import window_base
+from skdiffusion.diffusion.window.series import interpolate
+
+NUGGET = 1e-4
+# Stationary windows with more cells are conditioned piece by piece.
+MAX_CELLS = 1000
+# A smaller share of the diagonal gains nothing, but biases regressions on filled columns.
+_LEAST_SHARE = 0.05
+# Above this many features only the next rows are used to fill gaps before estimation.
+_WIDE = 60
+
+
+def stationary_gaussian(series, length, *, nugget=NUGGET):
+    """Fit the block-Toeplitz Gaussian of a window to stationary series with gaps.
+
+    The gaps are filled three times, each time from the rows around them by the Gaussian learnt
+    from the last filling: twice from the rows next to them, then from three rows on each side.
+
+    Parameters
+    ----------
+    series : list of (values, observed) pairs
+        Tensors of shape (n_times, n_features): float64 values and the bool mask of those that
+        are observed.
+    length : int
+        Window length L.
+    nugget : float, default=1e-4
+        Variance of independent measurement noise added to every cell, in standardised units.
+
+    Returns
+    -------
+    base : WindowGaussian or LocalGaussian
+        Over the ``length * n_features`` cells of a window; local above 1000 cells.
+    """
+    n_features = series[0][0].shape[1]
+    reach = length
+    if length * n_features > MAX_CELLS:
+        reach = min(
+            length, max(MAX_CELLS // n_features, 3 if 3 * n_features <= 4 * MAX_CELLS else 1)
+        )
+    filled = [(interpolate(x, observed)[0], torch.zeros_like(x)) for x, observed in series]
+    for side in (1, 1, 3 if n_features <= _WIDE else 1):
+        near = _toeplitz_gaussian(filled, 2 * side + 1, nugget)
+        filled = [_fill_by_neighbours(near, x, observed, side) for x, observed in series]
+    short = _toeplitz_gaussian(filled, reach, nugget)
+    return window_base(short.mean, short.covariance, length, n_features)
+
+
+def _toeplitz_gaussian(filled, length, nugget):
+    """Window Gaussian from filled series and the variances of what was filled in."""
+    n_rows = sum(len(values) for values, _ in filled)
+    mean = sum(values.sum(0) for values, _ in filled) / n_rows
+    centred = [values - mean for values, _ in filled]
+    lags = [sum(x[: max(len(x) - t, 0)].T @ x[t:] for x in centred) / n_rows for t in range(length)]
+    lags[0] = lags[0] + torch.diag(sum(variance.sum(0) for _, variance in filled) / n_rows + nugget)
+    return WindowGaussian(mean.repeat(length), block_toeplitz(lags))
+
+
+def block_toeplitz(lags):
+    """Covariance over a window from autocovariances.
+
+    Parameters
+    ----------
+    lags : sequence of tensors of shape (K, K)
+        ``lags[t][i, j]`` is the covariance of feature ``i`` now and ``j`` after ``t`` steps.
+
+    Returns
+    -------
+    covariance : tensor of shape (L * K, L * K)
+        Over cells in the order time, feature.
+    """
+    length, size = len(lags), len(lags[0])
+    both = torch.stack([lag.T for lag in lags[:0:-1]] + list(lags))
+    step = torch.arange(length)
+    blocks = both[step[None, :] - step[:, None] + length - 1]
+    return blocks.permute(0, 2, 1, 3).reshape(length * size, length * size)
+
+
+def _fill_by_neighbours(near, values, observed, reach, batch=2048):
+    """Conditional mean and variance of every row given the rows up to ``reach`` away."""
+    n_features, width = values.shape[1], 2 * reach + 1
+    centre = slice(reach * n_features, (reach + 1) * n_features)
+
+    def stacked(x):
+        padded = torch.nn.functional.pad(x, (0, 0, reach, reach))
+        return padded.unfold(0, width, 1).transpose(1, 2)
+
+    around, seen = stacked(torch.where(observed, values, 0.0)), stacked(observed)
+    mean, variance = values.clone(), torch.zeros_like(values)
+    gappy = torch.nonzero(~observed.all(1))[:, 0]
+    for rows in gappy.split(batch) if len(gappy) else ():
+        given = near.condition(around[rows].flatten(1), seen[rows].flatten(1))
+        mean[rows] = given.mean[:, centre]
+        variance[rows] = given.sd[:, centre].square()
+    return torch.where(observed, values, mean), variance
+
+
+def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
+    """Fit a Gaussian with a free covariance to samples with missing cells, by EM.
+
+    Every pass replaces the second moment by its expectation given the observed cells (E) and
+    mixes it with a simpler covariance (M): the diagonal for a table, the stationary covariance
+    with the same lags for samples of several time steps. For a table the share of the simpler
+    one is that of Schäfer and Strimmer [1]_, or none where that is below 5 %; else it is
+    the one with the highest likelihood on samples kept aside for that choice.
+
+    Parameters
+    ----------
+    values : float64 tensor of shape (n_samples, L, n_features)
+        Standardised values, anything where not observed.
+    observed : bool tensor of the same shape
+        Which values are observed.
+    nugget : float, default=1e-4
+        Variance of independent measurement noise added to every cell.
+    batch : int, default=64
+        Samples conditioned at once.
+
+    Returns
+    -------
+    base : WindowGaussian
+        Over the ``L * n_features`` cells of a sample.
+
+    References
+    ----------
+    .. [1] J. Schäfer, K. Strimmer, "A shrinkage approach to large-scale covariance matrix
+       estimation and implications for functional genomics", Statistical Applications in
+       Genetics and Molecular Biology 4, 2005.
+    """
+    length = values.shape[1]
+    x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)
+    base = _first_guess(x, seen, length, nugget)
+    # Large samples converge slowly in EM but need few of them: one covariance serves all times.
+    sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
+    kept = (torch.arange(len(x)) % 5 == 4) & (length > 1)
+    share = 0.95
+    for i, size in enumerate(sizes):
+        rows = torch.nonzero(~kept)[:size, 0]
+        mean, second = _expected_moments(base, x[rows], seen[rows], batch)
+        # A first guess of the share kept to the end would bias every filling towards it.
+        if length == 1:
+            share = _table_share(second, len(x))
+        elif i in (2, len(sizes) - 1) and bool(kept.any()):
+            share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
+        base = _shrunk(mean, second, share, length, nugget)
+    return base
+
+
+def _table_share(second, n_samples):
+    """Share of the diagonal: variance of the sample correlations over the sum of their squares.
+
+    Of samples that are all complete, however many cells are seen: what is missing is filled in by
+    the shrunk covariance, pass after pass, and so shrinks it by itself.
+    """
+    spread = second.diagonal().clamp(min=0).sqrt()
+    r = (second / (spread[:, None] * spread)).nan_to_num(0.0).tril(-1)
+    noise = ((1 - r.square()).square() / n_samples).tril(-1)
+    share = float((noise.sum() / r.square().sum()).clamp(max=1).nan_to_num(1.0))
+    return share if share > _LEAST_SHARE else 0.0
+
+
+def _best_share(mean, second, length, nugget, x, seen, batch):
+    """Share of the simpler covariance with the highest held-out likelihood."""
+    shares = (0.02, 0.1, 0.3, 0.6, 0.95)
+    trials = [_shrunk(mean, second, share, length, nugget) for share in shares]
+    scores = [_log_likelihood(trial, x[:100], seen[:100], batch) for trial in trials]
+    return shares[int(torch.stack(scores).argmax())]
+
+
+def _first_guess(x, seen, length, nugget):
+    """Mean of each cell shrunk to that of its feature; covariance of what was seen together."""
+    count = seen.double().sum(0)
+    n_features = x.shape[1] // length
+    feature = lambda v: v.view(length, -1).sum(0).repeat(length)  # noqa: E731
+    overall = feature(x.sum(0)) / feature(count).clamp(min=1)
+    mean = (x.sum(0) + 20 * overall) / (count + 20)
+    centred = torch.where(seen, x - mean, 0.0)
+    # Pairs of cells with the same lag are pooled; the prior count of 20 keeps rare pairs small.
+    products = _stationary_part(centred.T @ centred, length)
+    pairs = _stationary_part(seen.double().T @ seen.double(), length)
+    pooled = (length - _lag(length, n_features)) * pairs
+    second = products / pairs.clamp(min=1e-12) * pooled / (pooled + 20)
+    second.diagonal().add_(20 / (pooled.diagonal() + 20))
+    return WindowGaussian(mean, _positive(second + nugget * torch.eye(len(second)), nugget))
+
+
+def _lag(length, n_features):
+    """Distance in time of every pair of cells."""
+    time = torch.arange(length).repeat_interleave(n_features)
+    return (time[:, None] - time).abs()
+
+
+def _expected_moments(base, x, seen, batch):
+    """Mean and covariance of the completed samples, conditional covariance included."""
+    n_cells = x.shape[1]
+    total, second = torch.zeros(n_cells).double(), torch.zeros(n_cells, n_cells).double()
+    for values, observed in zip(x.split(batch), seen.split(batch)):
+        mean = base.condition(values, observed).mean
+        total += mean.sum(0)
+        second += mean.T @ mean + base.missing_covariance(observed)
+    mean = total / len(x)
+    return mean, second / len(x) - mean[:, None] * mean
+
+
+def _shrunk(mean, second, share, length, nugget):
+    """Window Gaussian with a shrunken covariance."""
+    return WindowGaussian(mean, _shrink(second, share, length, nugget))
+
+
+def _shrink(second, share, length, nugget):
+    """Mix a covariance with its stationary part, or with its diagonal for single rows."""
+    simple = torch.diag(second.diagonal()) if length == 1 else _stationary_part(second, length)
+    mixed = (1 - share) * second + share * simple
+    return _positive(mixed + nugget * torch.eye(len(mixed), dtype=mixed.dtype), nugget)
+
+
+def _stationary_part(second, length):
+    """Average the blocks of a window covariance that belong to the same lag."""
+    blocks = second.view(length, -1, length, len(second) // length).permute(0, 2, 1, 3)
+    lags = [blocks.diagonal(t, 0, 1).mean(-1) for t in range(length)]
+    return block_toeplitz(lags)
+
+
+def _positive(matrix, floor):
+    """Lift negative eigenvalues, where there are any."""
+    if int(torch.linalg.cholesky_ex(matrix).info) == 0:
+        return matrix
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=floor)) @ vectors.T
+
+
+def _log_likelihood(base, x, seen, batch):
+    """Mean log-density of the observed cells, up to a constant."""
+    total = torch.zeros(()).double()
+    for values, observed in zip(x.split(batch), seen.split(batch)):
+        cells, pad = pick(observed)
+        factor = torch.linalg.cholesky(submatrix(base.covariance, cells, pad))
+        centred = (values - base.mean).gather(1, cells).masked_fill(pad, 0.0)[..., None]
+        white = torch.linalg.solve_triangular(factor, centred, upper=False)
+        total -= 0.5 * white.square().sum() + torch.diagonal(factor, dim1=1, dim2=2).log().sum()
+    return total / max(len(x), 1)

@@ -1,0 +1,1 @@
+"""Densities that diffusion models learn."""

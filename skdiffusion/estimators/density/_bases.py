@@ -1,0 +1,211 @@
+"""Fit the analytic base of a density to standardised rows."""
+
+import math
+import warnings
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from skdiffusion.diffusion.analytic.build import gaussian, gaussian_mixture, kernel_density, union
+from skdiffusion.estimators.density import _mixtures
+from skdiffusion.estimators.density._mixtures import Shape
+
+_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+# Where rows are few, averages over starting points of the mixtures pay.
+_N_SEEDS, _MANY_ROWS = 3, 3000
+# Weight in the average below which a mixture is not worth its time.
+_MIN_WEIGHT = 0.03
+# Turns between aiming the maps of the columns and fitting the mixtures to the mapped rows: more
+# gained nothing on the training rows, and all rows go on from where these have ended.
+_COPULA_TURNS = (2, 1)
+_BANDWIDTHS = np.logspace(-1.9, 0.1, 21)
+# A kernel estimate has nothing to say in more columns, and costs one exponential a row and point.
+MAX_KDE_FEATURES, MAX_KDE_ROWS = 15, 20_000
+
+
+def fit_unit(n_features):
+    """N(0, I), under which the denoiser is the usual preconditioned network."""
+    return gaussian(np.zeros(n_features), np.eye(n_features))
+
+
+def fit_gaussian(rows):
+    """Gaussian with the moments of the rows."""
+    covariance = np.cov(rows.T).reshape(rows.shape[1], -1)
+    return gaussian(rows.mean(0), covariance + 1e-6 * np.eye(rows.shape[1]))
+
+
+class Stack:
+    """Weighted average of Gaussian mixtures.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_mixtures,)
+        Weights.
+    shapes : sequence of Shape
+        What the covariances of each mixture may be.
+    mixtures : sequence of FittedMixture
+        The mixtures.
+    """
+
+    def __init__(self, weights, shapes, mixtures):
+        self.weights, self.shapes, self.mixtures = weights, shapes, mixtures
+
+    @cached_property
+    def density(self):
+        """The average, with its closed-form noisy versions."""
+        densities = [gaussian_mixture(m.weights, m.means, m.covariances) for m in self.mixtures]
+        return union(self.weights, densities)
+
+    def refitted(self, rows):
+        """Return the average of the mixtures after going on with their fits on other rows."""
+        both = zip(self.mixtures, self.shapes, strict=True)
+        mixtures = [_mixtures.fit(rows, mixture, shape) for mixture, shape in both]
+        return Stack(self.weights, self.shapes, mixtures)
+
+
+def fit_stack(train, held_out, seed):
+    """Stack Gaussian mixtures of many sizes and shapes.
+
+    Each mixture is fitted to the training rows; the weights of their average maximise the
+    held-out likelihood [1]_. What has little weight is dropped.
+
+    References
+    ----------
+    .. [1] P. Smyth, D. Wolpert, "Linearly combining density estimators via stacking", Machine
+       Learning 1999.
+    """
+    shapes, mixtures = zip(*_candidates(train, held_out, seed), strict=True)
+    weights = stacking_weights(np.column_stack([m.log_density(held_out) for m in mixtures]))
+    kept = np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
+    return Stack(weights[kept], [shapes[i] for i in kept], [mixtures[i] for i in kept])
+
+
+def fit_stacks(train, held_out, everything, seed):
+    """Return the stack of mixtures of the training rows and that of all rows."""
+    stack = fit_stack(train, held_out, seed)
+    return stack, stack.refitted(everything)
+
+
+def fit_mixture(train, held_out, everything, seed):
+    """Return the densities of :func:`fit_stacks`."""
+    return tuple(stack.density for stack in fit_stacks(train, held_out, everything, seed))
+
+
+def fit_copulas(histograms, stack, parts):
+    """Aim the maps of the columns at a stack of mixtures and refit it to the rows, in turns.
+
+    Parameters
+    ----------
+    histograms : pair of Marginals
+        Distribution functions of the columns: of training rows and of all rows.
+    stack : Stack
+        Mixtures of the training rows that are not mapped.
+    parts : pair of ndarray of shape (n_samples, n_features)
+        Training rows and all rows, not mapped.
+
+    Returns
+    -------
+    maps : list of Marginals
+        Maps aimed at the stacks, of training rows and of all rows.
+    stacks : list of Stack
+        Stacks, each fitted to rows that were mapped by aiming at the stack before it.
+    """
+    maps, stacks = [], []
+    for columns, rows, n_turns in zip(histograms, parts, _COPULA_TURNS, strict=True):
+        for _ in range(n_turns):
+            stack = stack.refitted(columns.aimed_at(stack.density).transform(rows)[0])
+        maps.append(columns.aimed_at(stack.density))
+        stacks.append(stack)
+    return maps, stacks
+
+
+def stacking_weights(log_densities):
+    """Weights of an average of densities with the best likelihood, by expectation maximisation.
+
+    It begins at equal weights and takes one step a row: where rows are few, that keeps it from
+    betting on few densities.
+
+    Parameters
+    ----------
+    log_densities : ndarray of shape (n_samples, n_densities)
+        Held-out log-densities.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_densities,)
+        Weights that sum to one.
+    """
+    weights = np.full(log_densities.shape[1], 1 / log_densities.shape[1])
+    for _ in range(len(log_densities)):
+        joint = np.log(np.maximum(weights, 1e-300)) + log_densities
+        weights = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)).mean(0)
+    return weights
+
+
+def _candidates(train, held_out, seed):
+    """Shapes and fitted mixtures; sizes grow until the held-out likelihood falls twice."""
+    candidates = []
+    for start in range(_N_SEEDS if len(train) < _MANY_ROWS else 1):
+        labels = {}
+        for shape in _shapes(*train.shape):
+            n_worse, last = 0, -math.inf
+            for size in _mixture_sizes(*train.shape):
+                if size not in labels:
+                    labels[size] = _clusters(train, size, (seed + start) % 2**31)
+                mixture = _mixtures.fit(train, labels[size], shape)
+                score = mixture.log_density(held_out).mean()
+                candidates.append((shape, mixture))
+                n_worse = n_worse + 1 if score < last else 0
+                last = score
+                if n_worse == 2:
+                    break
+    return candidates
+
+
+def _clusters(rows, size, seed):
+    """Clusters of rows that a mixture starts from."""
+    with warnings.catch_warnings():
+        # Fewer distinct rows than clusters leave some empty, which does no harm.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(size, n_init=1, random_state=seed).fit(rows).labels_
+
+
+def fit_kde(train, everything):
+    """Kernel estimates of the training and of all rows, by leave-one-out likelihood."""
+    bandwidth = _leave_one_out_bandwidth(train)
+    # The best bandwidth falls as n**(-1 / (d + 4)).
+    shrunk = bandwidth * (len(train) / len(everything)) ** (1 / (train.shape[1] + 4))
+    return kernel_density(train, bandwidth), kernel_density(everything, shrunk)
+
+
+def _shapes(n_rows, n_features):
+    """Shapes of covariances worth trying."""
+    if n_features <= 2:
+        return [Shape(0, 1e-6)]
+    if n_rows >= _MANY_ROWS:
+        return [Shape(0, 1e-4), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
+    own = [Shape(0, 1e-3), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
+    return [*own, Shape(2, 1e-4), Shape(math.inf, 1e-4)]
+
+
+def _mixture_sizes(n_rows, n_features):
+    """Numbers of components that the rows can carry."""
+    return [k for k in _SIZES if k == 1 or (3 * k < n_rows and k * n_features**2 < 40_000)]
+
+
+def _leave_one_out_bandwidth(rows, n_probes=1000):
+    """Bandwidth with the best leave-one-out likelihood on a subset of the rows."""
+    points = torch.as_tensor(rows)
+    probes = np.linspace(0, len(rows) - 1, min(len(rows), n_probes)).astype(int)
+    scores = np.zeros(len(_BANDWIDTHS))
+    for chunk in np.array_split(probes, max(1, len(probes) // 250)):
+        chosen = torch.as_tensor(chunk)
+        for i, bandwidth in enumerate(_BANDWIDTHS):
+            density = kernel_density(points, bandwidth).float()
+            values = density.log_density(points[chosen].float(), 0.0, leave_out=chosen)
+            scores[i] += float(values.double().sum())
+    return float(_BANDWIDTHS[scores.argmax()])

@@ -1,0 +1,164 @@
+"""What a conditional density is conditioned on: encoding of y, and the analytic base given y."""
+
+import numpy as np
+import torch
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils.validation import check_array, column_or_1d
+
+from skdiffusion.columns.standard import column_moments
+from skdiffusion.diffusion.analytic.build import gaussian
+from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture, labelled_mixture
+from skdiffusion.estimators.density import _bases
+from skdiffusion.estimators.density._regression import LocationScaleRegression
+
+
+class Labels:
+    """Class labels, encoded one-hot."""
+
+    def __init__(self, y):
+        y = column_or_1d(y, warn=True)
+        if _has_gaps(y):
+            raise ValueError("y contains NaN, None or infinity: every row needs a label.")
+        if y.dtype.kind == "f" and (y != np.rint(y)).any():
+            raise ValueError(
+                "continuous y was given with condition='label', which takes classes: use "
+                "condition='value', or make the labels strings or integers."
+            )
+        self.classes = np.unique(y)
+        self.n_columns = len(self.classes)
+
+    def encode(self, y):
+        """One-hot rows of labels that were seen in fit."""
+        y = column_or_1d(y)
+        known = np.isin(y, self.classes)
+        if not known.all():
+            raise ValueError(
+                f"y has the label {y[~known].tolist()[0]!r}, which fit has not seen; it knows "
+                f"{self.classes.tolist()}."
+            )
+        return np.eye(self.n_columns)[np.searchsorted(self.classes, y)]
+
+    def fit_base(self, name, train, held_out, everything, seed):
+        """Mixtures of the training and of all rows, one for each class."""
+        fits = [self._fit_class(name, k, train, held_out, everything, seed) for k in self._codes()]
+        shares = everything[:, -self.n_columns :].mean(0)
+        return tuple(labelled_mixture(side, shares) for side in zip(*fits, strict=True))
+
+    def _codes(self):
+        return range(self.n_columns)
+
+    def _fit_class(self, name, k, train, held_out, everything, seed):
+        """Densities of one class; of few rows, a Gaussian with the covariance inside classes."""
+        parts = [_of_class(rows, k, self.n_columns) for rows in (train, held_out, everything)]
+        mine, theirs, both = parts
+        n_features = both.shape[1]
+        if len(mine) < 2 * n_features + 5:
+            own = gaussian(both.mean(0), _inner_covariance(everything, self.n_columns))
+            return own, own
+        if name == "gaussian":
+            return _bases.fit_gaussian(mine), _bases.fit_gaussian(both)
+        return _bases.fit_mixture(mine, theirs if len(theirs) > 4 else mine, both, seed)
+
+
+class Values:
+    """Real values, standardised; after ``regress`` with location and log-scale of the data."""
+
+    def __init__(self, y):
+        y = self._check(y)
+        # Repeated values count once: a weight of two and a row given twice are the same.
+        self.mean, self.scale = column_moments(np.unique(y, axis=0))
+        if (self.scale == 0).any():
+            raise ValueError("y has a constant column: there is nothing to condition on.")
+        self.n_values = self.n_columns = y.shape[1]
+        self.regression = None
+
+    def regress(self, rows, groups, seed):
+        """Learn location and scale of the data; return the rows with them as further columns."""
+        x, encoded = rows[:, : -self.n_values], rows[:, -self.n_values :]
+        self.regression = LocationScaleRegression()
+        columns = self.regression.fit(encoded, x, groups, seed)
+        self.n_columns = self.n_values + columns.shape[1]
+        return np.hstack([rows, columns])
+
+    def encode(self, y):
+        """Standardised values, one row of columns for each."""
+        y = self._check(y)
+        if y.shape[1] != self.n_values:
+            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {self.n_values}.")
+        encoded = np.clip((y - self.mean) / self.scale, -100, 100)
+        if self.regression is None:
+            return encoded
+        return np.hstack([encoded, self.regression.predict(encoded)])
+
+    def fit_base(self, name, train, held_out, everything, seed):
+        """Mixtures of X and y together, conditioned on y, or of what a regression leaves."""
+        parts = train, held_out, everything
+        if name == "regression":
+            return self._fit_located(parts, seed)
+        train, held_out, everything = (self._without_regression(part) for part in parts)
+        if name == "gaussian":
+            fits = _bases.fit_gaussian(train), _bases.fit_gaussian(everything)
+        else:
+            fits = _bases.fit_mixture(train, held_out, everything, seed)
+        observed = np.arange(train.shape[1]) >= train.shape[1] - self.n_values
+        return tuple(ConditionalMixture(joint, observed) for joint in fits)
+
+    def _fit_located(self, parts, seed):
+        """Mixtures of the standardised residuals, moved and stretched by the condition."""
+        data = [part[:, : -self.n_columns] for part in parts]
+        location_scale = [part[:, -data[0].shape[1] - 1 :] for part in parts]
+        residuals = [
+            (x - where[:, :-1]) / np.exp(where[:, -1:])
+            for x, where in zip(data, location_scale, strict=True)
+        ]
+        shapes = _bases.fit_mixture(*residuals, seed)
+        marginals = _bases.fit_mixture(*data, seed)
+        return tuple(map(LocatedMixture, shapes, marginals))
+
+    def _without_regression(self, rows):
+        """Data and standardised values alone."""
+        return rows[:, : rows.shape[1] - self.n_columns + self.n_values]
+
+    def _check(self, y):
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        return y.reshape(len(y), -1)
+
+
+CONDITIONS = {"label": Labels, "value": Values}
+
+
+def split_condition(rows, n_features):
+    """Columns of the data, and of the condition or None."""
+    x = rows[:, :n_features]
+    return (x, rows[:, n_features:]) if rows.shape[1] > n_features else (x, None)
+
+
+def conditional_loss(loss, x, s, noise, condition, share):
+    """``loss`` of each row, the first ``share`` of which are trained without their condition."""
+    n_free = round(share * len(x))
+    free = loss(x[:n_free], s[:n_free], noise[:n_free], condition=None)
+    rest = loss(x[n_free:], s[n_free:], noise[n_free:], condition=condition[n_free:])
+    return torch.cat([free, rest])
+
+
+def _has_gaps(y):
+    """Whether some row has no label."""
+    if y.dtype.kind == "f":
+        return not np.isfinite(y).all()
+    if y.dtype.kind != "O":
+        return False
+    return any(label is None or is_pandas_na(label) or is_scalar_nan(label) for label in y)
+
+
+def _of_class(rows, k, n_classes):
+    """Data of the rows of class k."""
+    return rows[rows[:, k - n_classes] == 1, : rows.shape[1] - n_classes]
+
+
+def _inner_covariance(rows, n_classes):
+    """Covariance around the means of the classes, averaged over the classes."""
+    x, labels = rows[:, :-n_classes], rows[:, -n_classes:]
+    means = (labels.T @ x) / labels.sum(0)[:, None]
+    centred = x - labels @ means
+    n_features = x.shape[1]
+    return centred.T @ centred / max(1, len(x) - n_classes) + 1e-3 * np.eye(n_features)

@@ -1,0 +1,1 @@
+"""Imputers and what is built on them."""

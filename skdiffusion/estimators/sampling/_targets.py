@@ -1,0 +1,151 @@
+"""What users give as the target of a sampler, recognised and turned into a Target."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skdiffusion.diffusion.analytic.build import gaussian_mixture
+from skdiffusion.diffusion.target.recognise import FunctionTarget, from_distribution
+from skdiffusion.diffusion.target.targets import (
+    DenoiserTarget,
+    EstimatorTarget,
+    MixtureTarget,
+    Target,
+)
+from skdiffusion.estimators.density.score_sde import ScoreSDE
+
+# Below a hundredth of a standard deviation a learnt score resolves nothing.
+_SMALLEST_SCALE = 1e-2
+
+
+def target_features(target):
+    """Number of features a target knows of itself, or None."""
+    if isinstance(target, torch.distributions.Distribution):
+        event = tuple(target.event_shape)
+        return event[0] if event else 1
+    if isinstance(target, Target):
+        return target.n_features
+    return getattr(target, "n_features_in_", None)
+
+
+def check_target(target):
+    """Refuse what cannot be a target, before anything else is asked of it."""
+    if target is None or isinstance(target, Target | torch.distributions.Distribution):
+        return
+    if isinstance(target, type):
+        raise TypeError(f"target is the class {target.__name__}: give an instance.")
+    if isinstance(target, list | tuple) or hasattr(target, "__array__"):
+        raise TypeError(
+            f"target is an array ({type(target).__name__}): data go to fit(X), with target=None."
+        )
+    mixture_or_kernel = hasattr(target, "covariance_type") or hasattr(target, "bandwidth")
+    is_density = mixture_or_kernel or hasattr(target, "log_density_gradient")
+    if not (is_density or isinstance(target, ScoreSDE) or callable(target)):
+        _refuse(target)
+    if isinstance(target, BaseEstimator):
+        check_is_fitted(target)
+
+
+def as_target(target, n_features, dtype, device, extent):
+    """Recognise what the user gave."""
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, torch.distributions.Distribution):
+        return from_distribution(target, dtype, device)
+    if hasattr(target, "covariance_type") and hasattr(target, "means_"):
+        arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
+        return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
+    if hasattr(target, "tree_"):
+        return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
+    if isinstance(target, ScoreSDE):
+        return from_score_model(target, dtype, device, extent)
+    if hasattr(target, "log_density_gradient"):
+        return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
+    if callable(target):
+        return FunctionTarget(target, n_features, dtype, device)
+    return _refuse(target)
+
+
+def _refuse(target):
+    """Say what a target can be."""
+    raise TypeError(
+        f"target of type {type(target).__name__} is not understood: give a callable, a torch "
+        "Distribution, a fitted GaussianMixture or KernelDensity, an estimator with "
+        "log_density_gradient, or None."
+    )
+
+
+def from_score_model(model, dtype, device, extent):
+    """The learnt score in the model's coordinates, in closed form where a base was kept alone."""
+    _refuse_labels(model)
+    denoiser = copy.deepcopy(model.denoiser_).to(device=device, dtype=dtype)
+    if denoiser.network is None:
+        return MixtureTarget(denoiser.base.given(None))
+    reach, scale = extent
+    return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
+
+
+def _refuse_labels(model):
+    """Chains move through real numbers."""
+    labels = [model._names()[j] for j in sorted(model._table.categories)]
+    if labels:
+        raise ValueError(
+            f"target has label columns {[str(name) for name in labels]}, which have no gradient: "
+            "fit it on columns of numbers, or draw with its method sample."
+        )
+
+
+def _kernel_density(estimator):
+    """Mixture of a fitted KernelDensity."""
+    if estimator.kernel != "gaussian":
+        raise ValueError(
+            f"target KernelDensity has kernel={estimator.kernel!r}, which has no gradient "
+            "everywhere: fit it with kernel='gaussian'."
+        )
+    points = np.array(estimator.tree_.data)
+    weights = estimator.tree_.__getstate__()[-1]
+    weights = np.ones(len(points)) if weights is None else np.array(weights)
+    variances = np.full(len(points), estimator.bandwidth_**2)
+    return gaussian_mixture(weights / weights.sum(), points, variances, "spherical")
+
+
+def units_of(target, n_features):
+    """Centre and units of the columns in which an estimator counts noise."""
+    centre, unit = getattr(target, "mean_", 0.0), getattr(target, "scale_", 1.0)
+    return tuple(np.broadcast_to(np.asarray(a, float), n_features) for a in (centre, unit))
+
+
+def to_model(source, X):
+    """Rows in the coordinates in which an estimator adds noise."""
+    if isinstance(source, ScoreSDE):
+        _refuse_labels(source)
+        return source._rows(X).cpu().numpy()
+    centre, unit = units_of(source, X.shape[1])
+    return (X - centre) / unit
+
+
+def kind_of(target):
+    """Word for a target in messages."""
+    if isinstance(target, MixtureTarget):
+        return "mixture"
+    if isinstance(target, EstimatorTarget | DenoiserTarget):
+        return "estimator"
+    if target.stochastic:
+        return "minibatch"
+    return "log density" if target.has_log_density else "gradient"
+
+
+def extent_of(X):
+    """Bound on the largest distance between rows, and the typical distance of neighbours."""
+    centred = torch.as_tensor(X[:2000] - X.mean(0))
+    reach = 2 * float(np.linalg.norm(X - X.mean(0), axis=1).max())
+    distance = torch.cdist(centred, centred)
+    distance.fill_diagonal_(math.inf)
+    nearest = distance.amin(1)
+    positive = nearest[nearest > 0]
+    scale = float(positive.median()) if len(positive) else reach / 10
+    return reach, scale / math.sqrt(X.shape[1])

@@ -1,0 +1,134 @@
+"""Frames: which columns hold numbers, labels, times or infinity, and their names in messages."""
+
+import datetime
+import re
+import sys
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def infinity_named(X):
+    """Say in which columns of X its infinity is, which scikit-learn does not."""
+    try:
+        yield
+    except ValueError as error:
+        columns = _infinite_columns(X) if "X contains infinity" in str(error) else []
+        if not columns:
+            raise
+        raise ValueError(
+            f"Input X contains infinity in the columns {columns}: correct these values, or mark "
+            "them as missing (NaN) and impute them."
+        ) from error
+
+
+def _infinite_columns(X):
+    """Names or numbers of the columns of a table that hold infinity."""
+    if hasattr(X, "iloc"):
+        columns = {name: X.iloc[:, j] for j, name in enumerate(X.columns)}
+    else:
+        columns = dict(enumerate(np.asarray(X).T))
+    return [name for name, column in columns.items() if _holds_infinity(column)]
+
+
+def _holds_infinity(column):
+    """Whether a column can be read as numbers and one of them is infinite."""
+    try:
+        return bool(np.isinf(np.asarray(column, dtype=float)).any())
+    except (TypeError, ValueError):
+        return False
+
+
+# Dates and times written out: a number, a separator, a number, and again.
+_DATE_AS_TEXT = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?![\d./-])")
+
+
+def is_frame(X):
+    """Whether ``X`` is a pandas DataFrame, without importing pandas."""
+    return "pandas" in sys.modules and isinstance(X, sys.modules["pandas"].DataFrame)
+
+
+def has_times(frame):
+    """Whether the index of a frame holds times."""
+    return hasattr(frame.index, "to_timestamp") or getattr(frame.index.dtype, "kind", "O") in "mM"
+
+
+def has_dates_as_text(frame):
+    """Whether the first labels of the index are dates that are not read as such yet."""
+    labels = list(frame.index[:3])
+    if not labels or not all(isinstance(x, (str, datetime.date)) for x in labels):
+        return False
+    texts = [x for x in labels if isinstance(x, str)]
+    if not all(_DATE_AS_TEXT.match(x) for x in texts):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = sys.modules["pandas"].to_datetime(labels, errors="coerce", format="mixed")
+    return bool(read.notna().all())
+
+
+def numeric_frame(frame):
+    """Return the frame with object columns as floats; name the columns that hold no numbers."""
+    if frame.shape[1] == 0:
+        raise ValueError("X has 0 feature(s) while a minimum of 1 is required.")
+    wrong = [name for i, name in enumerate(frame.columns) if not _is_numeric(frame.iloc[:, i])]
+    if wrong:
+        raise ValueError(
+            f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
+            "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
+            "X.index = pd.to_datetime(X.pop('time'))."
+        )
+    objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
+    if len(objects):
+        frame = frame.copy()
+        for i in objects:
+            frame.isetitem(i, frame.iloc[:, i].to_numpy(dtype=float, na_value=np.nan))
+    return frame
+
+
+def _is_numeric(column):
+    """Whether a column can be read as floats."""
+    if column.dtype.kind in "mM":
+        return False
+    try:
+        column.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+
+
+def check_columns(X):
+    """Refuse frames with names that repeat, and columns of times."""
+    repeated = X.columns[X.columns.duplicated()].unique().tolist()
+    if repeated:
+        raise ValueError(f"column names repeat: {repeated}. Rename or drop columns of X.")
+    refuse_times({name: X[name] for name in X.columns})
+
+
+def refuse_times(columns):
+    """Refuse columns, by name, of dates, times of day or durations, whatever their type."""
+    times = [name for name, column in columns.items() if _holds_times(column)]
+    if times:
+        raise TypeError(
+            f"Columns {times} of X hold times: turn them into numbers (for example the days since "
+            "the first, or the hour of the day) or drop them."
+        )
+
+
+def holds_labels(column):
+    """Whether a column of a frame holds labels, not numbers."""
+    if column.dtype == "object":
+        return any(isinstance(value, str) for value in column)
+    return hasattr(column, "cat") or column.dtype.kind == "b" or column.dtype == "string"
+
+
+def _holds_times(column):
+    """Whether a column has a type of times, or values that are times."""
+    if column.dtype == "object":
+        return any(isinstance(value, _TIMES) for value in column)
+    return column.dtype.kind in "mM"

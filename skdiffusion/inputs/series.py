@@ -1,0 +1,188 @@
+"""What a user hands to an imputer, read as a list of series, and how the answer goes back.
+
+Three kinds: a *table* (2-D, independent rows), a *panel* (3-D, samples that start at a common
+time) and *series* (one long 2-D array, a list of them, or 3-D samples longer than a window).
+Inside, all are arrays of shape (n_times, n_features) with NaN where missing.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.utils import check_array
+
+from skdiffusion.inputs.frames import is_frame
+
+
+@dataclass
+class SeriesInput:
+    """Validated input.
+
+    Attributes
+    ----------
+    kind : {"table", "panel", "series"}
+        What is modelled.
+    form : {"table", "3-D array", "series", "list"}
+        What the user gave and gets back.
+    rows : ndarray of shape (n_samples, n_times, n_features) or list of 2-D ndarrays
+        The values, NaN where missing.
+    frames : list of DataFrames or None
+        The frames they came in.
+    slots : list of ndarrays or None
+        Place of each row on a regular time grid; None if the rows are the grid.
+    step : float or None
+        Step of that grid, if times are known.
+    """
+
+    kind: str
+    form: str
+    rows: object
+    frames: list = None
+    slots: list = None
+    step: float = None
+
+    @property
+    def parts(self):
+        """One 2-D array for each frame or array that was given."""
+        return self.rows if self.form == "list" else [self.flat]
+
+    @property
+    def sizes(self):
+        """Number of time steps of every sample, on the time grid."""
+        if self.slots is None:
+            return [len(x) for x in self.rows]
+        return [int(slots[-1]) + 1 for slots in self.slots]
+
+    @property
+    def flat(self):
+        """All rows end to end."""
+        rows = self.rows
+        return rows.reshape(-1, rows.shape[-1]) if _is_array(rows) else np.concatenate(rows)
+
+    def with_flat(self, flat):
+        """The same input with other values."""
+        return replace(self, rows=self.split(flat))
+
+    def split(self, flat):
+        """Cut values laid end to end along axis -2 into the samples again."""
+        if _is_array(self.rows):
+            return flat.reshape(*flat.shape[:-2], *self.rows.shape[:2], flat.shape[-1])
+        return np.split(flat, np.cumsum([len(x) for x in self.rows])[:-1], axis=-2)
+
+    def on_grid(self):
+        """For every sample, its values on the time grid and which rows of the grid are real."""
+        for i, x in enumerate(self.rows):
+            if self.slots is None:
+                yield x, np.ones(len(x), dtype=bool)
+                continue
+            grid = np.full((self.slots[i][-1] + 1, x.shape[1]), np.nan)
+            grid[self.slots[i]] = x
+            real = np.zeros(len(grid), dtype=bool)
+            real[self.slots[i]] = True
+            yield grid, real
+
+    def restore(self, samples):
+        """Completed samples in the form the user gave."""
+        if self.form == "table":
+            return samples[..., 0, :]
+        return samples[0] if self.form == "series" else samples
+
+    def restore_draws(self, samples):
+        """Draws, ahead of the samples or of each series, in the form the user gave."""
+        if self.form == "table":
+            return samples[..., 0, :].swapaxes(0, 1)
+        if _is_array(samples):
+            return samples.swapaxes(0, 1)
+        samples = [x.swapaxes(0, 1) for x in samples]
+        if self.form == "3-D array":
+            return np.stack(samples).swapaxes(1, 2)
+        return samples[0] if self.form == "series" else samples
+
+
+def _is_array(rows):
+    return isinstance(rows, np.ndarray)
+
+
+def recognise(X, window_length):
+    """Return kind, form and the 2-D parts of ``X``."""
+    if _is_list_of_series(X):
+        return "series", "list", list(X)
+    n_dim = n_dimensions(X, "X")
+    if n_dim == 3:
+        X = np.asarray(X)
+        if 0 in X.shape:
+            raise ValueError(f"X has shape {X.shape}: at least one value is required.")
+        panel = window_length is None or window_length == X.shape[1]
+        return ("panel" if panel else "series"), "3-D array", [X.reshape(-1, X.shape[2])]
+    if n_dim > 3:
+        raise ValueError(
+            f"X has {n_dim} dimensions; expected (n_samples, n_features) or "
+            "(n_samples, n_times, n_features): reshape X."
+        )
+    return ("table", "table", [X]) if window_length is None else ("series", "series", [X])
+
+
+def n_dimensions(X, name):
+    """Number of dimensions of an array-like."""
+    if hasattr(X, "ndim"):
+        return X.ndim
+    try:
+        return np.asarray(X).ndim
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is a list of unequal parts: give a list of 2-D arrays or frames, each of "
+            "shape (n_times, n_features)."
+        ) from error
+
+
+def _is_list_of_series(X):
+    """Whether ``X`` is a list of 2-D arrays or frames, not one nested list of numbers."""
+    return (
+        isinstance(X, (list, tuple))
+        and len(X) > 0
+        and all(is_frame(x) or (_is_array(x) and x.ndim == 2) for x in X)
+    )
+
+
+def rows_of(X, form, parts):
+    """Lay validated parts out as samples."""
+    if form == "table":
+        return parts[0][:, None]
+    return parts[0].reshape(np.asarray(X).shape) if form == "3-D array" else parts
+
+
+def is_list_of_series(X):
+    """Whether ``X`` is a list of series, not nested lists of numbers."""
+    return isinstance(X, (list, tuple)) and all(getattr(x, "ndim", 0) >= 2 for x in X)
+
+
+def each_series(X, function):
+    """Apply a function to an array, or to every series of a list."""
+    return [function(x) for x in X] if is_list_of_series(X) else function(X)
+
+
+def cell_values(x):
+    """Values of one array or frame as floats, NaN where missing."""
+    return check_array(x, dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
+
+
+def flattened(X):
+    """Values as one array, series laid end to end."""
+    return end_to_end(each_series(X, cell_values))
+
+
+def end_to_end(X):
+    return np.concatenate(X) if isinstance(X, list) else X
+
+
+def require_alike(X, y):
+    """Raise for frames of the truth whose columns or rows are not those of the frames of X."""
+    for x, truth in zip(X, y) if is_list_of_series(X) and is_list_of_series(y) else [(X, y)]:
+        if not (hasattr(x, "iloc") and hasattr(truth, "iloc")):
+            continue
+        if list(x.columns) != list(truth.columns):
+            raise ValueError(
+                f"the columns of y must be those of X, in the same order: y has "
+                f"{list(truth.columns)}, X has {list(x.columns)}; take y[X.columns]"
+            )
+        if not x.index.equals(truth.index):
+            raise ValueError("the index of y must be that of X: take y.loc[X.index]")

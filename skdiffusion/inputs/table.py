@@ -1,0 +1,188 @@
+"""Between tables with discrete columns and rows of real numbers that have a density.
+
+A column on a grid of width ``w`` becomes continuous by uniform noise over the cell of each value,
+``v = x + w (u - 1/2)``. A categorical column is cut into intervals of the normal distribution as
+large as the shares of the categories, ``z = Phi^{-1}(F_{k-1} + u p_k)``: whatever the number of
+categories, ``z`` is N(0, 1), and rounding back gives every category its share. By Jensen's
+inequality the mean over ``u`` of the log-density bounds the log-probability of the value [1]_,
+
+    E_u log p(v) + log w <= log P(x) ,     E_u [log p(z) - log phi(z)] + log p_k <= log P(k) .
+
+References
+----------
+.. [1] L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models",
+   ICLR 2016.
+"""
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+
+from skdiffusion._random import normals, row_keys
+from skdiffusion.columns.discrete import Category, Grid, is_tied
+from skdiffusion.inputs.frames import holds_labels
+
+
+class Table:
+    """What a training table looks like, and the way to real numbers and back.
+
+    Parameters
+    ----------
+    dequantize : bool
+        Whether columns of numbers with many ties are taken as grids.
+    """
+
+    def __init__(self, dequantize):
+        self.dequantize = dequantize
+        self.categories, self.dtypes, self.discrete = {}, None, {}
+
+    def fit(self, X, codes, integer):
+        """Learn the discrete columns of a table.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            The table as the user gave it.
+        codes : float64 ndarray of shape (n_samples, n_features)
+            Its numbers, and codes of categories.
+        integer : bool ndarray of shape (n_features,)
+            Columns of an integer type.
+
+        Returns
+        -------
+        self : Table
+            The fitted table.
+        """
+        self.dtypes = list(X.dtypes) if hasattr(X, "columns") else None
+        for j, column in enumerate(codes.T):
+            known = column[~np.isnan(column)]
+            if j in self.categories:
+                counts = np.bincount(known.astype(int), minlength=len(self.categories[j]))
+                if (counts > 0).sum() > 1:
+                    self.discrete[j] = Category((counts + 0.5) / (counts + 0.5).sum())
+            elif self.dequantize and (integer[j] or is_tied(column)):
+                self._learn_grid(j, np.unique(known))
+        return self
+
+    def learn_categories(self, X):
+        """Remember the categories of every column of a frame that holds labels."""
+        for j, name in enumerate(X.columns):
+            if holds_labels(X[name]):
+                self.categories[j] = _categories_of(X[name])
+
+    def codes(self, X):
+        """Numbers of a frame, with codes for categories and NaN for what is missing."""
+        columns = []
+        for j, name in enumerate(X.columns):
+            if j in self.categories:
+                columns.append(self._codes_of(X[name], j))
+            else:
+                columns.append(X[name].to_numpy(dtype=np.float64, na_value=np.nan))
+        return np.column_stack(columns)
+
+    def spread(self, codes, seed):
+        """Rows without ties, from noise that depends on a row's content alone.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (n_samples, n_features)
+            Numbers and codes.
+        seed : int
+            Seed of the noise.
+
+        Returns
+        -------
+        values : float64 ndarray of shape (n_samples, n_features)
+            The rows with their discrete columns spread.
+        """
+        if not self.discrete:
+            return codes
+        keys = row_keys(codes, seed)[:, None]
+        columns = torch.tensor(sorted(self.discrete))
+        uniforms = ndtr(normals(keys, 0, 2, columns, torch.float64).numpy())
+        values = codes.copy()
+        for j, u in zip(sorted(self.discrete), uniforms.T):
+            values[:, j] = self.discrete[j].spread(codes[:, j], u)
+        return values
+
+    def snap(self, values):
+        """Put the discrete columns of continuous rows back on their values."""
+        codes = values.copy()
+        for j, column in self.discrete.items():
+            codes[:, j] = column.snap(values[:, j])
+        return codes
+
+    def log_volume(self, values):
+        """Sum over the columns of what turns densities of categories into probabilities."""
+        return sum(column.log_volume(values[:, j]) for j, column in self.discrete.items())
+
+    def restore(self, codes, names, as_frame):
+        """The table of the user's kind; an array where it was one.
+
+        Parameters
+        ----------
+        codes : float64 ndarray of shape (n_samples, n_features)
+            Numbers and codes.
+        names : array-like of str
+            Names of the columns.
+        as_frame : bool
+            Whether a frame is wanted; a table with categories is one in any case.
+
+        Returns
+        -------
+        X : ndarray or DataFrame
+            The table.
+        """
+        if not (as_frame or self.categories):
+            return codes
+        import pandas as pd
+
+        columns = {name: self._restored(codes[:, j], j) for j, name in enumerate(names)}
+        return pd.DataFrame(columns)
+
+    def _learn_grid(self, j, values):
+        """Take a column as a grid where its values lie on one."""
+        if len(values) < 2:
+            return
+        span = values[-1] - values[0]
+        gaps = np.diff(values)
+        width = gaps[gaps > 1e-9 * span].min()
+        steps = (values - values[0]) / width
+        if np.abs(steps - np.rint(steps)).max() < 0.01:
+            self.discrete[j] = Grid(values, width)
+
+    def _codes_of(self, column, j):
+        """Codes of one column of labels."""
+        import pandas as pd
+
+        codes = pd.Index(self.categories[j]).get_indexer(column).astype(float)
+        unknown = (codes < 0) & ~column.isna().to_numpy()
+        if unknown.any():
+            raise ValueError(
+                f"Column {column.name!r} of X has the category {column[unknown].tolist()[0]!r}, "
+                f"which fit has not seen; it knows {self.categories[j].tolist()}."
+            )
+        return np.where(codes < 0, np.nan, codes)
+
+    def _restored(self, codes, j):
+        """One column in the type it had in training."""
+        import pandas as pd
+
+        dtype = None if self.dtypes is None else self.dtypes[j]
+        if j not in self.categories:
+            on_grid = j in self.discrete and dtype is not None
+            return codes.astype(dtype) if on_grid and not np.isnan(codes).any() else codes
+        missing = np.isnan(codes)
+        codes = np.where(missing, -1, codes).astype(int)
+        if isinstance(dtype, pd.CategoricalDtype):
+            return pd.Categorical.from_codes(codes, dtype=dtype)
+        values = pd.Series(self.categories[j].take(codes), dtype=object)
+        return (values.where(~missing) if missing.any() else values.astype(dtype)).array
+
+
+def _categories_of(column):
+    """Categories of a column in their order, sorted where they have none."""
+    if hasattr(column, "cat"):
+        return np.asarray(column.cat.categories)
+    values = column.dropna().unique()
+    return np.asarray(sorted(values), dtype=object if column.dtype.kind != "b" else bool)
