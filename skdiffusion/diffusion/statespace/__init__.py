@@ -1,0 +1,1 @@
+"""State spaces: series of any length, in time linear in it."""

@@ -1,0 +1,280 @@
+r"""A linear-Gaussian state space: filter, smoother, draws and covariances, linear in time.
+
+Letters. ``x_t`` are the ``K`` cells of row ``t``, all standardised, any of them missing. A hidden
+state ``f_t`` of ``r`` numbers follows a vector autoregression of order ``P``, and the cells see it
+through loadings and noise of their own,
+
+.. math::
+
+    f_t = A \xi_{t-1} + w_t, \qquad \xi_t = (f_t, ..., f_{t-P+1}), \qquad x_t = H f_t + e_t,
+
+with :math:`w \sim N(0, Q)` and :math:`e \sim N(0, \mathrm{diag}\,R)`; ``n = r P`` is the size of
+:math:`\xi`, which starts from N(0, S). Where every cell has a state of its own ``H`` is the identity.
+
+*Filter* [1]_. With the prediction :math:`N(m, V)` of :math:`\xi_t` and the information
+:math:`W = H' R_o^{-1} H` of the observed cells ``o``, the filtered covariance is
+:math:`V - V_{:r} M V_{r:}` with :math:`M = W^{1/2} (I + W^{1/2} V_{rr} W^{1/2})^{-1} W^{1/2}`. A
+missing cell has information 0, so that rows with different gaps go through the same products.
+
+*Smoother* [2]_. With :math:`J_t = V_{t|t} F' V_{t+1}^{-1}` the past given the future is
+:math:`\xi_t = m_{t|t} + J_t (\xi_{t+1} - m_{t+1}) + u_t`, which gives means and covariances
+backwards, and *draws* [3]_: only the oldest part of :math:`\xi_t` is new, the rest is known from
+:math:`\xi_{t+1}`. It also gives the covariance of any two rows given *all* observations,
+:math:`\mathrm{Cov}(\xi_t, \xi_{t+k}) = J_t J_{t+1} \cdots J_{t+k-1} \mathrm{Cov}(\xi_{t+k})`.
+
+Covariances depend on what is missing and not on values; one pass serves any number of draws. The
+cost of a row is the cube of ``n``, however long the series or a gap. Everything is float64.
+
+References
+----------
+.. [1] R. E. Kalman, "A new approach to linear filtering and prediction problems", 1960.
+.. [2] H. Rauch, F. Tung, C. Striebel, "Maximum likelihood estimates of linear dynamic systems",
+   AIAA Journal 3, 1965.
+.. [3] C. Carter, R. Kohn, "On Gibbs sampling for state space models", Biometrika 81, 1994.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+# What keeps predicted covariances invertible: variances are of order 1, rounding of order 1e-16.
+_JITTER = 1e-9
+
+
+@dataclass(frozen=True)
+class StateSpace:
+    """Parameters of a linear-Gaussian state space.
+
+    Attributes
+    ----------
+    transition : float64 tensor of shape (r, r * order)
+        ``A``.
+    innovation : float64 tensor of shape (r, r)
+        ``Q``.
+    loadings : float64 tensor of shape (K, r)
+        ``H``.
+    noise : float64 tensor of shape (K,)
+        ``R``, positive.
+    initial : float64 tensor of shape (r * order, r * order)
+        ``S``, covariance of the first state.
+    """
+
+    transition: torch.Tensor
+    innovation: torch.Tensor
+    loadings: torch.Tensor
+    noise: torch.Tensor
+    initial: torch.Tensor
+
+    @property
+    def n_states(self):
+        """Number ``r`` of states in a row."""
+        return len(self.transition)
+
+    def map(self, function):
+        """Apply a function to every tensor, for example to move them to a device."""
+        return StateSpace(*(function(getattr(self, f.name)) for f in fields(self)))
+
+    def predict_mean(self, mean):
+        """Mean of the next state from that of this one, tensors of shape (..., n)."""
+        kept = mean.shape[-1] - self.n_states
+        return torch.cat([mean @ self.transition.T, mean[..., :kept]], -1)
+
+    def predict_covariance(self, covariance):
+        """Covariance of the next state, and its covariance with this one, (..., n, n) each."""
+        r, n = self.transition.shape
+        cross = torch.cat([self.transition @ covariance, covariance[..., : n - r, :]], -2)
+        top = cross[..., :r, :] @ self.transition.T + self.innovation
+        side = cross[..., :r, : n - r]
+        rows = torch.cat([top, side], -1)
+        older = torch.cat([side.mT, covariance[..., : n - r, : n - r]], -1)
+        return torch.cat([rows, older], -2), cross
+
+    def information(self, observed):
+        """A root ``G`` with ``W = G G'`` of the information in the observed cells of rows."""
+        weight = observed / self.noise.sqrt()
+        return self.loadings.T * weight[..., None, :]
+
+
+@dataclass
+class Smoothed:
+    """States of series given all their observations, and how neighbours depend on each other.
+
+    Attributes
+    ----------
+    mean : float64 tensor of shape (B, T, n)
+        Means of the states.
+    covariance : float64 tensor of shape (B, T, n, n)
+        Their covariances.
+    gain : float64 tensor of shape (B, T, n, n)
+        ``J``; the last one of each series is 0.
+    """
+
+    mean: torch.Tensor
+    covariance: torch.Tensor
+    gain: torch.Tensor
+
+
+def filter_states(model, values, observed):
+    """Run the filter over series of equal length.
+
+    Parameters
+    ----------
+    model : StateSpace
+        The model.
+    values : float64 tensor of shape (B, T, K)
+        Standardised values, 0 where unobserved.
+    observed : bool tensor of shape (B, T, K)
+        What is known.
+
+    Returns
+    -------
+    mean : tensor of shape (B, T, n)
+        Means of the states given the rows so far.
+    covariance : tensor of shape (B, T, n, n)
+        Their covariances.
+    """
+    batch, n_times, _ = values.shape
+    r, n = model.transition.shape
+    means = values.new_empty((n_times, batch, n))
+    covariances = values.new_empty((n_times, batch, n, n))
+    mean, covariance = values.new_zeros((batch, n)), model.initial.expand(batch, n, n)
+    for t in range(n_times):
+        if t:
+            mean = model.predict_mean(mean)
+            covariance, _ = model.predict_covariance(covariance)
+        mean, covariance = _update(model, mean, covariance, values[:, t], observed[:, t])
+        means[t], covariances[t] = mean, covariance
+    return means.transpose(0, 1), covariances.transpose(0, 1)
+
+
+def _update(model, mean, covariance, values, observed):
+    """Take in one row of every series."""
+    r = model.n_states
+    root = model.information(observed)
+    seen = covariance[..., :r]
+    if root.shape[-1] > r:
+        root = _square_root(root)
+    half = seen @ root
+    inner = root.mT @ half[..., :r, :]
+    inner.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), half.mT, upper=False)
+    covariance = covariance - white.mT @ white
+    # What rounding leaves unsymmetric is never damped, and grows where A has a root beyond 1.
+    covariance = 0.5 * (covariance + covariance.mT)
+    residual = (values - mean[..., :r] @ model.loadings.T) * observed / model.noise
+    mean = mean + (covariance[..., :r] @ (residual @ model.loadings)[..., None])[..., 0]
+    return mean, covariance
+
+
+def _square_root(root):
+    """A square root of ``G G'`` for ``G`` with more columns than rows."""
+    values, vectors = torch.linalg.eigh(root @ root.mT)
+    return vectors * values.clamp(min=0).sqrt()[..., None, :]
+
+
+def _back(model, covariance):
+    """Gain ``J`` of one step back, and the predicted covariance that belongs to it."""
+    predicted, cross = model.predict_covariance(covariance)
+    stable = predicted.clone()
+    stable.diagonal(dim1=-2, dim2=-1).add_(_JITTER)
+    return torch.cholesky_solve(cross, torch.linalg.cholesky(stable)).mT, predicted
+
+
+def smooth(model, values, observed):
+    """Give the states of series given all observations.
+
+    Parameters
+    ----------
+    model, values, observed
+        As for :func:`filter_states`.
+
+    Returns
+    -------
+    smoothed : Smoothed
+        Moments and gains.
+    """
+    mean, covariance = filter_states(model, values, observed)
+    gain = torch.zeros_like(covariance)
+    for t in range(values.shape[1] - 2, -1, -1):
+        back, predicted = _back(model, covariance[:, t])
+        surprise = mean[:, t + 1] - model.predict_mean(mean[:, t])
+        mean[:, t] += (back @ surprise[..., None])[..., 0]
+        covariance[:, t] += back @ (covariance[:, t + 1] - predicted) @ back.mT
+        gain[:, t] = back
+    return Smoothed(mean, covariance, gain)
+
+
+def draw_states(model, values, observed, normals):
+    """Draw states of series given all observations, jointly over time.
+
+    Parameters
+    ----------
+    model, values, observed
+        As for :func:`filter_states`.
+    normals : callable
+        ``normals(t, size)`` gives standard normals of shape (B, n_draws, size) for row ``t``;
+        ``size`` is ``n`` for the last row and ``r`` for the others.
+
+    Returns
+    -------
+    states : tensor of shape (B, n_draws, T, r)
+        Draws.
+    """
+    mean, covariance = filter_states(model, values, observed)
+    (batch, n_times, n), r = mean.shape, model.n_states
+    root = _root(covariance[:, -1])
+    state = mean[:, -1:] + normals(n_times - 1, n) @ root.mT
+    out = state.new_empty((n_times, *state.shape[:2], r))
+    out[-1] = state[..., :r]
+    for t in range(n_times - 2, -1, -1):
+        back, predicted = _back(model, covariance[:, t])
+        surprise = state - model.predict_mean(mean[:, t])[:, None]
+        state = mean[:, t : t + 1] + surprise @ back.mT
+        # The newer parts of this state are parts of the next one: only the oldest is random.
+        spread = (covariance[:, t] - back @ predicted @ back.mT)[:, n - r :, n - r :]
+        state[..., n - r :] += normals(t, r) @ _root(spread).mT
+        out[t] = state[..., :r]
+    return out.permute(1, 2, 0, 3)
+
+
+def _root(covariance):
+    """Cholesky factor of a batch of covariances that rounding may have made indefinite."""
+    stable = covariance.clone()
+    stable.diagonal(dim1=-2, dim2=-1).add_(_JITTER)
+    return torch.linalg.cholesky(stable)
+
+
+def window_covariance(smoothed, series, rows, times, states):
+    """Covariances, given all observations, of some states of windows.
+
+    Parameters
+    ----------
+    smoothed : Smoothed
+        What the smoother found.
+    series : int64 tensor of shape (B,)
+        Series of each window.
+    rows : int64 tensor of shape (B, L)
+        Rows of the window in its series, one after the other.
+    times, states : int64 tensors of shape (B, N)
+        Place in the window and number of the state, for ``N`` targets of each window.
+
+    Returns
+    -------
+    covariance : tensor of shape (B, N, N)
+        Their covariances.
+    """
+    n_times = rows.shape[1]
+    batch, n_targets = times.shape
+    n = smoothed.mean.shape[-1]
+    index = states[:, None].expand(-1, n, -1)
+    ahead = smoothed.mean.new_zeros((batch, n, n_targets))
+    out = ahead.new_zeros((batch, n_targets, n_targets))
+    for t in range(n_times - 1, -1, -1):
+        here = smoothed.covariance[series, rows[:, t]].gather(2, index)
+        if t + 1 < n_times:
+            ahead = smoothed.gain[series, rows[:, t]] @ ahead
+        ahead = torch.where((times == t)[:, None], here, ahead)
+        picked = ahead.gather(1, states[..., None].expand(-1, -1, n_targets))
+        out = torch.where((times == t)[..., None], picked, out)
+    earlier = times[..., None] <= times[:, None]
+    return torch.where(earlier, out, out.mT)
