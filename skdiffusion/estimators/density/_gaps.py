@@ -27,7 +27,7 @@ class RowCompleter:
         """Draws of completed rows, and the effective number of candidates behind each row's."""
         completed = np.repeat(codes[:, None], n_draws, axis=1)
         sizes = np.full(len(codes), np.inf)
-        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state))).cpu()
+        rows = self._rows(self._spread(codes, draw_seed(self.random_state))).cpu()
         for missing, chosen in patterns(codes):
             n_parts = math.ceil(len(chosen) / self._rows_at_once(n_draws))
             for part in np.array_split(chosen, n_parts):

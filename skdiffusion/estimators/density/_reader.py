@@ -3,11 +3,13 @@
 import warnings
 
 import numpy as np
+import torch
+from scipy.special import ndtr
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
-from skdiffusion._random import draw_seed
-from skdiffusion.columns.discrete import is_tied
+from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion.columns.discrete import is_tied, spread
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named, refuse_times
 from skdiffusion.inputs.table import Table
@@ -66,7 +68,12 @@ class TableReader:
         codes = self._read(X, **kwargs)
         if not self._table.discrete:
             return codes
-        return self._table.spread(codes, draw_seed(self.random_state))
+        return self._spread(codes, draw_seed(self.random_state))
+
+    def _spread(self, codes, seed):
+        """Rows without ties, by noise that depends on a row's content alone."""
+        columns = self._table.discrete
+        return spread(codes, columns, uniforms_of(codes, columns, seed)) if columns else codes
 
     def _restore(self, codes):
         """Rows as a table of the user's kind."""
@@ -114,3 +121,9 @@ class TableReader:
                 stacklevel=3,
             )
         return np.clip(rows, -100, 100)
+
+
+def uniforms_of(codes, columns, seed):
+    """Uniforms for discrete columns that depend on a row's content alone, not on its place."""
+    keys = row_keys(codes, seed)[:, None]
+    return ndtr(normals(keys, 0, 2, torch.tensor(sorted(columns)), torch.float64).numpy())

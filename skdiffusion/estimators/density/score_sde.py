@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 
 from skdiffusion._device import load_numpy_state, memory_advice, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
+from skdiffusion.columns.coordinates import Coordinates
 from skdiffusion.columns.marginals import Marginals, fit_marginals
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.analytic.kinds import RowMixture
@@ -467,9 +468,9 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         network is evaluated directly.
         """
         check_is_fitted(self)
-        X = self._validate(X)
-        values = self._log_density(self._rows(X), self._encode_condition(y, len(X)))
-        return values.cpu().numpy() + self._log_jacobian(X)
+        rows, log_jacobian = self._mapped(self._validate(X))
+        values = self._log_density(rows, self._encode_condition(y, len(rows)))
+        return values.cpu().numpy() + log_jacobian
 
     def score(self, X, y=None):
         """Mean log-density of the rows.
@@ -516,8 +517,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         bounds the likelihood of the SDE model, which is not the ODE model of
         :meth:`score_samples`: the two numbers need not be ordered.
         """
-        X, _, bound, error = self._latent_bound(X, y, n_draws)
-        bound = bound.cpu().numpy() - self._log_jacobian(X)
+        log_jacobian, _, bound, error = self._latent_bound(X, y, n_draws)
+        bound = bound.cpu().numpy() - log_jacobian
         return (bound, error.cpu().numpy()) if return_std else bound
 
     def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
@@ -555,7 +556,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of
            score-based diffusion models", NeurIPS 2021, equation 9.
         """
-        X, last, bound, _ = self._latent_bound(X, y, n_draws)
+        _, last, bound, _ = self._latent_bound(X, y, n_draws)
         span = math.log(self._max_level / _MIN_LEVEL)
         losses = bound - last + self.n_features_in_ * (span + 0.5)
         value, error = float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
@@ -589,8 +590,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         """
         check_is_fitted(self)
         _check_draws(n_draws)
-        X = self._validate(X, ensure_min_samples=2)
-        rows = self._rows(X)
+        rows, log_jacobian = self._mapped(self._validate(X, ensure_min_samples=2))
         with torch.no_grad():
             value, error = likelihood.entropy(
                 self.denoiser_,
@@ -599,9 +599,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
                 s_min=_MIN_LEVEL,
                 s_max=self._max_level,
             )
-        log_jacobian = self._log_jacobian(X)
         value -= float(log_jacobian.mean())
-        error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(X)))
+        error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(rows)))
         return (value, error) if return_std else value
 
     def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
@@ -671,8 +670,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         rows = self._rows(X)
         with torch.no_grad():
             score = (self.denoiser_(rows, noise_level) - rows) / noise_level**2
-        slope, log_jacobian_slope = self._marginals.slopes(self._standardised(X))
-        return (score.cpu().numpy() * slope + log_jacobian_slope) / self.scale_
+        return self.coordinates_.pull_back(X, score.cpu().numpy())
 
     def transform(self, X):
         """Take rows along the probability-flow ODE to independent standard normals.
@@ -692,7 +690,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         if np.isnan(codes).any():
             seed = draw_seed(self.random_state)
             codes = self._complete(codes, row_keys(codes, seed), 1)[0][:, 0]
-        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state)))
+        rows = self._rows(self._spread(codes, draw_seed(self.random_state)))
         z = self._move(rows, _MIN_LEVEL, self._max_level) - self.prior_.centre
         scale = (self.prior_.eigenvalues + self._max_level**2).sqrt()
         root = self.prior_.eigenvectors
@@ -833,7 +831,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         joined = np.hstack([codes, condition])
         if sample_weight is not None:
             joined = repeated(joined, sample_weight)
-        values = self._table.spread(joined[:, :d], seed)
+        values = self._spread(joined[:, :d], seed)
         joined, groups = grouped(np.hstack([values, joined[:, d:]]))
         self._warn_of_ties(joined[np.unique(groups, return_index=True)[1], :d])
         rows = np.hstack([self._standardise(joined[:, :d]), joined[:, d:]])
@@ -854,7 +852,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         if sample_weight is not None:
             joined = repeated(joined, _check_sample_weight(sample_weight, codes))
         d = codes.shape[1]
-        values = self._table.spread(joined[:, :d], draw_seed(self.random_state))
+        values = self._spread(joined[:, :d], draw_seed(self.random_state))
         return np.hstack([self._rows(values).cpu().numpy(), joined[:, d:]])
 
     def _split(self, rows, groups, seed):
@@ -882,8 +880,8 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             elif option == "copula":
                 stack = stack or _bases.fit_stack(train_rows, held_out, seed)
                 maps, stacks = _bases.fit_copulas(histograms, stack, (train_rows, rows))
-            (train, _), (held, log_jacobian) = map(maps[0].transform, (train_rows, held_out))
-            parts = train, held, maps[1].transform(rows)[0]
+            (train, _), (held, log_jacobian) = map(maps[0].forward, (train_rows, held_out))
+            parts = train, held, maps[1].forward(rows)[0]
             bases, proposal, stacks = self._fit_bases(*parts, seed, stacks)
             if option is None and stacks is not None:
                 stack = stacks[0]
@@ -893,8 +891,9 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
                 float(base.given(condition).log_density(x).mean()) for base, _ in bases.values()
             )
             if score > best_score:
-                best_score, self._marginals, self.marginals_ = score, maps[1], option
+                best_score, marginals, self.marginals_ = score, maps[1], option
                 best, self._proposal = (parts, bases, gain), proposal
+        self.coordinates_ = Coordinates(self._table.discrete, self.mean_, self.scale_, marginals)
         return best
 
     def _marginal_options(self, n_rows):
@@ -1159,11 +1158,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
 
     @memory_advice(_FEWER_ROWS)
     def _latent_bound(self, X, y, n_draws):
-        """Rows, their prior term, and bound and standard error in the model's coordinates."""
+        """Log-determinants, prior terms, bounds and standard errors of rows."""
         check_is_fitted(self)
         _check_draws(n_draws)
-        X = self._validate(X)
-        rows, condition = self._rows(X), self._encode_condition(y, len(X))
+        rows, log_jacobian = self._mapped(self._validate(X))
+        condition = self._encode_condition(y, len(rows))
         prior = _prior_given(self.prior_, self.denoiser_.base, condition)
         with torch.no_grad():
             bound, error = likelihood.nll_bound(
@@ -1175,7 +1174,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
                 s_max=self._max_level,
             )
             last = likelihood.prior_cross_entropy(rows, prior, self._max_level)
-        return X, last, bound, error
+        return log_jacobian, last, bound, error
 
     def _row_noise(self, rows, n_draws):
         """Uniforms and normals that depend on a row's content only, not on its place."""
@@ -1191,19 +1190,14 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
             draw_seed(self.random_state if random_state is None else random_state)
         )
 
-    def _standardised(self, X):
-        """Standardised rows; far outside, squares must stay finite."""
-        with np.errstate(over="ignore"):
-            return np.clip((X - self.mean_) / self.scale_, -1e100, 1e100)
+    def _mapped(self, X):
+        """Rows in the coordinates of the model, on the device, and the log-determinants."""
+        rows, log_jacobian = self.coordinates_.forward(X)
+        return self._tensor(torch.as_tensor(rows)), log_jacobian
 
     def _rows(self, X):
         """Rows in the coordinates of the model, on the device."""
-        return self._tensor(torch.as_tensor(self._marginals.transform(self._standardised(X))[0]))
-
-    def _log_jacobian(self, X):
-        """Log-determinant of the map from the user's units to the coordinates of the model."""
-        log_jacobian = self._marginals.transform(self._standardised(X))[1]
-        return log_jacobian - np.log(self.scale_).sum() + self._table.log_volume(X)
+        return self._mapped(X)[0]
 
     def _tensor(self, values):
         """Float64 tensor on the device of the model."""
@@ -1211,8 +1205,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
 
     def _to_units(self, rows):
         """Rows in the user's units, discrete columns on their values."""
-        values = self._marginals.inverse_transform(rows.cpu().numpy()) * self.scale_ + self.mean_
-        return self._table.snap(values)
+        return self.coordinates_.inverse(rows.cpu().numpy())
 
     def __getstate__(self):
         """Numpy arrays in place of torch objects: pickles open on every machine."""
