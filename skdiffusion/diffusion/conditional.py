@@ -297,3 +297,18 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
         weights = torch.as_tensor(class_log_weights, dtype=torch.float64)
         return LabelledMixture(density, weights)
     return density
+
+
+def copied(density):
+    """An independent copy of a density in closed form, conditional or not."""
+    return rebuild(**density.arrays())
+
+
+def density_arrays(density):
+    """Arrays of a density in closed form as numpy."""
+    return numpy_arrays(density.arrays())
+
+
+def numpy_arrays(tensors):
+    """Named tensors as numpy arrays; None stays None."""
+    return {n: None if value is None else value.cpu().numpy() for n, value in tensors.items()}

@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion import VPSDE, likelihood
-from skdiffusion.estimators.density import score_sde
+from skdiffusion.estimators.density._fitting import new_network
+from skdiffusion.estimators.density._gaps import log_ratios, log_weights
 
 
 def small(**kwargs):
@@ -95,7 +96,7 @@ def test_untrained_network_equals_the_base_through_the_ode():
     X = correlated(500)
     model = small(base="mixture", max_iter=0).fit(X)
     exact = model.score_samples(X)
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     np.testing.assert_allclose(model.score_samples(X), exact, atol=1e-5)
     assert model.score(X) == pytest.approx(exact.mean(), abs=1e-3)
 
@@ -109,17 +110,18 @@ def test_score_is_the_likelihood_along_the_ode(base, condition, moons):
         base=base, condition=condition, max_iter=200, hidden_layer_sizes=(32,), learning_rate=1e-2
     ).fit(moons, size)
     assert model.denoiser_.network is not None
-    x = model._rows(moons[:100])
-    given = None if condition is None else model._encode_condition(size[:100], 100)
+    x = model._rows(moons[:100])[0]
+    given = None if condition is None else model._encode(size[:100], 100)
+    density = model.model_.given(given)
     direct, _ = likelihood.log_density(
         lambda z, s: model.denoiser_.divergence(z, s, None if given is None else given[: len(z)]),
         x,
-        prior=score_sde._prior_given(model.prior_, model.denoiser_.base, given),
-        s_min=score_sde._MIN_LEVEL,
-        s_max=model._max_level,
+        prior=density.terminal,
+        s_min=density.s_min,
+        s_max=density.s_max,
         n_steps=200,
     )
-    error = model._log_density(x, given) - direct
+    error = density.log_density(x) - direct
     assert float(error.abs().max()) < 0.02
     assert float(error.mean().abs()) < 2e-3
 
@@ -239,9 +241,9 @@ def test_impute_with_a_network_matches_the_conditional_of_its_own_density(traine
 def test_weights_of_candidates_are_the_ratio_of_the_densities(base, moons):
     """Twelve steps for the weights against forty for the density, constants of a row apart."""
     model = small(base=base, max_iter=200, hidden_layer_sizes=(32,)).fit(moons)
-    x = model._rows(moons[:200])
-    weights = model._log_ratios(x[None])[0]
-    exact = model._log_density(x) - model._proposal.log_density(x)
+    x, proposal = model._rows(moons[:200])[0], model._proposal
+    weights = log_ratios(model.model_, proposal, x[None])[0]
+    exact = model.model_.log_density(x) - (proposal or model.model_.base).log_density(x)
     assert float(exact.std()) > 0.1
     error = weights - exact
     assert float((error - error.mean()).abs().median()) < 0.05
@@ -250,7 +252,7 @@ def test_weights_of_candidates_are_the_ratio_of_the_densities(base, moons):
 def test_a_part_of_the_candidates_is_weighed_where_it_is_enough(trained):
     row = torch.zeros(2, 50, 2, dtype=torch.float64)
     row[1] = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    easy, hard = trained._log_weights(row)
+    easy, hard = log_weights(trained.model_, trained._proposal, row)
     assert easy.isfinite().sum() == 20
     assert hard.isfinite().all()
 
@@ -333,7 +335,7 @@ def test_wide_rows_use_the_estimated_trace():
     X = rng.normal(size=(300, 40)) @ rng.normal(size=(40, 40))
     model = small(max_iter=0).fit(X)
     exact = model.score_samples(X[:4])
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     estimated = model.score_samples(X[:4])
     np.testing.assert_allclose(estimated[:2], model.score_samples(X[:2]), rtol=1e-9)
     np.testing.assert_allclose(estimated, exact, atol=0.05)

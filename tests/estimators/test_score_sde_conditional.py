@@ -5,11 +5,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import make_moons
 from sklearn.model_selection import cross_val_score
 
 from skdiffusion import ScoreSDE
+from skdiffusion.estimators.density._fitting import new_network
 from skdiffusion.metrics import interval_coverage
 
 
@@ -73,7 +75,7 @@ def test_solver_and_closed_form_draw_the_same_conditional():
     """An untrained network leaves the base, through which the solver must find its way."""
     model = small(condition="label").fit(*labelled())
     closed = model.sample(4000, y="left")
-    model.denoiser_.network = model._make_network(__import__("torch").Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     solved = model.sample(4000, y="left")
     assert np.abs(closed.mean(0) - solved.mean(0)).max() < 0.12
     assert np.abs(np.cov(closed.T) - np.cov(solved.T)).max() < 0.15

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, make_moons
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion.solve import STEPS
+from skdiffusion.estimators.density._fitting import new_network
 from skdiffusion.estimators.density._gaps import completed_copies, gaussian_of_incomplete
 from skdiffusion.estimators.density._rows import grouped, repeated, split_groups
 
@@ -175,7 +176,7 @@ class TestFurtherTraining:
 def test_every_solver_draws_a_gaussian(solver):
     """An untrained network leaves the base, so that draws have known moments."""
     model = small(solver=solver, n_steps=60).fit(rows())
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     draws = model.sample(3000)
     error = np.abs(draws.mean(0) - MEAN) / np.sqrt(np.diag(COVARIANCE))
     assert error.max() < 0.13
@@ -265,7 +266,7 @@ class TestImpute:
     def test_draws_follow_the_conditional(self, missing, network):
         model = self.model()
         if network:
-            model.denoiser_.network = model._make_network(torch.Generator()).double()
+            model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
         row = np.array([0.3, 0.5, 0.2])
         row[list(missing)] = np.nan
         n = 2000 if not network else 250
