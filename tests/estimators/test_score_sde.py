@@ -82,7 +82,7 @@ def test_mixture_base_is_scikit_learns_mixture():
     density = model.denoiser_.base
     theirs.weights_ = density.arrays()["weights"].numpy()
     theirs.means_ = density.arrays()["means"].numpy()
-    covariances = density._covariances().numpy()
+    covariances = density.covariances().numpy()
     theirs.precisions_cholesky_ = np.stack(
         [np.linalg.cholesky(np.linalg.inv(c)) for c in covariances]
     )
