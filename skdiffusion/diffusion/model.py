@@ -10,8 +10,9 @@ A condition is bound once, ``model.given(condition)``, one row of it for every r
 result is a model like the first: no method has a condition. The prior of a conditional model is
 moved to the mean that the base expects.
 
-All randomness comes in from outside, as generators, uniforms and normals. Directions of estimated
-traces are always the same, so that a density is a function of the row.
+Rows are tensors of the type and on the device of the denoiser. All randomness comes in from
+outside, as generators, uniforms and normals; directions of estimated traces are always the same, so
+that a density is a function of the row.
 """
 
 import copy
@@ -22,8 +23,8 @@ import torch
 
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.analytic.kinds import RowMixture
-from skdiffusion.diffusion.conditional import copied, density_arrays, numpy_arrays, rebuild
-from skdiffusion.diffusion.denoiser import Denoiser, guided
+from skdiffusion.diffusion.conditional import copied, density_arrays, numpy_arrays
+from skdiffusion.diffusion.denoiser import guided
 from skdiffusion.diffusion.solve import adaptive_flow, flow, log_levels, solve
 
 # Runge-Kutta steps over the range of noise levels: for scores, where the ratio to the base needs
@@ -37,7 +38,7 @@ _CHUNK = 2000
 # Solvers stop at this multiple of s_min and take the denoiser's estimate of the data from there,
 # whose error is below what is resolved.
 _LAST_LEVEL = 2
-# Local error of the adaptive solver, in standard deviations: below that of the network.
+# Local error of the adaptive solver in standard deviations, below that of the network.
 _TOLERANCE = 1e-4
 
 
@@ -54,11 +55,6 @@ class DensityModel:
         Range of noise levels.
     condition : tensor of shape (n_samples, n_conditions), optional
         Condition of every row; None stands for the density of all conditions together.
-
-    Notes
-    -----
-    Rows ``x`` are tensors of shape (n_samples, n_features) of the type and on the device of the
-    denoiser.
 
     Examples
     --------
@@ -331,7 +327,7 @@ class DensityModel:
             return likelihood.entropy(self.denoiser, x, uniforms, noise, **self._levels)
 
     def arrays(self):
-        """Return what :meth:`from_arrays` needs.
+        """Return what tells this model, without its condition, from others of its kind.
 
         Returns
         -------
@@ -362,33 +358,6 @@ class DensityModel:
         """Standard normals as points of the prior at the largest noise level."""
         root = self.prior.eigenvectors
         return (noise @ root) * _deviations(self.prior, self.s_max) @ root.T + self.prior.mean()
-
-
-def from_arrays(base, network, prior, s_min, s_max, *, untrained=None, device="cpu"):
-    """Rebuild a model from :meth:`DensityModel.arrays`.
-
-    Parameters
-    ----------
-    base, network, prior : dict of str to ndarray
-        As from :meth:`DensityModel.arrays`; ``network`` may be None.
-    s_min, s_max : float
-        Range of noise levels.
-    untrained : torch.nn.Module, optional
-        Network that takes the weights; None where ``network`` is None.
-    device : str or torch.device, default="cpu"
-        Where the model goes.
-
-    Returns
-    -------
-    model : DensityModel
-        The model, in double precision.
-    """
-    if network is not None:
-        weights = {name: torch.tensor(array) for name, array in network.items()}
-        untrained = untrained.double()
-        untrained.load_state_dict(weights)
-    denoiser = Denoiser(rebuild(**base), untrained).to(device).double().requires_grad_(False)
-    return DensityModel(denoiser, rebuild(**prior).to(device), s_min, s_max)
 
 
 def _moved(prior, base, condition):

@@ -23,6 +23,11 @@ _MAX_EPOCHS = 300
 # Evaluations of the held-out rows over the whole training, and rows of each: both bound what
 # validation costs.
 _N_EVALUATIONS, _N_HELD_OUT = 20, 300
+# Decay of the averaged weights: over some 200 steps, a twentieth of the default training.
+_EMA_DECAY = 0.995
+# Evaluations without gain before a network stops, and the gain in nats a row that counts: less is
+# not told from chance by the held-out rows of one evaluation.
+_PATIENCE, TOLERANCE = 3, 1e-3
 # Runge-Kutta steps of the held-out likelihood: the ratio to the base is smooth.
 HELD_OUT_STEPS = 8
 # Columns up to which it takes the exact trace, and directions of its estimate above: states of a
@@ -44,12 +49,8 @@ class Recipe:
         Rows of a step.
     learning_rate : float
         Peak learning rate.
-    ema_decay : float
-        Decay of the averaged weights.
-    patience : int or None
-        Evaluations without gain before a network stops; None never stops one.
-    tol : float
-        Gain in nats a row that counts.
+    early_stopping : bool
+        Stop where held-out rows no longer gain.
     progress : bool
         Show a progress bar.
     """
@@ -58,9 +59,7 @@ class Recipe:
     weight: Callable
     batch_size: int
     learning_rate: float
-    ema_decay: float
-    patience: int | None
-    tol: float
+    early_stopping: bool
     progress: bool
 
 
@@ -98,15 +97,18 @@ def train_residual(
         n_steps = min(n_steps, math.ceil(_MAX_EPOCHS * len(rows) / recipe.batch_size))
         few = torch.as_tensor(held_out[:_N_HELD_OUT])
         options["validate"] = partial(_held_out_loss, model, few)
-        options |= {"n_evaluations": _N_EVALUATIONS, "patience": recipe.patience}
+        options |= {
+            "n_evaluations": _N_EVALUATIONS,
+            "patience": _PATIENCE if recipe.early_stopping else None,
+        }
     return train(
         model.denoiser,
         _residual_loss(model, rows, recipe, generator, leave_out),
         n_steps=n_steps,
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
-        ema_decay=recipe.ema_decay,
-        tol=recipe.tol,
+        ema_decay=_EMA_DECAY,
+        tol=TOLERANCE,
         progress=recipe.progress,
         description=f"ScoreSDE on {name}",
         **options,

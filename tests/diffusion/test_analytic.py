@@ -129,7 +129,7 @@ def test_gradient_jacobian_and_divergence_match_autograd(name, s):
     torch.testing.assert_close(denoised, density.denoise(z, s))
     torch.testing.assert_close(also_denoised, denoised)
     vector = points(12)[6:]
-    _, product = density.denoise_and_jvp(z, s, vector)
+    _, _, (product,) = density.denoise_divergence_and_jvps(z, s, [vector])
     torch.testing.assert_close(product, torch.einsum("nij,nj->ni", expected, vector))
 
 

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion import VPSDE, likelihood
+from skdiffusion.diffusion.sde import SDES
 from skdiffusion.estimators.density._fitting import new_network
 from skdiffusion.estimators.density._gaps import log_ratios, log_weights
 
@@ -55,7 +56,7 @@ def moons():
 def trained(moons):
     """A model with a network that moved away from its base."""
     return small(
-        base="gaussian", hidden_layer_sizes=(64, 64), max_iter=400, n_iter_no_change=20
+        base="gaussian", hidden_layer_sizes=(64, 64), max_iter=400, early_stopping=False
     ).fit(moons)
 
 
@@ -113,8 +114,14 @@ def test_score_is_the_likelihood_along_the_ode(base, condition, moons):
     x = model._rows(moons[:100])[0]
     given = None if condition is None else model._encode(size[:100], 100)
     density = model.model_.given(given)
+
+    def divergence(z, s):
+        own = None if given is None else given[: len(z)]
+        base, network = model.denoiser_.shares(z, s, own)
+        return base[0] + network[0], base[1] + network[1]
+
     direct, _ = likelihood.log_density(
-        lambda z, s: model.denoiser_.divergence(z, s, None if given is None else given[: len(z)]),
+        divergence,
         x,
         prior=density.terminal,
         s_min=density.s_min,
@@ -288,10 +295,24 @@ def test_other_bases(moons, base):
     assert np.isfinite(model.impute([[np.nan, 0.1]], 5)).all()
 
 
-@pytest.mark.parametrize("sde", ["subvp", "ve", "cosine", "flow", VPSDE(beta_max=10.0)])
+@pytest.mark.parametrize("sde", [*(family() for family in SDES.values()), VPSDE(beta_max=10.0)])
 def test_every_process_trains(sde, moons):
-    model = small(sde=sde, noise_law="uniform", max_iter=10).fit(moons)
+    model = small(noise_law=sde, max_iter=10).fit(moons)
     assert np.isfinite(model.score(moons))
+
+
+def test_levels_end_with_the_process(moons):
+    assert small(noise_law=SDES["ve"](), max_iter=0).fit(moons).model_.s_max == pytest.approx(50)
+    assert small(max_iter=0).fit(moons).model_.s_max == 80.0
+
+
+@pytest.mark.parametrize(
+    ("gone", "instead"),
+    [({"sde": "vp"}, "noise_law"), ({"tol": 0.1}, "0.001"), ({"ema_decay": 0.9}, "0.995")],
+)
+def test_parameters_that_are_gone_say_what_to_use(gone, instead):
+    with pytest.raises(TypeError, match=f"no parameter {next(iter(gone))}: .*{instead}"):
+        ScoreSDE(**gone)
 
 
 def test_likelihood_weighting_trains(moons):
@@ -399,7 +420,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"sde": "vpx"},
+            {"noise_law": "vpx"},
             {"base": "spline"},
             {"n_steps": 0},
             {"max_iter": -1},

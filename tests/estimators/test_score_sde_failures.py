@@ -220,9 +220,8 @@ def test_a_model_for_a_gpu_opens_without_one():
 def test_search_over_process_base_and_law_in_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), small(max_iter=3))
     grid = {
-        "scoresde__sde": ["vp", VPSDE(beta_max=10.0)],
         "scoresde__base": ["gaussian", None],
-        "scoresde__noise_law": ["uniform"],
+        "scoresde__noise_law": ["loguniform", VPSDE(beta_max=10.0)],
     }
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -218,28 +218,6 @@ class NoisyMixture(nn.Module):
         """
         return self.denoise_divergence_and_jvps(z, s, ())[:2]
 
-    def denoise_and_jvp(self, z, s, vector):
-        """Denoiser and its Jacobian applied to one vector a row, without forming the Jacobian.
-
-        Parameters
-        ----------
-        z : tensor of shape (n_samples, n_features)
-            Noisy points.
-        s : float or tensor of shape (n_samples,)
-            Noise level.
-        vector : tensor of shape (n_samples, n_features)
-            Vectors.
-
-        Returns
-        -------
-        denoised : tensor of shape (n_samples, n_features)
-            Conditional mean of the data.
-        product : tensor of shape (n_samples, n_features)
-            ``sum_j dD_i / dz_j vector_j``.
-        """
-        denoised, _, (product,) = self.denoise_divergence_and_jvps(z, s, (vector,))
-        return denoised, product
-
     def denoise_divergence_and_jvps(self, z, s, vectors):
         """Denoiser, the trace of its Jacobian and the Jacobian applied to several vectors a row.
 

@@ -190,11 +190,13 @@ def hutchinson(directional, probes):
     --------
     >>> import torch
     >>> from skdiffusion.diffusion.analytic import gaussian
-    >>> from skdiffusion.diffusion.denoiser import Denoiser
     >>> from skdiffusion.diffusion.likelihood import hutchinson
-    >>> denoiser = Denoiser(gaussian([0.0, 0.0], torch.eye(2)))
+    >>> density = gaussian([0.0, 0.0], torch.eye(2))
+    >>> def directional(z, s, v):
+    ...     denoised, _, (moved,) = density.denoise_divergence_and_jvps(z, s, [v])
+    ...     return denoised, (v * moved).sum(1)
     >>> z = torch.zeros(1, 2, dtype=torch.float64)
-    >>> hutchinson(denoiser.directional, torch.ones(3, 1, 2, dtype=torch.float64))(z, 1.0)[1]
+    >>> hutchinson(directional, torch.ones(3, 1, 2, dtype=torch.float64))(z, 1.0)[1]
     tensor([[1., 1., 1.]], dtype=torch.float64)
     """
 

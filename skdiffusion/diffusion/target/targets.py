@@ -74,7 +74,7 @@ class MixtureTarget(Target):
         super().__init__(mixture.n_features)
         self.mixture = mixture
         self.scale = float(mixture.eigenvalues.min().sqrt())
-        self.reach = max(_largest_distance(mixture.means), self._widest())
+        self.reach = max(_largest_distance(mixture.centred), self._widest())
 
     @property
     def width(self):

@@ -15,9 +15,8 @@ from skdiffusion.columns.coordinates import Coordinates
 from skdiffusion.columns.discrete import spread
 from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
-from skdiffusion.diffusion.loss import NOISE_LAWS
+from skdiffusion.diffusion.loss import law_and_weight
 from skdiffusion.diffusion.model import DensityModel
-from skdiffusion.diffusion.sde import SDES
 from skdiffusion.estimators.density._conditions import encoded_rows, learn_condition
 from skdiffusion.estimators.density._gaps import completed_copies
 from skdiffusion.estimators.density._reader import (
@@ -149,30 +148,21 @@ def _settings(estimator, encoder, seed, device):
         make_network=partial(new_network, estimator, encoder),
         recipe=_recipe(estimator),
         start=_kept_network(estimator) if estimator.warm_start else None,
-        max_level=min(_process(estimator).max_noise_level, MAX_LEVEL),
+        max_level=min(MAX_LEVEL, getattr(estimator.noise_law, "max_noise_level", MAX_LEVEL)),
         seed=seed,
         device=device,
     )
 
 
-def _process(estimator):
-    """The SDE family."""
-    return SDES[estimator.sde]() if isinstance(estimator.sde, str) else estimator.sde
-
-
 def _recipe(estimator):
     """How networks are trained."""
-    law, weight = NOISE_LAWS[estimator.noise_law]
-    if estimator.noise_law == "uniform":
-        law = partial(law, sde=_process(estimator))
+    law, weight = law_and_weight(estimator.noise_law)
     return Recipe(
         law=law,
         weight=weight,
         batch_size=estimator.batch_size,
         learning_rate=estimator.learning_rate,
-        ema_decay=estimator.ema_decay,
-        patience=estimator.n_iter_no_change if estimator.early_stopping else None,
-        tol=estimator.tol,
+        early_stopping=estimator.early_stopping,
         progress=bool(estimator.verbose),
     )
 

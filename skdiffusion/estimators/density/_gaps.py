@@ -113,9 +113,10 @@ def _effective_size(weights):
     return 1 / weights.square().sum(1)
 
 
-# Copies of a row with gaps, which a network must see to learn how little is known: three are what
-# the guide documents.
+# Copies of a row with gaps: what is trained on them sees how little is known of a gap.
 _N_COPIES = 3
+# Passes of expectation maximisation: where gaps depend on the values, ten leave the mean short of
+# its limit. Then rounds of drawing gaps and fitting a mixture, the first draws being a Gaussian's.
 _N_EM_STEPS, _N_ROUNDS = 20, 2
 
 

@@ -21,6 +21,7 @@ from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._rows import Rows
 from skdiffusion.training.density import (
     HELD_OUT_STEPS,
+    TOLERANCE,
     Recipe,
     held_out_ratios,
     split_condition,
@@ -210,7 +211,7 @@ def choose(rows, settings):
     if (
         settings.base is not None
         and kept is not bare
-        and not _is_worth_it(kept.log_densities - bare.log_densities, settings.recipe.tol)
+        and not _is_worth_it(kept.log_densities - bare.log_densities)
     ):
         kept = bare
     scores = {one.label: one.score + mapped.gain for one in [*mapped.candidates, *trained]}
@@ -351,14 +352,14 @@ def _with_network(candidate, rows, prior, settings):
     return replace(candidate, log_densities=log_densities, network=network), history
 
 
-def _is_worth_it(gains, tol):
-    """Whether the mean gain of the held-out rows counts: above ``tol`` and two standard errors.
+def _is_worth_it(gains):
+    """Whether the mean gain of held-out rows counts: above the tolerance and two standard errors.
 
     The same rows have chosen the best of twenty states of the network: without any gain on new
     rows, one to two standard errors were seen.
     """
     error = float(gains.std()) / math.sqrt(len(gains))
-    return float(gains.mean()) > max(tol, _N_ERRORS * error)
+    return float(gains.mean()) > max(TOLERANCE, _N_ERRORS * error)
 
 
 def _load_start(network, weights):

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed, row_keys, torch_generator
 from skdiffusion.diffusion.loss import NOISE_LAWS
-from skdiffusion.diffusion.sde import SDE, SDES
+from skdiffusion.diffusion.sde import SDE
 from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators._atomic import all_or_nothing
+from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density._conditions import CONDITIONS, checked_guidance, encoded_rows
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
@@ -39,9 +40,6 @@ class ScoreSDE(DiffusionDensity):
 
     Parameters
     ----------
-    sde : {"vp", "subvp", "ve", "cosine", "flow"} or SDE, default="vp"
-        The diffusion. It sets the largest noise level (80 standard deviations at most) and the
-        law of noise levels under ``noise_law="uniform"``.
     base : {"auto", "gaussian", "mixture", "kde", "regression"} or None, default="auto"
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
@@ -71,10 +69,11 @@ class ScoreSDE(DiffusionDensity):
         right where values are missing at random. :meth:`transform` then takes gaps too.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
-    noise_law : {"lognormal", "loguniform", "uniform"}, default="lognormal"
+    noise_law : {"lognormal", "loguniform"} or SDE, default="lognormal"
         Law of the noise levels in training. "lognormal" is best for samples and for
         :meth:`score_samples`; "loguniform" is likelihood weighting with importance sampling
-        and tightens :meth:`nll_bound`; "uniform" is uniform in the time of ``sde``.
+        and tightens :meth:`nll_bound`; an :class:`~skdiffusion.diffusion.SDE` is uniform in its
+        time. Levels end at 80 standard deviations, or where the SDE ends.
     solver : str, default="dpmpp_3m"
         Solver of :meth:`sample`: "dpmpp_3m", "dpmpp_2m", "heun" and "ddim" for the
         probability-flow ODE, "ancestral", "euler_maruyama", "predictor_corrector" and
@@ -88,18 +87,11 @@ class ScoreSDE(DiffusionDensity):
         Rows of a training step.
     learning_rate : float, default=2e-3
         Peak learning rate.
-    ema_decay : float, default=0.995
-        Decay of the averaged weights.
     early_stopping : bool, default=True
-        Stop a network when the held-out likelihood no longer rises. The weights with the best
-        held-out likelihood are kept in any case.
+        Stop a network when the held-out log-likelihood has not risen by 0.001 nats a row in three
+        evaluations, out of 20. The weights with the best held-out likelihood are kept in any case.
     validation_fraction : float, default=0.1
         Share of the rows held out; at least 100 rows where that is at most a quarter of them.
-    n_iter_no_change : int, default=3
-        Evaluations without gain, out of 20, before a network stops.
-    tol : float, default=1e-3
-        Gain in held-out log-likelihood, in nats a row, that counts, in training and to keep a
-        network.
     warm_start : bool, default=False
         Start the network of a further ``fit`` from the weights of the one that was kept.
     network : callable, optional
@@ -167,24 +159,20 @@ class ScoreSDE(DiffusionDensity):
     """
 
     _parameter_constraints = {
-        "sde": [StrOptions(set(SDES)), SDE],
         "base": [StrOptions({"auto", "gaussian", "mixture", "kde", "regression"}), None],
         "marginals": [StrOptions({"auto", "histogram", "copula"}), None],
         "condition": [StrOptions(set(CONDITIONS)), None],
         "dequantize": ["boolean"],
         "handle_missing": [StrOptions({"error", "impute"})],
         "hidden_layer_sizes": ["array-like"],
-        "noise_law": [StrOptions(set(NOISE_LAWS))],
+        "noise_law": [StrOptions(set(NOISE_LAWS)), SDE],
         "solver": [StrOptions(set(STEPS) | {"adaptive"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "network": [callable, None],
         "device": [str, torch.device],
@@ -192,9 +180,15 @@ class ScoreSDE(DiffusionDensity):
         "random_state": ["random_state"],
     }
 
+    @removed(
+        sde="pass an SDE as noise_law, for times uniform in it; other laws never asked for it",
+        ema_decay="weights are averaged with decay 0.995; leave it out",
+        n_iter_no_change="networks stop after three evaluations without gain; early_stopping=False "
+        "never stops them",
+        tol="a gain of 0.001 nats a row counts; leave it out",
+    )
     def __init__(
         self,
-        sde="vp",
         *,
         base="auto",
         marginals="auto",
@@ -208,18 +202,14 @@ class ScoreSDE(DiffusionDensity):
         max_iter=4000,
         batch_size=256,
         learning_rate=2e-3,
-        ema_decay=0.995,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=3,
-        tol=1e-3,
         warm_start=False,
         network=None,
         device="auto",
         verbose=0,
         random_state=None,
     ):
-        self.sde = sde
         self.base = base
         self.marginals = marginals
         self.condition = condition
@@ -232,11 +222,8 @@ class ScoreSDE(DiffusionDensity):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.ema_decay = ema_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.warm_start = warm_start
         self.network = network
         self.device = device
