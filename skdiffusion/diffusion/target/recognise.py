@@ -4,7 +4,7 @@ import torch
 from torch import distributions as td
 
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
-from skdiffusion.diffusion.langevin.kernels import autograd
+from skdiffusion.diffusion.langevin.gradients import autograd
 from skdiffusion.diffusion.target.targets import Affine, MixtureTarget, Target
 
 

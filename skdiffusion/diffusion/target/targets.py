@@ -22,7 +22,7 @@ References
 
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import minibatch_gradient
+from skdiffusion.diffusion.langevin.gradients import minibatch_gradient
 
 # Up to this many points the distances of all pairs are compared.
 _ALL_PAIRS = 4000
