@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -28,12 +29,13 @@ from skdiffusion.estimators.imputation._fitting import (
     split_windows,
 )
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
+from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import (
     SeriesReader,
     require_plain_output,
     warn_empty,
 )
-from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.series import n_dimensions, require_alike
 from skdiffusion.metrics import crps_loss
 from skdiffusion.nn import load_csdi_checkpoint
@@ -409,10 +411,8 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
             Laid out as the draws of :meth:`sample`; observed cells repeat their value.
         """
-        levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
-        if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
-            raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
-        needed = int(np.ceil(1 / min(levels.min(), 1 - levels.max()) - 1e-9)) - 1
+        levels = quantile_levels(quantiles)
+        needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
             warnings.warn(
                 f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
@@ -421,8 +421,7 @@ class CSDIImputer(TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
         data = self._read(X, timestamps)
-        # The m-th of n exchangeable draws lies, in expectation, at level m / (n + 1).
-        of = lambda draws: np.quantile(draws, levels, axis=0, method="weibull")  # noqa: E731
+        of = partial(quantiles_of_draws, levels=levels, axis=0)
         filled = self._filled(data, of, self.n_draws)
         return data.restore_draws(self._reader.keep(filled))
 
