@@ -3,6 +3,7 @@
 import torch
 
 from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.training._loop import train
 
 # Validation shows about this many cells, in chunks of about so many.
@@ -14,9 +15,8 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
 
     Parameters
     ----------
-    model : module
-        Imputation denoiser with ``loss(values, observed, targets, generator)`` and a
-        ``held_out_loss`` of the same arguments.
+    model : ImputationDenoiser
+        The denoiser.
     series : WindowedSeries
         The data, on the device of the model.
     starts : int64 tensor
@@ -45,22 +45,25 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(len(held_out) * n_cells, 1))))
     chunks = repeated.split(max(1, _CELLS_PER_CHUNK // n_cells))
 
-    def batch_loss(loss, chosen, gen):
+    def batch_loss(module, chosen, gen, held_out=False):
         known = _observed(series, chosen)
         targets = strategy(known, gen, pool(gen))
         values = series.values[series.rows(chosen.to(series.values.device))]
         known, targets = known.to(values.device), targets.to(values.device)
-        return loss(values, known & ~targets, targets, gen)
+        # Every window is a series of its own, as each hides other cells.
+        shown = WindowedSeries.stack(values, known & ~targets)
+        loss = module.held_out_loss if held_out else module.loss
+        return loss(module.prepare(shown), shown.rows(shown.offsets[:-1]), values, targets, gen)
 
     def validate(module):
         # The same masks and noise every time: only the weights differ.
         gen = torch_generator(seed + 1)
-        losses = [batch_loss(module.held_out_loss, chunk, gen) * len(chunk) for chunk in chunks]
+        losses = [batch_loss(module, chunk, gen, held_out=True) * len(chunk) for chunk in chunks]
         return sum(losses) / len(repeated)
 
     return train(
         model,
-        lambda step: batch_loss(model.loss, _choose(starts, batch_size, generator), generator),
+        lambda step: batch_loss(model, _choose(starts, batch_size, generator), generator),
         validate=validate if len(held_out) else None,
         **options,
     )

@@ -125,7 +125,7 @@ def test_an_empty_row_is_kept_with_a_warning(options, kind):
 def test_complete_data_train_and_come_back_untouched(options, monkeypatch):
     X = table(missing=0)
     imputer = CSDIImputer(**options).fit(X)
-    monkeypatch.setattr(CSDIImputer, "_draw", None)
+    monkeypatch.setattr(_imputer_model.ImputationModel, "draw", None)
     assert imputer.transform(X).tobytes() == X.tobytes()
     assert imputer.sample(X, 3).shape == (50, 3, 3)
 
@@ -494,16 +494,32 @@ def test_a_network_without_a_gaussian_says_that_training_led_nowhere():
     assert imputer.history_["best_step"] == 0
 
 
-def test_an_interrupted_fit_leaves_the_imputer_unfitted(monkeypatch):
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("how", ["fit", "partial_fit"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, FloatingPointError])
+def test_a_fit_that_ends_early_leaves_the_imputer_as_it_was(how, error, monkeypatch):
+    def fail(*args, **options):
+        raise error
+
+    X = pd.DataFrame(table(), columns=["a", "b", "c"])
+    imputer = CSDIImputer(**{**NETWORK, "early_stopping": False}).fit(X)
+    before, filled = dict(vars(imputer)), imputer.transform(X)
+    monkeypatch.setattr(imputation, "train", fail)
+    # Another number of columns, and without names.
+    other = table() if how == "partial_fit" else table()[:, :2]
+    with pytest.raises(error):
+        getattr(imputer, how)(other)
+    assert all(vars(imputer)[name] is value for name, value in before.items())
+    assert vars(imputer).keys() == before.keys()
+    pd.testing.assert_frame_equal(imputer.transform(X), filled)
+
+
+def test_a_first_fit_that_is_interrupted_leaves_the_imputer_unfitted(monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    imputer = CSDIImputer(**{**NETWORK, "early_stopping": False}).fit(table())
-    before = imputer.transform(table())
     monkeypatch.setattr(imputation, "train", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        imputer.partial_fit(table())
-    np.testing.assert_array_equal(imputer.transform(table()), before)
+    imputer = CSDIImputer(**NETWORK)
     with pytest.raises(KeyboardInterrupt):
         imputer.fit(table())
     with pytest.raises(NotFittedError):

@@ -64,7 +64,7 @@ class WindowedSeries:
     def stack(cls, values, observed):
         """Take equally long samples, tensors of shape (n_samples, L, n_features), as series."""
         n_samples, length, _ = values.shape
-        offsets = torch.arange(n_samples + 1) * length
+        offsets = torch.arange(n_samples + 1, device=values.device) * length
         values = torch.where(observed, values, 0.0).float().flatten(0, 1)
         observed = observed.flatten(0, 1)
         return cls(values, observed, ~observed, offsets, length)

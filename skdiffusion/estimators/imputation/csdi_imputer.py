@@ -1,11 +1,14 @@
 """Imputation of time series and tables by conditional diffusion."""
 
+import copy
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -14,12 +17,25 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from skdiffusion._random import draw_seed
+from skdiffusion._device import resolve_device
+from skdiffusion._random import draw_seed, row_keys
+from skdiffusion.columns.columns import Columns
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.estimators.imputation._fitting import ImputerFit
-from skdiffusion.estimators.imputation._model import ImputerModel
-from skdiffusion.estimators.imputation._reading import ImputerInput
-from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.estimators.imputation._fitting import (
+    check_sizes,
+    fit_imputation_model,
+    learn_columns,
+    nothing_trained,
+    split_windows,
+)
+from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
+from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
+from skdiffusion.estimators.imputation._reading import (
+    SeriesReader,
+    require_plain_output,
+    warn_empty,
+)
+from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.series import n_dimensions, require_alike
 from skdiffusion.metrics import crps_loss
 from skdiffusion.nn import load_csdi_checkpoint
@@ -29,7 +45,7 @@ from skdiffusion.training.masking import STRATEGIES
 _HIDDEN_SHARE = 0.1
 
 
-class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, BaseEstimator):
+class CSDIImputer(TransformerMixin, BaseEstimator):
     """Fill the gaps of time series and tables by conditional score-based diffusion.
 
     The imputer learns, from incomplete data, the distribution of missing cells given the
@@ -151,7 +167,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
     pure noise down to ``s = 0``. Windows that overlap share one noisy series and their
     denoisers are averaged at every step, so that draws agree where windows meet.
 
-    An interrupted ``fit`` leaves the imputer unfitted.
+    A ``fit`` that fails or is interrupted leaves the imputer as it was.
 
     References
     ----------
@@ -286,8 +302,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             The fitted imputer.
         """
         self._validate_params()
-        keep = self.warm_start and hasattr(self, "history_")
-        return self._fit(X, timestamps, keep)
+        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"))
 
     def fit_transform(self, X, y=None, *, timestamps=None):
         """Fit, then fill the gaps of the same data.
@@ -328,7 +343,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             The fitted imputer.
         """
         self._validate_params()
-        return self._fit(X, timestamps, hasattr(self, "history_"))
+        return self._fit(X, timestamps, hasattr(self, "_model"))
 
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
@@ -346,10 +361,12 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             ``X`` with its missing cells filled, in its own units; observed cells are bit for
             bit those of ``X``. A frame comes back as a frame.
         """
-        data = self._checked(X, timestamps)
+        data = self._read(X, timestamps)
+        require_plain_output(self, data)
         statistic = np.median if self.statistic == "median" else np.mean
-        filled = self._fill(data, lambda draws: statistic(draws, axis=0), self.n_draws)
-        return self._output(data, filled)
+        filled = self._filled(data, lambda draws: statistic(draws, axis=0), self.n_draws)
+        names = self.get_feature_names_out()
+        return self._reader.write(data, filled, names, self.add_indicator)
 
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
@@ -373,9 +390,9 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             one long series ``n_samples`` is its number of rows.
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
-        data = self._checked(X, timestamps)
-        filled = self._fill(data, lambda draws: draws, n_draws, random_state)
-        return data.restore_draws(self._keep(filled))
+        data = self._read(X, timestamps)
+        filled = self._filled(data, lambda draws: draws, n_draws, random_state)
+        return data.restore_draws(self._reader.keep(filled))
 
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
@@ -394,10 +411,8 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
             Laid out as the draws of :meth:`sample`; observed cells repeat their value.
         """
-        levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
-        if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
-            raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
-        needed = int(np.ceil(1 / min(levels.min(), 1 - levels.max()) - 1e-9)) - 1
+        levels = quantile_levels(quantiles)
+        needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
             warnings.warn(
                 f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
@@ -405,10 +420,10 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
                 UserWarning,
                 stacklevel=2,
             )
-        data = self._checked(X, timestamps)
-        # The m-th of n exchangeable draws lies, in expectation, at level m / (n + 1).
-        of = lambda draws: np.quantile(draws, levels, axis=0, method="weibull")  # noqa: E731
-        return data.restore_draws(self._keep(self._fill(data, of, self.n_draws)))
+        data = self._read(X, timestamps)
+        of = partial(quantiles_of_draws, levels=levels, axis=0)
+        filled = self._filled(data, of, self.n_draws)
+        return data.restore_draws(self._reader.keep(filled))
 
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
@@ -431,7 +446,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         """
         if self.n_draws < 2:
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
-        data = self._checked(X, timestamps)
+        data = self._read(X, timestamps)
         given = data.flat
         if y is not None and n_dimensions(y, "y") == 1 and data.form != "list":
             check_consistent_length(X, y)
@@ -443,11 +458,11 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             data = data.with_flat(np.where(hidden, np.nan, given))
         else:
             require_alike(X, y)
-            truth = self._checked(y, timestamps).flat
+            truth = self._read(y, timestamps).flat
             if truth.shape != given.shape:
                 raise ValueError(f"y has {truth.shape} rows and features, X has {given.shape}.")
             hidden = np.isnan(given) & ~np.isnan(truth)
-        missing = np.isnan(data.flat) & self._valid
+        missing = np.isnan(data.flat) & self._columns.valid
         scored = hidden[missing] & (self.scale_ > 0)[np.nonzero(missing)[1]]
         if not scored.any():
             raise ValueError(
@@ -473,9 +488,10 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        out = names[self._kept]
+        out = names[self._reader.kept]
         if self.add_indicator:
-            out = np.concatenate([out, [f"missingindicator_{n}" for n in names[self._indicated]]])
+            indicated = [f"missingindicator_{name}" for name in names[self._reader.indicated]]
+            out = np.concatenate([out, indicated])
         return np.asarray(out, dtype=object)
 
     @classmethod
@@ -515,13 +531,93 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
             raise ValueError(
                 f"mean and scale must have shape ({n_features},), the features of the checkpoint."
             )
-        imputer.n_features_in_ = n_features
-        imputer._kind, imputer.time_step_ = "panel", None
-        imputer.window_length_ = positive_int(window_length, "window_length")
-        imputer._set_columns(mean, scale, np.zeros(n_features, dtype=bool))
-        imputer._seed = draw_seed(imputer.random_state)
-        imputer._adopt(network, {"loss": [], "validation": [], "best_step": 0})
-        return imputer
+        length = positive_int(window_length, "window_length")
+        columns, seed = Columns(mean, scale), draw_seed(imputer.random_state)
+        no_gaps = np.zeros(n_features, dtype=bool)
+        kept = columns.valid | imputer.keep_empty_features
+        reader = SeriesReader("panel", length, None, kept, no_gaps)
+        sizes = {name: getattr(imputer, name) for name in ("n_layers", "n_channels", "n_heads")}
+        model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
+        learner = copy.copy(imputer)
+        learner.n_features_in_ = n_features
+        return imputer._adopt(learner, reader, columns, model, seed, nothing_trained())
+
+    def _fit(self, X, timestamps, go_on):
+        """Learn, or with ``go_on`` train the fitted model further."""
+        settings = self._settings()
+        resolve_device(self.device)
+        # scikit-learn writes the names of the columns on the estimator that it validates for.
+        learner = copy.copy(self)
+        if go_on:
+            reader, columns, seed, previous = self._reader, self._columns, self._seed, self._model
+            data = reader.read(learner, X, timestamps)
+        else:
+            reader, data = SeriesReader.learn(learner, X, timestamps)
+            names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+            columns = learn_columns(data.flat, settings, names)
+            seed, previous = draw_seed(self.random_state), None
+        check_sizes(settings, reader.length)
+        reader.require_length(data)
+        windows = split_windows(reader.windows(data, columns), settings, seed)
+        stationary = reader.kind == "series"
+        model, history = fit_imputation_model(
+            windows, columns, settings, seed, stationary=stationary, previous=previous
+        )
+        return self._adopt(learner, reader, columns, model, seed, history)
+
+    def _adopt(self, learner, reader, columns, model, seed, history):
+        """Become fitted all at once: what interrupts leaves all of the old or all of the new."""
+        self.__dict__ = {
+            **vars(learner),
+            "_reader": reader,
+            "_columns": columns,
+            "_model": model,
+            "_seed": seed,
+            "mean_": columns.centre,
+            "scale_": columns.scale,
+            "window_length_": reader.length,
+            "time_step_": reader.step,
+            "method_": "gaussian" if model.name == "gaussian" else "diffusion",
+            "history_": history,
+            "n_iter_": max(1, len(history["loss"])),
+        }
+        return self
+
+    def _settings(self):
+        """The parameters, for functions that are no methods."""
+        return Bunch(**self.get_params(deep=False))
+
+    def _read(self, X, timestamps):
+        """Read ``X``; the parameters may have been set since ``fit``."""
+        check_is_fitted(self)
+        self._validate_params()
+        check_sizes(self._settings(), self.window_length_)
+        return self._reader.read(self, X, timestamps)
+
+    def _filled(self, data, reduce, n_draws, random_state=None):
+        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) to what is filled in."""
+        flat, valid = data.flat, self._columns.valid
+        missing = np.isnan(flat)
+        asked = missing & valid
+        if asked.any():
+            values = reduce(self._draw(data, n_draws, random_state))
+        else:
+            values = reduce(np.zeros((n_draws, 1)))[..., :0]
+        out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
+        out[..., asked] = values
+        out[..., missing & ~valid] = 0.0
+        return data.split(out)
+
+    def _draw(self, data, n_draws, random_state):
+        """Draws (n_draws, n_missing) of the missing cells of valid features, in X's units."""
+        columns = self._columns
+        warn_empty(data, columns.valid)
+        keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
+        series = self._reader.windows(data, columns)
+        z = self._model.draw(series, keys, n_draws, self._settings()).cpu().numpy()
+        feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
+        largest = np.finfo(data.flat.dtype).max
+        return np.clip(columns.inverse(z, feature), -largest, largest)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -531,10 +627,4 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         return tags
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "history_")
-
-    def __getstate__(self):
-        state = dict(super().__getstate__())
-        # Rebuilt from the numpy weights on whatever device the loading machine has.
-        state.pop("_model", None)
-        return state
+        return hasattr(self, "_model")
