@@ -36,8 +36,8 @@ class EncoderDenoiser(GaussianDenoiser):
 
     Parameters
     ----------
-    base : WindowGaussian
-        Gaussian over the cells of a window.
+    base : WindowBase or SeriesGaussian
+        Gaussian over the cells of a window, or of whole series.
     length, n_features : int
         Size of the window.
     n_layers : int, default=2
@@ -70,6 +70,10 @@ class EncoderDenoiser(GaussianDenoiser):
         self.n_draws = n_draws
         self.encoder = WindowEncoder(length, n_features, n_layers, n_channels, n_heads, generator)
         self.denoiser = CellDenoiser(n_channels, generator)
+
+    def _is_exact(self):
+        """The network has learnt something."""
+        return False
 
     def _heads(self, prepared, rows, mean, sd, cells):
         """Code of the targets, corrected mean and standard deviation of every cell."""
@@ -119,7 +123,7 @@ class EncoderDenoiser(GaussianDenoiser):
         loss : tensor
             Mean over the targets.
         """
-        mean, sd, _ = self._given(prepared, rows)
+        mean, sd, _ = self.base.given(prepared, rows)
         _, mean, sd = self._corrected(prepared, rows, mean, sd)
         crps = _normal_crps(values - mean, sd)
         return (crps * targets).sum() / targets.sum().clamp(min=1)

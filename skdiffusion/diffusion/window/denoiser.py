@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from skdiffusion.diffusion.solve import log_levels
+from skdiffusion.diffusion.window.draw import draw_missing
 
 
 class ImputationDenoiser(nn.Module, ABC):
@@ -28,11 +29,17 @@ class ImputationDenoiser(nn.Module, ABC):
         Step of :func:`skdiffusion.diffusion.solve.solve` that suits it.
     default_steps : int
         Number of such steps.
+    margin : int
+        Rows around a window that training shows, as they would be there in a series.
+    repeats : int
+        How often training shows a prepared window.
     """
 
     name: str
     default_solver = "dpmpp_2m_sde"
     default_steps: int
+    margin = 0
+    repeats = 1
 
     def prepare(self, series):
         """Read series once, before any of their windows is encoded.
@@ -143,6 +150,34 @@ class ImputationDenoiser(nn.Module, ABC):
         """Return the denoiser without its network, None if there is none."""
         return None
 
+    def draw(self, series, normals, n_draws, **options):
+        """Draw the wanted cells of series.
+
+        Parameters
+        ----------
+        series : WindowedSeries
+            The series, on the device of the denoiser.
+        normals : callable
+            ``normals(number, place, kind, size)`` gives standard normals of shape
+            (n_draws, len(number), size) for the places of the series ``number``; ``kind`` tells
+            apart the noises of a place.
+        n_draws : int
+            Number of draws.
+        **options
+            Passed to :func:`skdiffusion.diffusion.window.draw.draw_missing`.
+
+        Returns
+        -------
+        draws : float32 tensor of shape (n_draws, n_wanted)
+            In the order of ``torch.nonzero(series.wanted)``.
+        """
+        number, cell = series.address()
+
+        def noise(cells, step):
+            return normals(number[cells], cell[cells], step, 1)[..., 0]
+
+        return draw_missing(self, series, noise, n_draws=n_draws, **options)
+
 
 class Context(NamedTuple):
     """What is constant over draws and noise levels, for the target cells of each window."""
@@ -156,12 +191,12 @@ class Context(NamedTuple):
 
 
 class GaussianDenoiser(ImputationDenoiser):
-    """The window Gaussian alone as an imputation denoiser: exact, nothing to train.
+    """A Gaussian alone as an imputation denoiser: exact, nothing to train.
 
     Parameters
     ----------
-    base : WindowGaussian
-        Gaussian over the cells of a window.
+    base : WindowBase or SeriesGaussian
+        Gaussian over the cells of a window, or of whole series.
     """
 
     name = "gaussian"
@@ -169,7 +204,21 @@ class GaussianDenoiser(ImputationDenoiser):
 
     def __init__(self, base):
         super().__init__()
-        self.base = base
+        self.base, self.margin, self.repeats = base, base.margin, base.repeats
+
+    def prepare(self, series):
+        """Read series once; see :meth:`ImputationDenoiser.prepare`."""
+        return self.base.prepare(series)
+
+    def draw(self, series, normals, n_draws, **options):
+        """Draw the wanted cells of series; see :meth:`ImputationDenoiser.draw`."""
+        if self._is_exact() and self.base.direct:
+            return self.base.draw(series, normals, n_draws)
+        return super().draw(series, normals, n_draws, **options)
+
+    def _is_exact(self):
+        """Whether nothing was learnt on top of the Gaussian."""
+        return True
 
     def _apply(self, fn, recurse=True):
         """Move the Gaussian along with the module."""
@@ -185,16 +234,9 @@ class GaussianDenoiser(ImputationDenoiser):
         context, _, _ = self._encode(prepared, rows, cells, pad)
         return context
 
-    def _given(self, prepared, rows, cells=None, pad=None):
-        """Mean and standard deviation (B, L, K) of every cell, covariance of the targets."""
-        values, observed = prepared.values[rows], prepared.observed[rows]
-        given = self.base.condition(values.flatten(1), observed.flatten(1), cells, pad)
-        mean, sd = (x.to(values.dtype).view_as(values) for x in (given.mean, given.sd))
-        return mean, sd, given.covariance
-
     def _encode(self, prepared, rows, cells, pad):
         """Return the context and the mean and standard deviation of every cell."""
-        mean, sd, covariance = self._given(prepared, rows, cells, pad)
+        mean, sd, covariance = self.base.given(prepared, rows, cells, pad)
         code, mean, sd = self._heads(prepared, rows, mean, sd, cells)
         correlation = _correlation(covariance).to(mean.dtype)
         eigenvalues, eigenvectors = torch.linalg.eigh(correlation)

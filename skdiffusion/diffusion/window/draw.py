@@ -37,8 +37,8 @@ def draw_missing(
     series : WindowedSeries
         The data, on the device of the model.
     noise : callable
-        ``noise(cells, draws, step)`` returns standard normals of shape
-        ``(len(draws), len(cells))`` for numbers of wanted cells.
+        ``noise(cells, step)`` returns standard normals of shape ``(n_draws, len(cells))`` for
+        numbers of wanted cells.
     n_draws : int
         Number of draws.
     stride : int
@@ -132,8 +132,7 @@ class _Windows:
 
     def solve(self, noise, noise_levels, step, report):
         """Draw the cells of this group."""
-        draws = torch.arange(self.n_draws, device=self.cells.device)
-        fresh = lambda i: noise(self.cells, draws, i)  # noqa: E731
+        fresh = lambda i: noise(self.cells, i)  # noqa: E731
         done = [0]
 
         def denoise(z, s):

@@ -4,7 +4,7 @@ A table row, a sample of a panel and a long series are all *series*: of 1, of L 
 of time steps. They are kept end to end in one array; a window is the number of its first row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -68,6 +68,33 @@ class WindowedSeries:
         values = torch.where(observed, values, 0.0).float().flatten(0, 1)
         observed = observed.flatten(0, 1)
         return cls(values, observed, ~observed, offsets, length)
+
+    def around(self, starts, margin):
+        """Windows with ``margin`` rows on both sides as series of their own.
+
+        Parameters
+        ----------
+        starts : int64 tensor of shape (B,)
+            First rows of the windows.
+        margin : int
+            Rows to add on either side; where the series has none they are not observed.
+
+        Returns
+        -------
+        apart : WindowedSeries
+            Series of ``length + 2 * margin`` rows; window ``i`` begins ``margin`` rows into it.
+        """
+        starts = starts.to(self.values.device)
+        reach = torch.arange(-margin, self.length + margin, device=starts.device)
+        number, _, _ = self.place(starts)
+        rows = starts[:, None] + reach
+        inside = (rows >= self.offsets[number][:, None]) & (
+            rows < self.offsets[number + 1][:, None]
+        )
+        rows = rows.clamp(0, len(self.values) - 1)
+        observed = self.observed[rows] & inside[..., None]
+        apart = WindowedSeries.stack(self.values[rows], observed)
+        return replace(apart, length=self.length)
 
     def to(self, device):
         """Return the same series on another device."""

@@ -11,11 +11,15 @@ from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import row_keys, torch_generator
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
-from skdiffusion.diffusion.window.fit import free_gaussian, stationary_gaussian
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
+from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.window.base import WindowBase
+from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
 from skdiffusion.metrics import crps_loss
-from skdiffusion.training.imputation import hides_nothing, train_imputer
+from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
 from skdiffusion.training.masking import STRATEGIES, pattern_targets, user_strategy
 
 # With fewer windows than this there is nothing to spare for validation.
@@ -28,6 +32,8 @@ _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 _MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
+# A free covariance of a panel wants this many samples for each cell of a sample.
+_SAMPLES_PER_CELL = 3
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
 _FULL_ATTENTION, _N_INDUCING = 128, 32
 
@@ -190,7 +196,7 @@ def fit_imputation_model(windows, columns, settings, seed, *, stationary, previo
     few = previous is None and windows.few
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few)
     if previous is None:
-        base = None if blueprint.name == "csdi" else _fit_gaussian(windows, stationary)
+        base = None if blueprint.name == "csdi" else _fit_gaussian(windows, stationary, seed)
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -267,18 +273,31 @@ def _require_targets(windows, strategy, settings, seed):
         )
 
 
-def _fit_gaussian(windows, stationary):
-    """Gaussian over a window: stationary for series, else with a free covariance."""
+def _fit_gaussian(windows, stationary, seed):
+    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
     series = windows.series
-    values = series.values.double()
-    large = series.length > 1 and series.length * values.shape[1] > _LARGEST_PANEL
-    if stationary or large:
-        runs = _runs(windows)
-        return stationary_gaussian(
-            [(values[run], series.observed[run]) for run in runs], series.length
-        )
+    n_features = series.values.shape[1]
+    n_cells = series.length * n_features
+    if (
+        stationary
+        or n_cells > _LARGEST_PANEL
+        or (series.length > 1 and len(windows.train) < _SAMPLES_PER_CELL * n_cells)
+    ):
+        return _fit_series(windows, seed)
     rows = series.rows(windows.train)
-    return free_gaussian(values[rows], series.observed[rows])
+    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
+    return WindowBase(gaussian, series.length, n_features)
+
+
+def _fit_series(windows, seed):
+    """State space and shape of its errors, from the rows to learn from."""
+    runs, series = _runs(windows), windows.series
+    offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
+    rows = torch.cat(runs)
+    pieces = Pieces.cut(series.values[rows], series.observed[rows], offsets)
+    fit = fit_state_space(pieces, generator=torch_generator(seed))
+    shape = Shape.of(fit.error / fit.deviation, fit.column, series.values.shape[1])
+    return SeriesGaussian(fit.model, shape)
 
 
 def _runs(windows):
@@ -342,17 +361,13 @@ def _better(denoiser, windows, columns, strategy, settings, seed):
 def _held_out_crps(denoiser, windows, columns, strategy, settings, seed):
     """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
     series, generator = windows.series, torch_generator(seed)
-    rows = series.rows(windows.held_out[:_N_HELD_OUT].to(series.values.device))
-    known = series.observed[rows]
-    pool = lambda n: known.cpu()[torch.randint(len(rows), (n,), generator=generator)]  # noqa: E731
-    hidden = strategy(known.cpu(), generator, pool).to(known.device)
+    masked = Masked(denoiser, series, windows.held_out, strategy)
+    shown, _, values, hidden = masked.hide(windows.held_out[:_N_HELD_OUT], generator)
     if not bool(hidden.any()):
         return 0.0
-    shown = WindowedSeries.stack(series.values[rows], known & ~hidden)
-    shown = replace(shown, wanted=hidden.flatten(0, 1))
-    keys = row_keys(rows.cpu().numpy(), seed)
+    keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), seed)
     draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, settings).cpu().numpy()
-    truth = series.values[rows][hidden].cpu().numpy()
     feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
+    truth = values[hidden].cpu().numpy()
     truth, draws = (columns.standard(z, feature) for z in (truth, draws))
     return crps_loss(truth, draws.T, method="fair")

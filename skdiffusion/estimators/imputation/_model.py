@@ -8,14 +8,15 @@ from tqdm.auto import tqdm
 
 from skdiffusion._device import load_numpy_state, memory_advice, resolve_device, to_numpy_state
 from skdiffusion._random import normals, torch_generator
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
-from skdiffusion.diffusion.window.draw import draw_missing
-from skdiffusion.diffusion.window.local import window_base
 from skdiffusion.nn import CSDINetwork
 from skdiffusion.nn.encoder import EncoderDenoiser
 
 # Cells times draws denoised in one call. They bound the memory and change no result.
 _CELLS_ON_GPU, _CELLS_ON_CPU = 2**20, 24_000
+_BASES = {"WindowBase": WindowBase, "SeriesGaussian": SeriesGaussian}
 # Windows encoded in one call, if batch_size does not say otherwise.
 _WINDOWS_PER_BATCH = 64
 
@@ -82,12 +83,13 @@ class ImputationModel:
         """Weights of the network as a dict of numpy arrays."""
         return to_numpy_state(self.denoiser)
 
-    def moments(self):
-        """Mean and covariance of the Gaussian as numpy arrays, None if there is none."""
+    def base_arrays(self):
+        """Kind of the Gaussian and its numbers as numpy arrays, None if there is none."""
         alone = self.denoiser.closed_form()
         if alone is None:
             return None
-        return tuple(x.cpu().numpy() for x in (alone.base.mean, alone.base.covariance))
+        arrays = {name: x.cpu().numpy() for name, x in alone.base.arrays().items()}
+        return type(alone.base).__name__, arrays
 
     def continued(self, blueprint):
         """Return a denoiser to train further: this one, or a new network on its Gaussian.
@@ -120,15 +122,15 @@ class ImputationModel:
     def __getstate__(self):
         return {
             "blueprint": self.blueprint,
-            "moments": self.moments(),
+            "base": self.base_arrays(),
             "weights": self.weights(),
         }
 
     def __setstate__(self, state):
         self.blueprint, base = state["blueprint"], None
-        if state["moments"] is not None:
-            moments = (torch.from_numpy(x) for x in state["moments"])
-            base = window_base(*moments, self.blueprint.length, self.blueprint.n_features)
+        if state["base"] is not None:
+            kind, arrays = state["base"]
+            base = _BASES[kind].from_arrays(**{k: torch.from_numpy(x) for k, x in arrays.items()})
         denoiser = load_numpy_state(self.blueprint.build(base), state["weights"])
         self.denoiser = denoiser.eval().requires_grad_(False)
 
@@ -156,23 +158,24 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
     """
     device = resolve_device(settings.device)
     denoiser, series, keys = denoiser.to(device), series.to(device), keys.to(device)
-    number, cell = series.address()
     solver = denoiser.default_solver if settings.solver == "auto" else settings.solver
     n_steps = settings.n_steps or denoiser.default_steps
+    draws = torch.arange(n_draws, device=device)[:, None]
 
-    def noise(cells, draws, step):
-        return normals(keys[number[cells]], draws[:, None], step, cell[cells])
+    def noise(number, place, kind, size):
+        cell = (place[:, None] * size + torch.arange(size, device=device)).flatten()
+        key = keys[number].repeat_interleave(size)
+        return normals(key, draws, kind, cell).unflatten(1, (len(number), size))
 
     with (
         memory_advice("Too little memory to draw: lower batch_size or n_draws."),
         torch.inference_mode(),
         tqdm(total=100, desc="Drawing", disable=settings.verbose == 0, leave=False) as bar,
     ):
-        return draw_missing(
-            denoiser,
+        return denoiser.draw(
             series,
             noise,
-            n_draws=n_draws,
+            n_draws,
             stride=settings.stride or max(1, series.length // 2),
             noise_levels=denoiser.noise_levels(n_steps, solver),
             step=solver,
