@@ -14,15 +14,11 @@ from sklearn.utils.validation import (
 )
 
 from skdiffusion._random import draw_seed, row_keys
-from skdiffusion.estimators.imputation._fitting import check_sizes
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
-from skdiffusion.inputs.series import n_dimensions, require_alike
-from skdiffusion.metrics import crps_loss
-
-# Share of the observed cells that score() hides where no truth is given.
-_HIDDEN_SHARE = 0.1
+from skdiffusion.inputs.series import is_target
+from skdiffusion.metrics import crps_loss, make_imputation_scorer
 
 
 class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
@@ -200,32 +196,17 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """
         if self.n_draws < 2:
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
-        data = self._read(X, timestamps)
-        given = data.flat
-        if y is not None and n_dimensions(y, "y") == 1 and data.form != "list":
+        check_is_fitted(self)
+        if y is not None and is_target(y):
             check_consistent_length(X, y)
-            y = None
-        if y is None:
-            truth = given
-            rng = np.random.default_rng(self._seed)
-            hidden = ~np.isnan(truth) & (rng.random(truth.shape) < _HIDDEN_SHARE)
-            data = data.with_flat(np.where(hidden, np.nan, given))
-        else:
-            require_alike(X, y)
-            truth = self._read(y, timestamps).flat
-            if truth.shape != given.shape:
-                raise ValueError(f"y has {truth.shape} rows and features, X has {given.shape}.")
-            hidden = np.isnan(given) & ~np.isnan(truth)
-        missing = np.isnan(data.flat) & self._columns.valid
-        scored = hidden[missing] & (self.scale_ > 0)[np.nonzero(missing)[1]]
+        scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
+        truth, draws, scored = scorer.held_out(self, X, y, timestamps)
+        # Constant features have no unit.
+        scored &= self.scale_ > 0
         if not scored.any():
-            raise ValueError(
-                "There is nothing to score: X must have missing cells that y knows or, without "
-                "y, enough observed cells to hide some of them."
-            )
-        unit = self.scale_[np.nonzero(missing)[1]][scored]
-        draws = self._draw(data, self.n_draws, None)[:, scored] / unit
-        return -float(crps_loss(truth[missing][scored] / unit, draws.T, method="fair"))
+            raise ValueError("There is nothing to score: the hidden features are constant.")
+        unit = np.where(self.scale_ > 0, self.scale_, 1.0)
+        return -float(crps_loss(truth / unit, draws / unit, mask=scored, method="fair"))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns.
@@ -248,15 +229,10 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
             out = np.concatenate([out, indicated])
         return np.asarray(out, dtype=object)
 
-    def _settings(self):
-        """The parameters, for functions that are no methods."""
-        return Bunch(**self.get_params(deep=False))
-
     def _read(self, X, timestamps):
         """Read ``X``; the parameters may have been set since ``fit``."""
         check_is_fitted(self)
         self._validate_params()
-        check_sizes(self._settings(), self.window_length_)
         return self._reader.read(self, X, timestamps)
 
     def _filled(self, data, reduce, n_draws, random_state=None):
@@ -279,7 +255,8 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         warn_empty(data, columns.valid)
         keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
         series = self._reader.windows(data, columns)
-        z = self._model.draw(series, keys, n_draws, self._settings()).cpu().numpy()
+        settings = Bunch(**self.get_params(deep=False))
+        z = self._model.draw(series, keys, n_draws, settings).cpu().numpy()
         feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
         largest = np.finfo(data.flat.dtype).max
         return np.clip(columns.inverse(z, feature), -largest, largest)

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
@@ -12,9 +13,9 @@ from skdiffusion._device import resolve_device
 from skdiffusion._random import draw_seed
 from skdiffusion.columns.columns import Columns
 from skdiffusion.diffusion.solve import STEPS
+from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.imputation._diffusion_imputer import DiffusionImputer
 from skdiffusion.estimators.imputation._fitting import (
-    check_sizes,
     fit_imputation_model,
     learn_columns,
     nothing_trained,
@@ -43,25 +44,20 @@ class CSDIImputer(DiffusionImputer):
     network : {"encoder", "csdi"}, default="encoder"
         ``"encoder"`` reads a window once and denoises the missing cells only, starting from the
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
-        its published setting is ``n_layers=4, n_channels=64, n_heads=8``.
+        its published setting is ``n_layers=4, n_channels=64``.
     window_length : int, optional
         Number of time steps that are seen together. None means that the rows of a 2-D ``X`` are
         independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
         of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
-        is one long series.
-    stride : int, optional
-        Distance between overlapping windows when imputing; half a window by default.
-    target_strategy : {"block", "random", "historical", "mix", "feature", "test_pattern"} or \
+        is one long series. When imputing windows overlap by half.
+    target_strategy : {"block", "random", "historical", "mix", "feature"}, array-like of bool or \
             callable, default="block"
         Which observed cells are hidden in training. ``"block"``: half of the windows lose
         scattered cells, half lose runs of time steps in a few features. ``"random"``: a share of
         the cells drawn from U(0, 1). ``"historical"``: what another window misses. ``"mix"``:
-        half random, half historical. ``"feature"``: whole features. ``"test_pattern"``: the
-        masks in ``test_pattern``. A callable ``(observed, rng) -> hidden`` maps bool arrays
-        (n_windows, n_times, n_features).
-    test_pattern : array-like of bool, optional
-        Cells to hide, of shape (n_times, n_features) or (n_patterns, n_times, n_features), for
-        ``target_strategy="test_pattern"``.
+        half random, half historical. ``"feature"``: whole features. An array of shape (n_times,
+        n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several. A
+        callable ``(observed, rng) -> hidden`` maps bool arrays (n_windows, n_times, n_features).
     statistic : {"median", "mean"}, default="median"
         Statistic of the draws that :meth:`transform` fills in: the median minimises the absolute
         error, the mean the squared error.
@@ -76,9 +72,7 @@ class CSDIImputer(DiffusionImputer):
     n_layers : int, default=2
         Layers of the network.
     n_channels : int, default=32
-        Width of the network, a multiple of ``n_heads``.
-    n_heads : int, default=4
-        Attention heads.
+        Width of the network. Attention has a head for every 8 channels.
     scale : bool, default=True
         Standardise the features inside, on observed values; a few impossible records do not
         rule the scale. Features with heavier tails than a normal distribution are also bent
@@ -98,18 +92,11 @@ class CSDIImputer(DiffusionImputer):
         drawing it bounds the memory and changes no result; by default 64.
     learning_rate : float, default=3e-3
         Peak learning rate.
-    ema_decay : float, default=0.99
-        Decay of the moving average of the weights.
     early_stopping : bool, default=True
-        Hold out windows, keep the weights that were best on them and stop when they get worse.
+        Hold out windows, keep the weights that were best on them, and stop when three in a row
+        of the ten validations over ``max_iter`` are no better than an earlier one.
     validation_fraction : float, default=0.1
         Share of the windows held out.
-    n_iter_no_change : int, default=10
-        Number of validations without improvement, of ten over ``max_iter``, that end training.
-        The default does not end it early: a network often passes its Gaussian only after some
-        hundred steps.
-    tol : float, default=0.0
-        Smallest improvement that counts.
     warm_start : bool, default=False
         Continue from the weights of the previous call to ``fit``.
     device : str or torch.device, default="auto"
@@ -174,16 +161,13 @@ class CSDIImputer(DiffusionImputer):
         "method": [StrOptions({"diffusion", "gaussian"})],
         "network": [StrOptions({"encoder", "csdi"})],
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
-        "stride": [Interval(Integral, 1, None, closed="left"), None],
-        "target_strategy": [StrOptions({*STRATEGIES, "test_pattern"}), callable],
-        "test_pattern": ["array-like", None],
+        "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", *STEPS})],
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
-        "n_heads": [Interval(Integral, 1, None, closed="left")],
         "scale": ["boolean"],
         "missing_values": [Real],
         "add_indicator": ["boolean"],
@@ -191,33 +175,35 @@ class CSDIImputer(DiffusionImputer):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
+    @removed(
+        n_heads="attention has a head for every 8 of n_channels",
+        test_pattern="give the pattern as target_strategy",
+        stride="windows always overlap by half; take a longer window_length for long gaps",
+        ema_decay="it is 0.99",
+        tol="early_stopping has a fixed rule",
+        n_iter_no_change="early_stopping has a fixed rule",
+    )
     def __init__(
         self,
         *,
         method="diffusion",
         network="encoder",
         window_length=None,
-        stride=None,
         target_strategy="block",
-        test_pattern=None,
         statistic="median",
         n_draws=50,
         solver="auto",
         n_steps=None,
         n_layers=2,
         n_channels=32,
-        n_heads=4,
         scale=True,
         missing_values=np.nan,
         add_indicator=False,
@@ -225,11 +211,8 @@ class CSDIImputer(DiffusionImputer):
         max_iter=400,
         batch_size=None,
         learning_rate=3e-3,
-        ema_decay=0.99,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=0.0,
         warm_start=False,
         device="auto",
         verbose=0,
@@ -238,16 +221,13 @@ class CSDIImputer(DiffusionImputer):
         self.method = method
         self.network = network
         self.window_length = window_length
-        self.stride = stride
         self.target_strategy = target_strategy
-        self.test_pattern = test_pattern
         self.statistic = statistic
         self.n_draws = n_draws
         self.solver = solver
         self.n_steps = n_steps
         self.n_layers = n_layers
         self.n_channels = n_channels
-        self.n_heads = n_heads
         self.scale = scale
         self.missing_values = missing_values
         self.add_indicator = add_indicator
@@ -255,11 +235,8 @@ class CSDIImputer(DiffusionImputer):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.ema_decay = ema_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
         self.warm_start = warm_start
         self.device = device
         self.verbose = verbose
@@ -293,7 +270,6 @@ class CSDIImputer(DiffusionImputer):
             network="csdi",
             n_layers=len(network.blocks),
             n_channels=n_channels,
-            n_heads=n_heads,
             **parameters,
         )
         imputer._validate_params()
@@ -307,7 +283,7 @@ class CSDIImputer(DiffusionImputer):
         no_gaps = np.zeros(n_features, dtype=bool)
         kept = columns.valid | imputer.keep_empty_features
         reader = SeriesReader("panel", length, None, kept, no_gaps)
-        sizes = {name: getattr(imputer, name) for name in ("n_layers", "n_channels", "n_heads")}
+        sizes = {"n_layers": len(network.blocks), "n_channels": n_channels, "n_heads": n_heads}
         model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
         learner = copy.copy(imputer)
         learner.n_features_in_ = n_features
@@ -315,7 +291,7 @@ class CSDIImputer(DiffusionImputer):
 
     def _fit(self, X, timestamps, go_on):
         """Learn, or with ``go_on`` train the fitted model further."""
-        settings = self._settings()
+        settings = Bunch(**self.get_params(deep=False))
         resolve_device(self.device)
         # scikit-learn writes the names of the columns on the estimator that it validates for.
         learner = copy.copy(self)
@@ -327,7 +303,6 @@ class CSDIImputer(DiffusionImputer):
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
             columns = learn_columns(data.flat, settings, names)
             seed, previous = draw_seed(self.random_state), None
-        check_sizes(settings, reader.length)
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
         stationary = reader.kind == "series"
