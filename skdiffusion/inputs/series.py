@@ -174,6 +174,11 @@ def end_to_end(X):
     return np.concatenate(X) if isinstance(X, list) else X
 
 
+def is_target(y):
+    """Whether ``y`` is one number for each sample, not a table or series like ``X``."""
+    return (y.ndim if hasattr(y, "ndim") else 1 + np.ndim(y[0])) == 1
+
+
 def require_alike(X, y):
     """Raise for frames of the truth whose columns or rows are not those of the frames of X."""
     for x, truth in zip(X, y) if is_list_of_series(X) and is_list_of_series(y) else [(X, y)]:

@@ -7,6 +7,9 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
+# Training ends when so many validations in a row are no better than the best before. The one of
+# the untrained network does not count: it may be passed only after some hundred steps.
+_N_WITHOUT_GAIN = 3
 # Validation shows about this many cells, in chunks of about so many.
 _VALIDATION_CELLS, _CELLS_PER_CHUNK = 50_000, 10_000
 # Batches whose windows are prepared in one call, where a denoiser shows them several times.
@@ -66,7 +69,13 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
 
     masks = torch_generator(seed + 1)
     judged = [masked(chunk, masks) for chunk in chunks if len(held_out)]
-    return train(model, batch_loss, validate=validate if len(held_out) else None, **options)
+    return train(
+        model,
+        batch_loss,
+        validate=validate if len(held_out) else None,
+        stop=_gains_no_more,
+        **options,
+    )
 
 
 class ShownWindows(NamedTuple):
@@ -142,6 +151,13 @@ class Masked:
         apart.wanted[:] = False
         apart.wanted[rows] = targets
         return apart, rows, values, targets
+
+
+def _gains_no_more(trace):
+    """Whether the last validations are no better than those of the trained network before."""
+    losses = [loss for _, loss in trace[1:]]
+    before, last = losses[:-_N_WITHOUT_GAIN], losses[-_N_WITHOUT_GAIN:]
+    return len(before) > 0 and min(last) >= min(before)
 
 
 def hides_nothing(series, starts, strategy, *, n_windows, seed):

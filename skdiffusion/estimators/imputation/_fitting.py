@@ -34,6 +34,8 @@ _MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
 _LARGEST_PANEL = 2500
 # A free covariance of a panel wants this many samples for each cell of a sample.
 _SAMPLES_PER_CELL = 3
+# As in the published setting, 64 channels and 8 heads.
+_CHANNELS_PER_HEAD = 8
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
 _FULL_ATTENTION, _N_INDUCING = 128, 32
 
@@ -114,18 +116,6 @@ def _warn_unscaled(columns, names):
             "scale=False expects: set scale=True.",
             UserWarning,
             stacklevel=5,
-        )
-
-
-def check_sizes(settings, length):
-    """Compare parameters with each other and with the length of a window."""
-    if settings.n_channels % settings.n_heads:
-        raise ValueError(
-            f"n_channels={settings.n_channels} must be a multiple of n_heads={settings.n_heads}."
-        )
-    if settings.stride is not None and settings.stride > length:
-        raise ValueError(
-            f"stride={settings.stride} leaves gaps between windows of {length} rows: lower it."
         )
 
 
@@ -226,33 +216,32 @@ def _blueprint(series, settings, seed, closed_form):
     name = "gaussian" if closed_form or settings.method == "gaussian" else settings.network
     sizes = {}
     if name != "gaussian":
-        sizes = {size: settings[size] for size in ("n_layers", "n_channels", "n_heads")}
+        sizes = {"n_layers": settings.n_layers, "n_channels": settings.n_channels}
+        sizes["n_heads"] = _n_heads(settings.n_channels)
     if name == "csdi" and n_features > _FULL_ATTENTION:
         sizes["n_inducing"] = _N_INDUCING
     return Blueprint(name, series.length, n_features, sizes, seed)
 
 
+def _n_heads(n_channels):
+    """A head for every 8 channels, or the next smaller number that divides them."""
+    most = max(1, n_channels // _CHANNELS_PER_HEAD)
+    return next(n for n in range(most, 0, -1) if n_channels % n == 0)
+
+
 def _target_strategy(settings, length, valid):
     """Target strategy as a function of observed masks."""
     given = settings.target_strategy
-    if settings.test_pattern is not None and given != "test_pattern":
-        warnings.warn(
-            'test_pattern is not used: set target_strategy="test_pattern".',
-            UserWarning,
-            stacklevel=5,
-        )
     if callable(given):
         return user_strategy(given)
-    if given != "test_pattern":
+    if isinstance(given, str):
         return STRATEGIES[given]
-    if settings.test_pattern is None:
-        raise ValueError('target_strategy="test_pattern" needs the parameter test_pattern.')
-    pattern = np.asarray(settings.test_pattern, dtype=bool)
+    pattern = np.asarray(given, dtype=bool)
     pattern = pattern[None] if pattern.ndim == 2 else pattern
     if pattern.shape[1:] != (length, len(valid)):
         raise ValueError(
-            f"test_pattern has shape {np.shape(settings.test_pattern)}; expected "
-            f"{(length, len(valid))}, times and features of a window."
+            f"target_strategy has shape {np.shape(given)}; expected {(length, len(valid))}, times "
+            "and features of a window, or several such patterns."
         )
     return pattern_targets(torch.from_numpy(pattern[..., valid]))
 
@@ -261,8 +250,8 @@ def _require_targets(windows, strategy, settings, seed):
     """Raise for a strategy of the user's, or of past gaps, that leaves nothing to learn."""
     series, name = windows.series, settings.target_strategy
     # Those drawn at random hide something sooner or later; past gaps need gaps.
-    given = callable(name) or name == "test_pattern"
-    if not given and not (name == "historical" and series.observed.all()):
+    named = isinstance(name, str)
+    if named and not (name == "historical" and series.observed.all()):
         return
     n = _CELLS_TO_ASK // (series.length * series.values.shape[1])
     n = min(_MOST_WINDOWS_TO_ASK, max(_FEWEST_WINDOWS_TO_ASK, n))
@@ -327,9 +316,6 @@ def _train(denoiser, windows, strategy, settings, seed):
             seed=seed,
             n_steps=settings.max_iter,
             learning_rate=settings.learning_rate,
-            ema_decay=settings.ema_decay,
-            patience=settings.n_iter_no_change,
-            tol=settings.tol,
             progress=settings.verbose > 0,
             description="Learning",
         )

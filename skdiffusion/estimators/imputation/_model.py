@@ -114,8 +114,8 @@ class ImputationModel:
         alone = self.denoiser.closed_form()
         if blueprint.name in (self.name, "csdi") or alone is None:
             raise ValueError(
-                "Training cannot go on after a change of network, n_layers, n_channels or n_heads: "
-                "call fit with warm_start=False."
+                "Training cannot go on after a change of network, n_layers or n_channels: call "
+                "fit with warm_start=False."
             )
         return blueprint.build(alone.base)
 
@@ -176,7 +176,7 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
             series,
             noise,
             n_draws,
-            stride=settings.stride or max(1, series.length // 2),
+            stride=max(1, series.length // 2),
             noise_levels=denoiser.noise_levels(n_steps, solver),
             step=solver,
             cells_per_batch=_CELLS_ON_GPU if device.type == "cuda" else _CELLS_ON_CPU,
