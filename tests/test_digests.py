@@ -262,9 +262,8 @@ CASES = {
     "imputer-warm-start": lambda: impute(TABLE, refit="fit", warm_start=True),
     "imputer-partial-fit": lambda: impute(SERIES, refit="partial_fit", **WINDOWED),
     "imputer-pickled": lambda: impute(PANEL, reload=True),
-    "imputer-stride": lambda: impute(SERIES, stride=3, **WINDOWED),
-    "imputer-test-pattern": lambda: impute(
-        PANEL, target_strategy="test_pattern", test_pattern=np.arange(24).reshape(8, 3) % 4 == 0
+    "imputer-targets-pattern": lambda: impute(
+        PANEL, target_strategy=np.arange(24).reshape(8, 3) % 4 == 0
     ),
     **{
         f"imputer-targets-{strategy}": lambda strategy=strategy: impute(

@@ -26,6 +26,7 @@ import torch
 
 from skdiffusion._random import normals, row_keys
 from skdiffusion.diffusion.solve import solve
+from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.metrics import (
     crps_loss,
     interval_coverage,
@@ -61,11 +62,12 @@ def draw(network, values, visible, step, levels, n_draws, seed, device):
     draws = np.zeros((len(values), n_draws, *values.shape[1:]), dtype=np.float32)
     for i, (window, seen) in enumerate(zip(values, visible)):
         observed = torch.from_numpy(seen)[None]
-        known = torch.from_numpy(window)[None].masked_fill(~observed, 0)
+        series = WindowedSeries.stack(torch.from_numpy(window)[None], observed).to(device)
         cells = torch.nonzero(~observed.flatten()).T
         fresh = address_noise(keys[i], n_draws, cells[0], device)
         pad = torch.zeros_like(cells, dtype=torch.bool)
-        context = network.encode(*(part.to(device) for part in (known, observed, cells, pad)))
+        rows = series.rows(series.offsets[:-1])
+        context = network.encode(series, rows, cells.to(device), pad.to(device))
         z = solve(
             lambda z, s, context=context: network.denoise(context, z, s),
             levels[0] * fresh(0),

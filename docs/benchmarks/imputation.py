@@ -284,8 +284,7 @@ def csdi_network(problem, seed, budget):
     imputer = CSDIImputer(
         network="csdi",
         window_length=problem.window_length,
-        # All steps that the seconds allow; the best weights on held-out windows are kept.
-        n_iter_no_change=10,
+        # As many steps as the seconds allow; the best weights on held-out windows are kept.
         device="cpu",
         random_state=seed,
     )

@@ -26,6 +26,32 @@ _NORMAL_IQR = 1.349
 _NARROW = 0.1
 
 
+class Bend:
+    """The column map that bends tails.
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (6, n_features)
+        As from :func:`fit_bend`.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    @classmethod
+    def learn(cls, u):
+        """Learn the map from values (n_rows, n_features) in standard units."""
+        return cls(fit_bend(u))
+
+    def forward(self, u):
+        """Map columns (..., n_features) in standard units to bent ones."""
+        return bend(u, self.parameters)
+
+    def inverse(self, z, feature):
+        """Map bent values back; ``feature`` tells their columns along the last axis."""
+        return unbend(z, self.parameters[:, feature])
+
+
 def fit_bend(u):
     """Learn the parameters of every column.
 

@@ -1,4 +1,4 @@
-"""Plain arguments: numbers that must be whole, positive or finite."""
+"""Plain arguments: numbers that must be whole, positive or levels of quantiles."""
 
 from numbers import Integral
 
@@ -25,3 +25,11 @@ def finite_number(value, name):
     if array.ndim or array.dtype.kind not in "iuf" or not np.isfinite(array):
         raise ValueError(f"{name}={value!r} must be a finite number.")
     return float(array)
+
+
+def quantile_levels(quantiles):
+    """Check levels of quantiles and return them as a 1-D array."""
+    levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
+    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
+    return levels

@@ -25,6 +25,7 @@ from skdiffusion.inputs.series import (
     end_to_end,
     flattened,
     is_list_of_series,
+    is_target,
     require_alike,
 )
 from skdiffusion.metrics._losses import FEW_DRAWS, LOSSES, OF_A_STATISTIC
@@ -65,7 +66,7 @@ class ImputationScorer(BaseEstimator):
         steps, imputer = unwrap(estimator)
         placeholder = placeholder_of(imputer)
         X = each_series(X, lambda x: with_nan(x, placeholder))
-        X, truth = self._question(X, y)
+        X, truth = self._question(X, y, placeholder)
         scored = np.isnan(flattened(X)) & ~np.isnan(truth)
         _require_cells(scored)
         draws = self._draw(
@@ -76,12 +77,13 @@ class ImputationScorer(BaseEstimator):
         _require_filled(draws, scored, steps, imputer)
         return truth, draws, scored
 
-    def _question(self, X, y):
+    def _question(self, X, y, placeholder):
         """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
-        if y is None or _is_target(y):
+        if y is None or is_target(y):
             return self._hide(X), flattened(X)
         require_alike(X, y)
-        truth, given = flattened(y), flattened(X)
+        truth = flattened(each_series(y, lambda x: with_nan(x, placeholder)))
+        given = flattened(X)
         if truth.shape != given.shape:
             raise ValueError(
                 f"y has shape {truth.shape}, but X has {given.shape}: y must be the truth, of the "
@@ -177,11 +179,6 @@ def _require_same_names(scale, x):
             f"scale must name the columns of X in their order: it has {given}, X has {columns}; "
             "take scale[X.columns]"
         )
-
-
-def _is_target(y):
-    """Whether ``y`` is one number for each sample."""
-    return (y.ndim if hasattr(y, "ndim") else 1 + np.ndim(y[0])) == 1
 
 
 def _as_given(steps, imputer, X):

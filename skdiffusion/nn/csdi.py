@@ -10,10 +10,9 @@ Arrays are channels-last, ``(n_windows, n_draws, L, K, channels)``, so that ever
 of the published network is a plain linear map of the last axis. All that depends on neither the
 draw nor the step is computed once per window by :meth:`CSDINetwork.encode`.
 
-An *imputation denoiser*, of which this is one, has four methods: ``encode`` and ``denoise`` for
-drawing, ``loss`` for training, ``noise_levels`` for the solver. It works in the coordinate
-``z = r + s eps`` with ``r = (y - location) / scale`` for the target cells ``y`` of a window; here
-``location = 0`` and ``scale = 1``, and ``x_t = z / sqrt(1 + s**2)``.
+Of the coordinate ``z = r + s eps`` with ``r = (y - location) / scale`` of an imputation denoiser
+(:mod:`skdiffusion.diffusion.window`) here ``location = 0`` and ``scale = 1``, and
+``x_t = z / sqrt(1 + s**2)``.
 
 References
 ----------
@@ -29,6 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdiffusion.diffusion.solve import log_levels
+from skdiffusion.diffusion.window.denoiser import ImputationDenoiser
 from skdiffusion.nn._init import embedding, linear
 from skdiffusion.nn.csdi_layers import N_LEVELS, Block, StepEmbedding, normal_linear
 
@@ -71,7 +71,7 @@ class CSDIContext(NamedTuple):
     sides: list
 
 
-class CSDINetwork(nn.Module):
+class CSDINetwork(ImputationDenoiser):
     r"""Network of CSDI as an imputation denoiser.
 
     Parameters
@@ -122,6 +122,9 @@ class CSDINetwork(nn.Module):
     414065
     """
 
+    name = "csdi"
+    default_steps = 12
+
     def __init__(
         self,
         n_features,
@@ -155,26 +158,23 @@ class CSDINetwork(nn.Module):
         nn.init.zeros_(self.output2.weight)
         self.register_buffer("levels", _chain_levels().float(), persistent=False)
 
-    def encode(self, values, observed, cells, pad):
+    def encode(self, prepared, rows, cells, pad):
         """Compute once what all draws and steps share.
 
         Parameters
         ----------
-        values : float32 tensor of shape (n_windows, n_times, n_features)
-            Standardised values, 0 where not observed.
-        observed : bool tensor of shape (n_windows, n_times, n_features)
-            Cells the network may see.
-        cells : int64 tensor of shape (n_windows, n_targets)
-            Flat indices ``time * n_features + feature`` of the cells to draw. All cells to be
-            imputed belong to one call: those that are neither observed nor listed carry 0.
-        pad : bool tensor of shape (n_windows, n_targets)
-            True where a row of ``cells`` is only filled up (with 0).
+        prepared : WindowedSeries
+            The series.
+        rows, cells, pad
+            As for :meth:`ImputationDenoiser.encode`. All cells to be imputed belong to one call:
+            those that are neither observed nor listed carry 0.
 
         Returns
         -------
         context : CSDIContext
             Argument of :meth:`denoise`.
         """
+        values, observed = prepared.values[rows], prepared.observed[rows]
         inputs, sides = self._condition(values, observed)
         location = values.new_zeros(cells.shape)
         return CSDIContext(location, torch.ones_like(location), cells, pad, inputs, sides)
@@ -208,15 +208,15 @@ class CSDINetwork(nn.Module):
         eps = self._predict(grid, self._step(s).squeeze(-1), context.inputs, context.sides)
         return (z - s * eps.flatten(-2).gather(-1, index)).masked_fill(pad, 0)
 
-    def loss(self, values, observed, targets, generator):
+    def loss(self, prepared, rows, values, targets, generator):
         """Mean squared error of the predicted noise, the training loss of the paper.
 
         Parameters
         ----------
-        values : float32 tensor of shape (n_windows, n_times, n_features)
-            Standardised values, anything where unknown.
-        observed : bool tensor of shape (n_windows, n_times, n_features)
-            Cells the network may see.
+        prepared : WindowedSeries
+            The series with the targets hidden.
+        rows, values
+            As for :meth:`ImputationDenoiser.loss`.
         targets : bool tensor of shape (n_windows, n_times, n_features)
             Known cells hidden from it, over which the error is averaged. Cells neither observed
             nor targets are unknown and carry noise around 0, as in the paper.
@@ -228,18 +228,16 @@ class CSDINetwork(nn.Module):
         loss : tensor
             Scalar, 0 for a batch without targets.
         """
-        device = generator.device
+        device, observed = generator.device, prepared.observed[rows]
         step = torch.randint(N_LEVELS, (len(values),), generator=generator, device=device)
         noise = torch.randn(values.shape, generator=generator, device=device).to(values)
         step = step.to(values.device)
         s = self.levels[step, None, None]
         clean = values.masked_fill(~targets, 0)
         noisy = ((clean + s * noise) / torch.sqrt(1 + s**2)).masked_fill(observed, 0)
-        conditions = self._condition(values, observed)
+        conditions = self._condition(prepared.values[rows], observed)
         eps = self._predict(noisy.unsqueeze(1), step[:, None].to(values), *conditions).squeeze(1)
         return ((noise - eps) ** 2 * targets).sum() / targets.sum().clamp(min=1)
-
-    held_out_loss = loss
 
     def noise_levels(self, n_steps, solver):
         """Grid of noise levels for a solver.

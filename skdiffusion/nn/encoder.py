@@ -36,8 +36,8 @@ class EncoderDenoiser(GaussianDenoiser):
 
     Parameters
     ----------
-    base : WindowGaussian
-        Gaussian over the cells of a window.
+    base : WindowBase or SeriesGaussian
+        Gaussian over the cells of a window, or of whole series.
     length, n_features : int
         Size of the window.
     n_layers : int, default=2
@@ -51,6 +51,8 @@ class EncoderDenoiser(GaussianDenoiser):
     generator : torch.Generator
         Source of the initial weights.
     """
+
+    name = "encoder"
 
     def __init__(
         self,
@@ -69,65 +71,60 @@ class EncoderDenoiser(GaussianDenoiser):
         self.encoder = WindowEncoder(length, n_features, n_layers, n_channels, n_heads, generator)
         self.denoiser = CellDenoiser(n_channels, generator)
 
-    def _heads(self, values, observed, mean, sd, cells):
+    def _is_exact(self):
+        """The network has learnt something."""
+        return False
+
+    def _heads(self, prepared, rows, mean, sd, cells):
         """Code of the targets, corrected mean and standard deviation of every cell."""
-        code, mean, sd = self._corrected(values, observed, mean, sd)
+        code, mean, sd = self._corrected(prepared, rows, mean, sd)
         code = code.flatten(1, 2).gather(1, cells[..., None].expand(-1, -1, code.shape[-1]))
         return self.denoiser.prepare(code), mean, sd
 
-    def _corrected(self, values, observed, mean, sd):
+    def _corrected(self, prepared, rows, mean, sd):
         """Code of every cell; the Gaussian's mean and standard deviation, corrected."""
+        values, observed = prepared.values[rows], prepared.observed[rows]
         code, shift, stretch = self.encoder(values, observed, mean, sd)
         # Where the Gaussian is sure the correction is small, so that training starts gently.
         mean = mean + sd * shift
         return code, mean, (sd * torch.exp(stretch.clamp(-3, 2))).clamp(min=0.01)
+
+    def _numerator(self, context, rotated, total, s):
+        """Add what the network knows to the shrunk residuals of the Gaussian."""
+        shrunk = super()._numerator(context, rotated, total, s)
+        residual = self._residual(context, rotated / total.sqrt(), s) @ context.eigenvectors
+        return shrunk + (context.eigenvalues * total).sqrt() * s * residual
 
     def _residual(self, context, whitened, s):
         """The network F of the noisy residuals, whitened in the basis of the targets."""
         x = whitened @ context.eigenvectors.transpose(1, 2)
         return self.denoiser(context.code, x * context.present, s.log()) * context.present
 
-    def loss(self, values, observed, targets, generator):
-        """Training loss of a batch of windows.
-
-        Parameters
-        ----------
-        values : tensor of shape (B, L, K)
-            Standardised values, anything where unknown.
-        observed, targets : bool tensors of shape (B, L, K)
-            The cells shown and the known cells hidden.
-        generator : torch.Generator
-            Source of noise and noise levels.
-
-        Returns
-        -------
-        loss : tensor
-            Likelihood of the heads plus the denoising loss.
-        """
+    def loss(self, prepared, rows, values, targets, generator):
+        """Likelihood of the heads plus the denoising loss; see :meth:`ImputationDenoiser.loss`."""
         cells, pad = _some_targets(targets, generator)
-        context, mean, sd = self._encode(values, observed, cells, pad)
+        context, mean, sd = self._encode(prepared, rows, cells, pad)
         likelihood = _huber_likelihood((values - mean) / sd, sd)
         heads = (likelihood * targets).sum() / targets.sum().clamp(min=1)
         return heads + self._denoising_loss(context, values.flatten(1).gather(1, cells), generator)
 
-    def held_out_loss(self, values, observed, targets, generator=None):
-        """Loss on held-out windows: CRPS of the two heads, taken as a normal distribution.
+    def held_out_loss(self, prepared, rows, values, targets, generator=None):
+        """CRPS of the two heads on held-out windows, taken as a normal distribution.
 
         The likelihood that trains them would be ruled by a few cells where they are too sure.
 
         Parameters
         ----------
-        values, observed, targets, generator
-            As for :meth:`loss`; nothing is random.
+        prepared, rows, values, targets, generator
+            As for :meth:`ImputationDenoiser.loss`; nothing is random.
 
         Returns
         -------
         loss : tensor
             Mean over the targets.
         """
-        given = self.base.condition(values.flatten(1), observed.flatten(1))
-        moments = (x.to(values.dtype).view_as(values) for x in (given.mean, given.sd))
-        _, mean, sd = self._corrected(values, observed, *moments)
+        mean, sd, _ = self.base.given(prepared, rows)
+        _, mean, sd = self._corrected(prepared, rows, mean, sd)
         crps = _normal_crps(values - mean, sd)
         return (crps * targets).sum() / targets.sum().clamp(min=1)
 

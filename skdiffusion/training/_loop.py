@@ -21,6 +21,7 @@ def train(
     n_evaluations=10,
     patience=None,
     tol=0.0,
+    stop=None,
     progress=False,
     description="fit",
 ):
@@ -53,6 +54,8 @@ def train(
         Stop after this many validations in a row without a gain of ``tol``.
     tol : float, default=0.0
         Smallest gain that counts.
+    stop : callable, optional
+        ``stop(trace)`` gets the list of (step, held-out loss) and says whether to stop.
     progress : bool, default=False
         Show a progress bar.
     description : str, default="fit"
@@ -105,6 +108,8 @@ def train(
                 keeper.look(averaged, step + 1)
                 bar.set_postfix(loss=f"{losses[-1]:.3g}", validation=f"{keeper.latest:.4g}")
                 if patience is not None and keeper.n_without_gain >= patience:
+                    break
+                if stop is not None and stop(keeper.trace):
                     break
     module.load_state_dict(keeper.state)
     return {"loss": losses, "validation": keeper.trace, "best_step": keeper.step}

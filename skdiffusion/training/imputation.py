@@ -1,12 +1,19 @@
 """Self-supervised training of an imputation denoiser on windows of incomplete series."""
 
+from typing import NamedTuple
+
 import torch
 
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
+# Training ends when so many validations in a row are no better than the best before. The one of
+# the untrained network does not count: it may be passed only after some hundred steps.
+_N_WITHOUT_GAIN = 3
 # Validation shows about this many cells, in chunks of about so many.
 _VALIDATION_CELLS, _CELLS_PER_CHUNK = 50_000, 10_000
+# Batches whose windows are prepared in one call, where a denoiser shows them several times.
+_BATCHES_AHEAD = 8
 
 
 def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed, **options):
@@ -14,9 +21,8 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
 
     Parameters
     ----------
-    model : module
-        Imputation denoiser with ``loss(values, observed, targets, generator)`` and a
-        ``held_out_loss`` of the same arguments.
+    model : ImputationDenoiser
+        The denoiser.
     series : WindowedSeries
         The data, on the device of the model.
     starts : int64 tensor
@@ -38,32 +44,120 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
         As returned by :func:`skdiffusion.training.train`.
     """
     generator = torch_generator(seed)
-    pool = lambda gen: lambda n: _observed(series, _choose(starts, n, gen))  # noqa: E731
-
     # Few windows are shown several times under different masks.
     n_cells = series.length * series.values.shape[1]
     repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(len(held_out) * n_cells, 1))))
     chunks = repeated.split(max(1, _CELLS_PER_CHUNK // n_cells))
+    masked = Masked(model, series, starts, strategy)
+    shown = []
 
-    def batch_loss(loss, chosen, gen):
-        known = _observed(series, chosen)
-        targets = strategy(known, gen, pool(gen))
-        values = series.values[series.rows(chosen.to(series.values.device))]
-        known, targets = known.to(values.device), targets.to(values.device)
-        return loss(values, known & ~targets, targets, gen)
+    def batch_loss(step):
+        first = step % (_BATCHES_AHEAD * model.repeats) if model.repeats > 1 else 0
+        if first == 0:
+            n = batch_size * (_BATCHES_AHEAD if model.repeats > 1 else 1)
+            shown[:] = [masked(_choose(starts, n, generator), generator)]
+        windows = shown[0]
+        if model.repeats > 1:
+            windows = windows.some(batch_size, generator)
+        return model.loss(*windows, generator)
 
     def validate(module):
         # The same masks and noise every time: only the weights differ.
-        gen = torch_generator(seed + 1)
-        losses = [batch_loss(module.held_out_loss, chunk, gen) * len(chunk) for chunk in chunks]
+        gen = torch_generator(seed + 2)
+        losses = [module.held_out_loss(*windows, gen) * len(windows.rows) for windows in judged]
         return sum(losses) / len(repeated)
 
+    masks = torch_generator(seed + 1)
+    judged = [masked(chunk, masks) for chunk in chunks if len(held_out)]
     return train(
         model,
-        lambda step: batch_loss(model.loss, _choose(starts, batch_size, generator), generator),
+        batch_loss,
         validate=validate if len(held_out) else None,
+        stop=_gains_no_more,
         **options,
     )
+
+
+class ShownWindows(NamedTuple):
+    """Windows with hidden targets, prepared by a denoiser: the arguments of its loss.
+
+    Attributes
+    ----------
+    prepared : object
+        From the denoiser.
+    rows : int64 tensor of shape (B, L)
+        Rows of the windows in what was prepared.
+    values : tensor of shape (B, L, K)
+        Their values.
+    targets : bool tensor of shape (B, L, K)
+        Which of them are hidden.
+    """
+
+    prepared: object
+    rows: torch.Tensor
+    values: torch.Tensor
+    targets: torch.Tensor
+
+    def some(self, n, generator):
+        """Return ``n`` of the windows, drawn with replacement."""
+        chosen = torch.randint(len(self.rows), (n,), generator=generator).to(self.rows.device)
+        return ShownWindows(self.prepared, *(x[chosen] for x in self[1:]))
+
+
+class Masked:
+    """Hides targets of windows and lets a denoiser prepare what is left.
+
+    Parameters
+    ----------
+    model : ImputationDenoiser
+        The denoiser.
+    series : WindowedSeries
+        The data.
+    starts : int64 tensor
+        Windows whose gaps a strategy may copy.
+    strategy : callable
+        Target strategy of :mod:`skdiffusion.training.masking`.
+    """
+
+    def __init__(self, model, series, starts, strategy):
+        self.model, self.series, self.starts, self.strategy = model, series, starts, strategy
+
+    def __call__(self, chosen, generator):
+        """Return the windows that begin at ``chosen`` as :class:`ShownWindows`."""
+        apart, rows, values, targets = self.hide(chosen, generator)
+        with torch.no_grad():
+            prepared = self.model.prepare(apart)
+        return ShownWindows(prepared, rows, values, targets)
+
+    def hide(self, chosen, generator):
+        """Series of their own for the windows, with the targets hidden, and what they hide.
+
+        Returns
+        -------
+        apart : WindowedSeries
+            One series a window, as each hides other cells; wanted are the targets.
+        rows, values, targets
+            As in :class:`ShownWindows`.
+        """
+        series, margin = self.series, self.model.margin
+        pool = lambda n: _observed(series, _choose(self.starts, n, generator))  # noqa: E731
+        targets = self.strategy(_observed(series, chosen), generator, pool)
+        targets = targets.to(series.values.device)
+        apart = series.around(chosen, margin)
+        rows = apart.rows(apart.offsets[:-1] + margin)
+        values = apart.values[rows]
+        apart.observed[rows] &= ~targets
+        apart.values[rows] = values.masked_fill(targets, 0.0)
+        apart.wanted[:] = False
+        apart.wanted[rows] = targets
+        return apart, rows, values, targets
+
+
+def _gains_no_more(trace):
+    """Whether the last validations are no better than those of the trained network before."""
+    losses = [loss for _, loss in trace[1:]]
+    before, last = losses[:-_N_WITHOUT_GAIN], losses[-_N_WITHOUT_GAIN:]
+    return len(before) > 0 and min(last) >= min(before)
 
 
 def hides_nothing(series, starts, strategy, *, n_windows, seed):

@@ -146,7 +146,7 @@ def test_loss_curve_shows_the_history():
 
 def test_loss_curve_of_an_estimator():
     X = np.random.default_rng(0).normal(size=(60, 2))
-    small = {"n_layers": 1, "n_channels": 8, "n_heads": 2, "early_stopping": False}
+    small = {"n_layers": 1, "n_channels": 8, "early_stopping": False}
     imputer = CSDIImputer(max_iter=3, **small, random_state=0).fit(X)
     display = LossCurveDisplay.from_estimator(imputer).plot()
     np.testing.assert_allclose(display.line_.get_ydata(), imputer.history_["loss"])

@@ -11,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from skdiffusion.diffusion.solve import solve
+from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.nn import CSDINetwork, load_csdi_checkpoint
 from skdiffusion.nn.csdi_layers import _Transformer
 
@@ -45,6 +46,20 @@ def windows(n_windows=3, n_times=7, n_features=5, seed=0):
     return values * observed, observed, cells, pad
 
 
+def shown(values, observed):
+    """The windows as series of their own, and their rows."""
+    series = WindowedSeries.stack(values, observed)
+    return series, series.rows(series.offsets[:-1])
+
+
+def encode(network, values, observed, cells, pad):
+    return network.encode(*shown(values, observed), cells, pad)
+
+
+def loss_of(network, values, observed, targets, generator):
+    return network.loss(*shown(values, observed), values, targets, generator)
+
+
 def noisy(cells, n_draws=2, seed=2):
     return torch.randn(cells.shape[0], n_draws, cells.shape[1], generator=rng(seed))
 
@@ -75,7 +90,7 @@ class TestPublishedWeights:
         alpha_bar = reference["alpha_bar"][step]
         s = math.sqrt((1 - alpha_bar) / alpha_bar)
         # Only the unobserved cells are inputs; the observed ones are listed as padding.
-        context = network.encode(values, observed, cells, observed.flatten(1))
+        context = encode(network, values, observed, cells, observed.flatten(1))
         z = x / math.sqrt(alpha_bar)
         with torch.inference_mode():
             eps = (z - network.denoise(context, z, s)) / s
@@ -94,14 +109,14 @@ def test_untrained_network_predicts_no_noise_but_a_bias():
     network = CSDINetwork(5, **SMALL, generator=rng())
     values, observed, cells, pad = windows()
     z = noisy(cells)
-    denoised = network.denoise(network.encode(values, observed, cells, pad), z, 2.0)
+    denoised = network.denoise(encode(network, values, observed, cells, pad), z, 2.0)
     expected = (z - 2.0 * network.output2.bias).masked_fill(pad.unsqueeze(1), 0)
     assert_allclose(denoised.detach(), expected.detach(), atol=1e-6)
 
 
 def test_location_and_scale_are_trivial():
     values, observed, cells, pad = windows()
-    context = small_network().encode(values, observed, cells, pad)
+    context = encode(small_network(), values, observed, cells, pad)
     assert torch.equal(context.location, torch.zeros(cells.shape))
     assert torch.equal(context.scale, torch.ones(cells.shape))
 
@@ -112,7 +127,7 @@ class TestIndependence:
 
     def denoise(self, network, batch, z, s=0.7):
         with torch.no_grad():
-            return network.denoise(network.encode(*batch), z, s)
+            return network.denoise(encode(network, *batch), z, s)
 
     def test_padding(self, n_inducing):
         network = small_network(n_inducing=n_inducing)
@@ -158,7 +173,7 @@ def test_every_target_depends_on_every_cell():
     values, observed, cells, pad = windows(n_windows=1)
     values.requires_grad_()
     z = noisy(cells, n_draws=1).requires_grad_()
-    denoised = network.denoise(network.encode(values, observed, cells, pad), z, 0.7)
+    denoised = network.denoise(encode(network, values, observed, cells, pad), z, 0.7)
     denoised[0, 0, 0].backward()
     assert (values.grad[observed] != 0).all()
     assert (values.grad[~observed] == 0).all()
@@ -169,7 +184,7 @@ def test_noise_level_by_draw_and_by_window():
     network = small_network()
     batch = windows()
     z = noisy(batch[2])
-    context = network.encode(*batch)
+    context = encode(network, *batch)
     s = torch.tensor([[0.1, 1.0], [2.0, 3.0], [5.0, 0.5]])
     together = network.denoise(context, z, s.unsqueeze(-1)).detach()
     for i in range(3):
@@ -191,7 +206,7 @@ def test_ancestral_step_on_the_chain_is_the_papers():
     """The update formula of the paper, in its letters, against the step in (z, s)."""
     network = small_network()
     values, observed, cells, pad = windows()
-    context = network.encode(values, observed, cells, pad)
+    context = encode(network, values, observed, cells, pad)
     beta = np.linspace(1e-4**0.5, 0.5**0.5, 50) ** 2
     alpha, alpha_bar = 1 - beta, np.cumprod(1 - beta)
     levels = network.noise_levels(50, "ancestral")
@@ -235,7 +250,7 @@ class TestLoss:
         torch.nn.init.zeros_(network.output2.bias)
         batch = [part.repeat(200, 1, 1) for part in self.masks()]
         n_targets = int(batch[-1].sum())
-        loss = float(network.loss(*batch, rng(3)).detach())
+        loss = float(loss_of(network, *batch, rng(3)).detach())
         # Mean of n squared normals; five standard deviations, a false alarm in 1.7 million.
         assert abs(loss - 1) < 5 * math.sqrt(2 / n_targets)
 
@@ -253,7 +268,7 @@ class TestLoss:
 
         monkeypatch.setattr(network, "_predict", oracle)
         garbage = values.masked_fill(~(observed | targets), 1e6)
-        assert network.loss(garbage, observed, targets, rng(3)) < 1e-6
+        assert loss_of(network, garbage, observed, targets, rng(3)) < 1e-6
         noisy, eps = (part.squeeze(1) for part in seen[0])
         assert (noisy[observed] == 0).all()
         unknown = eps[~observed & ~targets]
@@ -261,14 +276,14 @@ class TestLoss:
 
     def test_gradient_reaches_every_parameter(self):
         network = small_network(n_inducing=3)
-        network.loss(*self.masks(), rng(3)).backward()
+        loss_of(network, *self.masks(), rng(3)).backward()
         # The residual half of the last block leads nowhere, as in the published network.
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         assert all((p.grad != 0).any() for p in network.parameters())
 
     def test_generator_decides(self):
         network, batch = small_network(), self.masks()
-        first, again, other = (network.loss(*batch, rng(seed)) for seed in (3, 3, 4))
+        first, again, other = (loss_of(network, *batch, rng(seed)) for seed in (3, 3, 4))
         assert torch.equal(first, again)
         assert first != other
 
@@ -278,8 +293,8 @@ class TestLoss:
         with torch.no_grad():
             network.levels[:] = network.levels[-1]
             changed = torch.where(targets, values + 1, values)
-            first = network.loss(values, observed, targets, rng(3))
-            second = network.loss(changed, observed, targets, rng(3))
+            first = loss_of(network, values, observed, targets, rng(3))
+            second = loss_of(network, changed, observed, targets, rng(3))
         assert_allclose(first, second, rtol=0.1)
 
     def test_training_on_one_batch_lowers_it(self):
@@ -287,7 +302,7 @@ class TestLoss:
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
         losses = []
         for _ in range(60):
-            loss = network.loss(*batch, rng(3))
+            loss = loss_of(network, *batch, rng(3))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -296,7 +311,7 @@ class TestLoss:
 
     def test_no_target(self):
         values, observed, targets = self.masks()
-        loss = small_network().loss(values, observed, targets & False, rng(3))
+        loss = loss_of(small_network(), values, observed, targets & False, rng(3))
         assert loss == 0
 
 
@@ -304,7 +319,7 @@ def test_the_generator_alone_decides_the_weights():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first, again, other = (small_network(seed=seed, n_inducing=3) for seed in (1, 1, 2))
-    first.loss(*TestLoss().masks(), rng(0))
+    loss_of(first, *TestLoss().masks(), rng(0))
     assert torch.equal(torch.get_rng_state(), before)
     states = [network.state_dict() for network in (first, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -334,11 +349,11 @@ class TestInducedAttention:
         values, observed, cells, pad = windows()
         order = torch.randperm(5, generator=rng(3))
         z = noisy(cells)
-        straight = network.denoise(network.encode(values, observed, cells, pad), z, 0.7)
+        straight = network.denoise(encode(network, values, observed, cells, pad), z, 0.7)
         with torch.no_grad():
             network.features.copy_(network.features[order])
         place = order.argsort()[cells % 5] + cells // 5 * 5
-        permuted = network.encode(values[..., order], observed[..., order], place, pad)
+        permuted = encode(network, values[..., order], observed[..., order], place, pad)
         assert_allclose(network.denoise(permuted, z, 0.7).detach(), straight.detach(), atol=1e-5)
 
     def test_largest_tensor_grows_linearly_with_the_features(self):
@@ -365,7 +380,7 @@ class TestInducedAttention:
 def test_axes_of_length_one(n_times, n_features):
     network = small_network(n_features)
     values, observed, cells, pad = windows(n_times=n_times, n_features=n_features, n_windows=6)
-    denoised = network.denoise(network.encode(values, observed, cells, pad), noisy(cells), 1.0)
+    denoised = network.denoise(encode(network, values, observed, cells, pad), noisy(cells), 1.0)
     assert denoised.isfinite().all()
 
 
@@ -419,7 +434,7 @@ class TestLoad:
         other.load_state_dict(network.state_dict(), strict=True)
         batch = windows()
         z = noisy(batch[2])
-        results = [m.denoise(m.encode(*batch), z, 0.5) for m in (network, other)]
+        results = [m.denoise(encode(m, *batch), z, 0.5) for m in (network, other)]
         assert torch.equal(*results)
 
     def test_truncated(self, saved):

@@ -7,6 +7,7 @@ import torch
 
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.gaussian import WindowGaussian
+from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.nn.encoder import EncoderDenoiser
 
 LENGTH, N_FEATURES = 4, 3
@@ -35,10 +36,17 @@ def windows(seed=2):
     return values, observed, targets
 
 
+def shown(values, observed):
+    """The windows as series of their own, and their rows."""
+    series = WindowedSeries.stack(values, observed)
+    return series, series.rows(series.offsets[:-1])
+
+
 def test_untrained_it_denoises_as_the_gaussian(base, untrained):
     values, observed, _ = windows()
     cells = torch.nonzero(~observed[0].flatten())[:, 0][None]
-    asked = values[:1], observed[:1], cells, torch.zeros_like(cells, dtype=torch.bool)
+    pad = torch.zeros_like(cells, dtype=torch.bool)
+    asked = *shown(values[:1], observed[:1]), cells, pad
     z = torch.randn(1, 5, cells.shape[1], generator=rng(7))
     answers = [
         model.denoise(model.encode(*asked), z, 0.7) for model in (untrained, GaussianDenoiser(base))
@@ -49,7 +57,7 @@ def test_untrained_it_denoises_as_the_gaussian(base, untrained):
 def test_the_held_out_loss_is_the_crps_of_the_conditional_normals(base, untrained):
     values, observed, targets = windows()
     with torch.no_grad():
-        loss = float(untrained.held_out_loss(values, observed, targets))
+        loss = float(untrained.held_out_loss(*shown(values, observed), values, targets))
     given = base.condition(values.flatten(1), observed.flatten(1))
     hidden = targets.flatten(1).numpy()
     truth, mean, sd = (
@@ -60,17 +68,20 @@ def test_the_held_out_loss_is_the_crps_of_the_conditional_normals(base, untraine
 
 def test_the_held_out_loss_of_no_target_is_zero(untrained):
     values, observed, targets = windows()
-    assert untrained.held_out_loss(values, observed, torch.zeros_like(targets)) == 0
+    assert untrained.held_out_loss(*shown(values, observed), values, targets & False) == 0
 
 
 def test_training_lowers_both_losses(base, untrained):
     # The true mean differs from the Gaussian's by a constant, which the heads can learn.
     values, observed, targets = windows()
     values = values + 3
-    before = float(untrained.held_out_loss(values, observed, targets).detach())
+    before = float(untrained.held_out_loss(*shown(values, observed), values, targets).detach())
     optimizer = torch.optim.Adam(untrained.parameters(), lr=1e-2)
     for step in range(60):
         optimizer.zero_grad()
-        untrained.loss(values, observed, targets, rng(step)).backward()
+        untrained.loss(*shown(values, observed), values, targets, rng(step)).backward()
         optimizer.step()
-    assert float(untrained.held_out_loss(values, observed, targets).detach()) < 0.5 * before
+    assert (
+        float(untrained.held_out_loss(*shown(values, observed), values, targets).detach())
+        < 0.5 * before
+    )

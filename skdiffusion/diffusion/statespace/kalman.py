@@ -204,37 +204,52 @@ def smooth(model, values, observed):
     return Smoothed(mean, covariance, gain)
 
 
-def draw_states(model, values, observed, normals):
+def draw_states(model, values, observed, last, normals):
     """Draw states of series given all observations, jointly over time.
 
     Parameters
     ----------
     model, values, observed
         As for :func:`filter_states`.
+    last : int64 tensor of shape (B,)
+        Last row of each series; later ones are padding, and what is drawn there has no meaning.
     normals : callable
-        ``normals(t, size)`` gives standard normals of shape (B, n_draws, size) for row ``t``;
-        ``size`` is ``n`` for the last row and ``r`` for the others.
+        ``normals(t, size, last=False)`` gives standard normals of shape (B, n_draws, size) for
+        row ``t``: ``n`` of them with ``last``, for the last row of a series, else ``r``.
 
     Returns
     -------
     states : tensor of shape (B, n_draws, T, r)
         Draws.
+    mean : tensor of shape (B, T, r)
+        Their expectation.
+    covariance : tensor of shape (B, T, r, r)
+        Their covariance, row by row.
     """
-    mean, covariance = filter_states(model, values, observed)
-    (batch, n_times, n), r = mean.shape, model.n_states
-    root = _root(covariance[:, -1])
-    state = mean[:, -1:] + normals(n_times - 1, n) @ root.mT
-    out = state.new_empty((n_times, *state.shape[:2], r))
-    out[-1] = state[..., :r]
-    for t in range(n_times - 2, -1, -1):
-        back, predicted = _back(model, covariance[:, t])
-        surprise = state - model.predict_mean(mean[:, t])[:, None]
-        state = mean[:, t : t + 1] + surprise @ back.mT
-        # The newer parts of this state are parts of the next one: only the oldest is random.
-        spread = (covariance[:, t] - back @ predicted @ back.mT)[:, n - r :, n - r :]
-        state[..., n - r :] += normals(t, r) @ _root(spread).mT
-        out[t] = state[..., :r]
-    return out.permute(1, 2, 0, 3)
+    means, covariances = filter_states(model, values, observed)
+    (n_times, n), r = means.shape[1:], model.n_states
+    draws = state = mean = covariance = None
+    for t in range(n_times - 1, -1, -1):
+        if t + 1 < n_times:
+            back, predicted = _back(model, covariances[:, t])
+            ahead = model.predict_mean(means[:, t])
+            state = means[:, t : t + 1] + (state - ahead[:, None]) @ back.mT
+            mean = means[:, t] + (back @ (mean - ahead)[..., None])[..., 0]
+            # The newer parts of a state are parts of the next one: only the oldest is random.
+            spread = covariances[:, t] - back @ predicted @ back.mT
+            covariance = spread + back @ covariance @ back.mT
+            state[..., n - r :] += normals(t, r) @ _root(spread[:, n - r :, n - r :]).mT
+        if bool((last == t).any()) or t + 1 == n_times:
+            begun = means[:, t : t + 1] + normals(t, n, last=True) @ _root(covariances[:, t]).mT
+            ends = last == t
+            if draws is None:
+                state, mean, covariance = begun, means[:, t], covariances[:, t]
+                draws = values.new_empty((n_times, *state.shape[:2], r))
+            state = torch.where(ends[:, None, None], begun, state)
+            mean = torch.where(ends[:, None], means[:, t], mean)
+            covariance = torch.where(ends[:, None, None], covariances[:, t], covariance)
+        draws[t], means[:, t], covariances[:, t] = state[..., :r], mean, covariance
+    return draws.permute(1, 2, 0, 3), means[..., :r], covariances[..., :r, :r]
 
 
 def _root(covariance):
@@ -244,17 +259,15 @@ def _root(covariance):
     return torch.linalg.cholesky(stable)
 
 
-def window_covariance(smoothed, series, rows, times, states):
+def window_covariance(covariance, gain, rows, times, states):
     """Covariances, given all observations, of some states of windows.
 
     Parameters
     ----------
-    smoothed : Smoothed
-        What the smoother found.
-    series : int64 tensor of shape (B,)
-        Series of each window.
+    covariance, gain : tensors of shape (n_rows, n, n)
+        Of :class:`Smoothed`, the rows of all series end to end.
     rows : int64 tensor of shape (B, L)
-        Rows of the window in its series, one after the other.
+        Rows of each window, one after the other in one series.
     times, states : int64 tensors of shape (B, N)
         Place in the window and number of the state, for ``N`` targets of each window.
 
@@ -263,18 +276,16 @@ def window_covariance(smoothed, series, rows, times, states):
     covariance : tensor of shape (B, N, N)
         Their covariances.
     """
-    n_times = rows.shape[1]
-    batch, n_targets = times.shape
-    n = smoothed.mean.shape[-1]
-    index = states[:, None].expand(-1, n, -1)
-    ahead = smoothed.mean.new_zeros((batch, n, n_targets))
-    out = ahead.new_zeros((batch, n_targets, n_targets))
+    (batch, n_times), n_targets, n = rows.shape, times.shape[1], covariance.shape[-1]
+    column = states[:, None].expand(-1, n, -1)
+    row = states[..., None].expand(-1, -1, n_targets)
+    # Column j of ``ahead``: covariance of the state at this time with target j, which lies later.
+    ahead = covariance.new_zeros((batch, n, n_targets))
+    out = covariance.new_zeros((batch, n_targets, n_targets))
     for t in range(n_times - 1, -1, -1):
-        here = smoothed.covariance[series, rows[:, t]].gather(2, index)
         if t + 1 < n_times:
-            ahead = smoothed.gain[series, rows[:, t]] @ ahead
-        ahead = torch.where((times == t)[:, None], here, ahead)
-        picked = ahead.gather(1, states[..., None].expand(-1, -1, n_targets))
-        out = torch.where((times == t)[..., None], picked, out)
-    earlier = times[..., None] <= times[:, None]
-    return torch.where(earlier, out, out.mT)
+            ahead = gain[rows[:, t]] @ ahead
+        here = times == t
+        ahead = torch.where(here[:, None], covariance[rows[:, t]].gather(2, column), ahead)
+        out = torch.where(here[..., None], ahead.gather(1, row), out)
+    return torch.where(times[..., None] <= times[:, None], out, out.mT)

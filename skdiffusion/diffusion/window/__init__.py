@@ -1,6 +1,6 @@
 """Windows of series: their Gaussian, its denoiser, and draws of their missing cells."""
 
-from skdiffusion.diffusion.window.denoiser import Context, GaussianDenoiser
+from skdiffusion.diffusion.window.denoiser import Context, GaussianDenoiser, ImputationDenoiser
 from skdiffusion.diffusion.window.draw import draw_missing
 from skdiffusion.diffusion.window.fit import block_toeplitz, free_gaussian, stationary_gaussian
 from skdiffusion.diffusion.window.gaussian import (
@@ -17,6 +17,7 @@ __all__ = [
     "Conditional",
     "Context",
     "GaussianDenoiser",
+    "ImputationDenoiser",
     "LocalGaussian",
     "WindowGaussian",
     "WindowedSeries",

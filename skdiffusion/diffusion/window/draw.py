@@ -32,13 +32,13 @@ def draw_missing(
 
     Parameters
     ----------
-    model : module
-        Imputation denoiser with ``encode`` and ``denoise``.
+    model : ImputationDenoiser
+        The denoiser.
     series : WindowedSeries
         The data, on the device of the model.
     noise : callable
-        ``noise(cells, draws, step)`` returns standard normals of shape
-        ``(len(draws), len(cells))`` for numbers of wanted cells.
+        ``noise(cells, step)`` returns standard normals of shape ``(n_draws, len(cells))`` for
+        numbers of wanted cells.
     n_draws : int
         Number of draws.
     stride : int
@@ -64,9 +64,10 @@ def draw_missing(
     number = torch.full(series.wanted.shape, -1, device=out.device)
     number[series.wanted] = torch.arange(n_wanted, device=out.device)
     groups = _groups(series, stride, max(1, cells_per_batch // n_draws))
+    prepared = model.prepare(series)
     for i, starts in enumerate(groups):
         limits = cells_per_batch // n_draws, windows_per_batch
-        windows = _Windows(model, series, number, starts, n_draws, limits)
+        windows = _Windows(model, prepared, series, number, starts, n_draws, limits)
         report = (lambda share, i=i: on_step((i + share) / len(groups))) if on_step else None
         out[:, windows.cells] = windows.solve(noise, noise_levels, step, report)
     return out
@@ -96,8 +97,8 @@ def _groups(series, stride, most_cells):
 class _Windows:
     """Encoded windows that share missing cells, in batches of similar size."""
 
-    def __init__(self, model, series, number, starts, n_draws, limits):
-        self.model, self.n_draws = model, n_draws
+    def __init__(self, model, prepared, series, number, starts, n_draws, limits):
+        self.model, self.prepared, self.n_draws = model, prepared, n_draws
         rows = series.rows(starts)
         self.cells = torch.unique(number[rows][series.wanted[rows]])
         local = torch.zeros(int(number.max()) + 1, dtype=torch.int64, device=rows.device)
@@ -112,7 +113,7 @@ class _Windows:
         """Encode a batch of windows; say where its targets lie and how much they weigh."""
         wanted = series.wanted[rows]
         cells, pad = pick(wanted.flatten(1))
-        context = self.model.encode(series.values[rows], series.observed[rows], cells, pad)
+        context = self.model.encode(self.prepared, rows, cells, pad)
         place = local[number[rows].flatten(1).gather(1, cells).clamp(min=0)]
         weight = weights[cells // wanted.shape[2]].masked_fill(pad, 0.0)
         return context, place.masked_fill(pad, 0), weight
@@ -131,8 +132,7 @@ class _Windows:
 
     def solve(self, noise, noise_levels, step, report):
         """Draw the cells of this group."""
-        draws = torch.arange(self.n_draws, device=self.cells.device)
-        fresh = lambda i: noise(self.cells, draws, i)  # noqa: E731
+        fresh = lambda i: noise(self.cells, i)  # noqa: E731
         done = [0]
 
         def denoise(z, s):

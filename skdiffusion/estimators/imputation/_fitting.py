@@ -1,24 +1,28 @@
-"""How CSDIImputer learns: columns, windows, the Gaussian over a window, the network on top."""
+"""How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
 import warnings
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from skdiffusion._device import load_numpy_state, memory_advice, resolve_device
-from skdiffusion._random import draw_seed, row_keys, torch_generator
-from skdiffusion.columns.bend import bend, fit_bend
-from skdiffusion.columns.standard import column_moments
-from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
-from skdiffusion.diffusion.window.fit import free_gaussian, stationary_gaussian
+from skdiffusion._device import memory_advice, resolve_device
+from skdiffusion._random import row_keys, torch_generator
+from skdiffusion.columns.bend import Bend
+from skdiffusion.columns.columns import Columns
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
+from skdiffusion.diffusion.statespace.season import Season
+from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.window.base import WindowBase
+from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
+from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
 from skdiffusion.metrics import crps_loss
-from skdiffusion.training.imputation import hides_nothing, train_imputer
+from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
 from skdiffusion.training.masking import STRATEGIES, pattern_targets, user_strategy
 
-# Standardised values beyond this are pulled in before the model sees them.
-_FAR, _FAR_UNSCALED = 20.0, 1e4
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
 # Windows are compared on at most this many, with so many draws.
@@ -29,299 +33,332 @@ _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 _MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
+# A free covariance of a panel wants this many samples for each cell of a sample.
+_SAMPLES_PER_CELL = 3
+# As in the published setting, 64 channels and 8 heads.
+_CHANNELS_PER_HEAD = 8
+# Above this many features "csdi" attends to 32 inducing points instead of all pairs.
+_FULL_ATTENTION, _N_INDUCING = 128, 32
 
 
-class ImputerFit:
-    """Learning of :class:`CSDIImputer`."""
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Series and which of their windows are for what.
 
-    def _fit(self, X, timestamps, keep):
-        """Fit, or train what is there further with ``keep``."""
-        device = resolve_device(self.device)
-        if not keep:
-            # Until the end of this method the imputer counts as not fitted.
-            vars(self).pop("history_", None)
-        data = self._read(X, timestamps, reset=not keep)
-        if not keep:
-            self._learn_columns(data.flat)
-            self._seed = draw_seed(self.random_state)
-            self._kind, self.time_step_ = data.kind, data.step
-            self.window_length_ = self._window_rows(data)
-        self._check_sizes(self.window_length_)
-        self._check_length(data)
-        series, strategy = self._windows(data), self._strategy(self.window_length_)
-        starts, held_out = self._split(series)
-        few = not keep and len(starts) + len(held_out) < _FEWEST_WINDOWS
-        model = self._kept_model() if keep else self._new_model(series, starts, few)
-        history = {"loss": [], "validation": [], "best_step": 0}
-        if self.method == "diffusion" and few:
-            warnings.warn(
-                f"X has only {len(starts)} windows, too few to train a network and to check it: "
-                "the Gaussian over the window is used alone.",
-                UserWarning,
-                stacklevel=3,
-            )
-        elif self.method == "diffusion":
-            self._require_targets(series, starts, strategy)
-            model, series = model.to(device), series.to(device)
-            history = self._train(model, series, starts, held_out, strategy)
-            self._warn_useless(model, history)
-            model = self._better(model, series, held_out, strategy)
-        return self._adopt(model, history)
+    Attributes
+    ----------
+    series : WindowedSeries
+        What the model sees.
+    train, held_out : int64 tensors
+        First rows of the windows to learn from and of those held out, which share no row.
+    """
 
-    def _window_rows(self, data):
-        """Number of time steps of a window."""
-        if data.kind != "series":
-            if data.kind == "panel" and len(data.rows) < 2:
-                raise ValueError("X has n_samples=1, while a minimum of 2 samples is required.")
-            return len(data.rows[0])
-        return self.window_length or min(24, min(len(x) for x in data.rows))
+    series: WindowedSeries
+    train: torch.Tensor
+    held_out: torch.Tensor
 
-    def _check_length(self, data):
-        """At least one of several series must fill a window."""
-        longest = max(data.sizes)
-        if longest < self.window_length_:
-            raise ValueError(
-                f"window_length={self.window_length_} is longer than the longest series of X "
-                f"({longest} time steps): lower window_length."
-            )
+    @property
+    def few(self):
+        """Whether there are too few to train a network and to check it."""
+        return len(self.train) + len(self.held_out) < _FEWEST_WINDOWS
 
-    def _check_sizes(self, length):
-        """Compare parameters with each other."""
-        if self.n_channels % self.n_heads:
-            raise ValueError(
-                f"n_channels={self.n_channels} must be a multiple of n_heads={self.n_heads}."
-            )
-        if self.stride is not None and self.stride > length:
-            raise ValueError(
-                f"stride={self.stride} leaves gaps between windows of {length} rows: lower it."
-            )
+    def to(self, device):
+        """Return the same windows of series on another device."""
+        return replace(self, series=self.series.to(device))
 
-    def _learn_columns(self, flat):
-        """Centre and scale of the features with values."""
-        n_features = flat.shape[1]
-        valid = ~np.isnan(flat).all(axis=0)
-        if not valid.any():
-            raise ValueError("X has no observed value: there is nothing to learn from.")
-        mean, scale = np.full((2, n_features), np.nan)
-        mean[valid], scale[valid] = column_moments(flat[:, valid].astype(float))
-        if not self.scale:
-            self._warn_unscaled(mean, scale)
-            mean[valid], scale[valid] = 0.0, np.where(scale[valid] > 0, 1.0, 0.0)
-        self._set_columns(mean, scale, np.isnan(flat).any(axis=0))
+
+def nothing_trained():
+    """History of a model without training."""
+    return {"loss": [], "validation": [], "best_step": 0}
+
+
+def learn_columns(flat, settings, names):
+    """Learn the columns and warn of those that are empty, or not standardised as promised.
+
+    Parameters
+    ----------
+    flat : ndarray of shape (n_rows, n_features)
+        The values, NaN where missing.
+    settings : Bunch
+        Parameters of the imputer.
+    names : ndarray of shape (n_features,)
+        Names or numbers of the features, for messages.
+
+    Returns
+    -------
+    columns : Columns
+        The columns.
+    """
+    columns = Columns.learn(flat)
+    if not settings.scale:
+        _warn_unscaled(columns, names)
+        columns = columns.unscaled()
+    elif settings.method == "gaussian" or settings.network != "csdi":
         # The paper's network gets the standardised values of the paper.
-        if self.scale and self._wanted() != "csdi":
-            self._bend = fit_bend(self._in_units(flat))
-        if not valid.all():
-            fate = "filled with 0" if self.keep_empty_features else "dropped"
-            warnings.warn(
-                f"Features {self._names(~valid)} have no observed value and are {fate}: "
-                "see keep_empty_features.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _warn_unscaled(self, mean, scale):
-        """Say so where ``scale=False`` meets data that are not standardised."""
-        off = (np.abs(mean) > 3) | (scale > 10) | ((scale > 0) & (scale < 0.1))
-        if off.any():
-            warnings.warn(
-                f"Features {self._names(off)} are far from mean 0 and standard deviation 1, which "
-                "scale=False expects: set scale=True.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _names(self, mask):
-        """Names, or else numbers, of some features, for messages."""
-        named = hasattr(self, "feature_names_in_")
-        return (self.feature_names_in_[mask] if named else np.flatnonzero(mask)).tolist()
-
-    def _set_columns(self, mean, scale, indicated):
-        """Store what is known of the columns."""
-        self.mean_, self.scale_ = mean, scale
-        self._valid = ~np.isnan(mean)
-        self._kept = self._valid | self.keep_empty_features
-        self._indicated, self._bend = indicated, None
-
-    def _in_units(self, x):
-        """Valid features of ``x`` in their standard units, the far ones pulled in."""
-        mean, scale = self.mean_[self._valid], self.scale_[self._valid]
-        far = _FAR if self.scale else _FAR_UNSCALED
-        x = x[..., self._valid].astype(float)
-        u = np.clip((x - mean) / np.where(scale > 0, scale, 1.0), -far, far)
-        # What a constant feature does later says nothing about the others.
-        return u * (scale > 0)
-
-    def _windows(self, data):
-        """Standardised valid features of ``data`` as series cut into windows."""
-
-        def standardised(x):
-            u = self._in_units(x)
-            z = u if self._bend is None else bend(u, self._bend)
-            return torch.from_numpy(z), torch.from_numpy(~np.isnan(z))
-
-        if data.kind != "series":
-            return WindowedSeries.stack(*standardised(data.rows))
-        triples = []
-        for x, real in data.on_grid():
-            values, seen = standardised(x)
-            triples.append((values, seen, ~seen & torch.from_numpy(real)[:, None]))
-        return WindowedSeries.join(triples, self.window_length_)
-
-    def _strategy(self, length):
-        """Target strategy as a function of observed masks."""
-        if self.test_pattern is not None and self.target_strategy != "test_pattern":
-            warnings.warn(
-                'test_pattern is not used: set target_strategy="test_pattern".',
-                UserWarning,
-                stacklevel=4,
-            )
-        if callable(self.target_strategy):
-            return user_strategy(self.target_strategy)
-        if self.target_strategy != "test_pattern":
-            return STRATEGIES[self.target_strategy]
-        if self.test_pattern is None:
-            raise ValueError('target_strategy="test_pattern" needs the parameter test_pattern.')
-        pattern = np.asarray(self.test_pattern, dtype=bool)
-        pattern = pattern[None] if pattern.ndim == 2 else pattern
-        if pattern.shape[1:] != (length, len(self._valid)):
-            raise ValueError(
-                f"test_pattern has shape {np.shape(self.test_pattern)}; expected "
-                f"{(length, len(self._valid))}, times and features of a window."
-            )
-        return pattern_targets(torch.from_numpy(pattern[..., self._valid]))
-
-    def _require_targets(self, series, starts, strategy):
-        """Raise for a strategy of the user's, or of past gaps, that leaves nothing to learn."""
-        given = callable(self.target_strategy) or self.target_strategy == "test_pattern"
-        # Those drawn at random hide something sooner or later; past gaps need gaps.
-        if not given and not (self.target_strategy == "historical" and series.observed.all()):
-            return
-        n = _CELLS_TO_ASK // (series.length * series.values.shape[1])
-        n = min(_MOST_WINDOWS_TO_ASK, max(_FEWEST_WINDOWS_TO_ASK, n))
-        if hides_nothing(series, starts, strategy, n_windows=n, seed=self._seed):
-            raise ValueError(
-                f"target_strategy hides no observed cell of {n} windows of X, so that there is "
-                'nothing to learn: hide some, or take target_strategy="block".'
-            )
-
-    def _split(self, series):
-        """Windows to learn from and windows held out, which share no row."""
-        starts = series.all_starts()
-        if not (self.early_stopping and self.method == "diffusion"):
-            return starts, starts[:0]
-        candidates = series.regular_starts(series.length)
-        n_held_out = max(1, round(self.validation_fraction * len(candidates)))
-        if len(candidates) < _FEWEST_WINDOWS:
-            return candidates, candidates[:0]
-        order = torch.randperm(len(candidates), generator=torch_generator(self._seed))
-        held_out = candidates[order[:n_held_out].sort().values]
-        taken = torch.zeros(len(series.values) + 1, dtype=torch.int64)
-        taken[series.rows(held_out).flatten() + 1] = 1
-        before = taken.cumsum(0)
-        starts = starts[before[starts + series.length] == before[starts]]
-        if len(starts) == 0:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves no window to learn from: "
-                "lower it or set early_stopping=False."
-            )
-        return starts, held_out
-
-    def _new_model(self, series, starts, few):
-        """Untrained model; its Gaussian is fitted to the windows to learn from."""
-        kind = "gaussian" if few else self._wanted()
-        base = None if kind == "csdi" else self._fit_base(series, starts)
-        return self._build(kind, base, self._sizes(kind))
-
-    def _kept_model(self):
-        """The fitted model, free to be trained further."""
-        kind, base = self._wanted(), self._fitted_base()
-        if kind == self._architecture and self._sizes(kind) == self._fitted_sizes:
-            return load_numpy_state(self._build(kind, base, self._fitted_sizes), self._weights)
-        if kind == self._architecture or kind == "csdi" or base is None:
-            raise ValueError(
-                "Training cannot go on after a change of network, n_layers, n_channels or n_heads: "
-                "call fit with warm_start=False."
-            )
-        return self._build(kind, base, self._sizes(kind))
-
-    def _fit_base(self, series, starts):
-        """Gaussian over a window: stationary for series, else with a free covariance."""
-        values = series.values.double()
-        large = series.length > 1 and series.length * values.shape[1] > _LARGEST_PANEL
-        if self._kind == "series" or large:
-            runs = _runs(series, starts)
-            return stationary_gaussian(
-                [(values[run], series.observed[run]) for run in runs], series.length
-            )
-        rows = series.rows(starts)
-        return free_gaussian(values[rows], series.observed[rows])
-
-    def _train(self, model, series, starts, held_out, strategy):
-        """Train ``model`` in place; return the history."""
-        n_cells = series.length * series.values.shape[1]
-        most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
-        batch_size = self.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells))
-        with memory_advice("Too little memory to train: lower batch_size or n_channels."):
-            return train_imputer(
-                model,
-                series,
-                starts,
-                held_out,
-                strategy,
-                batch_size=batch_size,
-                seed=self._seed,
-                n_steps=self.max_iter,
-                learning_rate=self.learning_rate,
-                ema_decay=self.ema_decay,
-                patience=self.n_iter_no_change,
-                tol=self.tol,
-                progress=self.verbose > 0,
-                description="Learning",
-            )
-
-    def _warn_useless(self, model, history):
-        """Say so if training led nowhere and there is no Gaussian to answer instead."""
-        if history["validation"] and history["best_step"] == 0 and not hasattr(model, "base"):
-            warnings.warn(
-                f"{len(history['loss'])} training steps did not lower the loss on held-out windows "
-                "(see history_): raise max_iter or lower learning_rate.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    def _better(self, model, series, held_out, strategy):
-        """The trained model, or its Gaussian if that predicts held-out cells better."""
-        if len(held_out) == 0 or not hasattr(model, "base"):
-            return model
-        alone = GaussianDenoiser(model.base)
-        losses = [self._held_out_crps(m, series, held_out, strategy) for m in (model, alone)]
-        return model if losses[0] <= losses[1] else alone
-
-    def _held_out_crps(self, model, series, held_out, strategy):
-        """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
-        generator = torch_generator(self._seed)
-        rows = series.rows(held_out[:_N_HELD_OUT].to(series.values.device))
-        known = series.observed[rows]
-        pool = lambda n: known.cpu()[torch.randint(len(rows), (n,), generator=generator)]  # noqa: E731
-        hidden = strategy(known.cpu(), generator, pool).to(known.device)
-        windows = WindowedSeries.stack(series.values[rows], known & ~hidden)
-        windows.wanted = hidden.flatten(0, 1)
-        if not bool(hidden.any()):
-            return 0.0
-        keys = row_keys(rows.cpu().numpy(), self._seed)
-        draws = self._draw_standardised(model, windows, keys, _N_HELD_OUT_DRAWS).cpu().numpy()
-        truth = series.values[rows][hidden].cpu().numpy()
-        feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
-        truth, draws = (self._unbent(z, feature) for z in (truth, draws))
-        return crps_loss(truth, draws.T, method="fair")
+        columns = columns.mapped(Bend.learn, flat)
+    if not columns.valid.all():
+        fate = "filled with 0" if settings.keep_empty_features else "dropped"
+        warnings.warn(
+            f"Features {names[~columns.valid].tolist()} have no observed value and are {fate}: "
+            "see keep_empty_features.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return columns
 
 
-def _runs(series, starts):
+def _warn_unscaled(columns, names):
+    """Say so where ``scale=False`` meets data that are not standardised."""
+    centre, scale = columns.centre, columns.scale
+    off = (np.abs(centre) > 3) | (scale > 10) | ((scale > 0) & (scale < 0.1))
+    if off.any():
+        warnings.warn(
+            f"Features {names[off].tolist()} are far from mean 0 and standard deviation 1, which "
+            "scale=False expects: set scale=True.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def split_windows(series, settings, seed):
+    """Divide the windows of series into those to learn from and those held out.
+
+    Parameters
+    ----------
+    series : WindowedSeries
+        What the model sees.
+    settings : Bunch
+        Parameters of the imputer.
+    seed : int
+        Fixes the choice.
+
+    Returns
+    -------
+    windows : Windows
+        None is held out without early stopping, for the closed form, or if there are few.
+    """
+    starts = series.all_starts()
+    if not (settings.early_stopping and settings.method == "diffusion"):
+        return Windows(series, starts, starts[:0])
+    candidates = series.regular_starts(series.length)
+    n_held_out = max(1, round(settings.validation_fraction * len(candidates)))
+    if len(candidates) < _FEWEST_WINDOWS:
+        return Windows(series, candidates, candidates[:0])
+    order = torch.randperm(len(candidates), generator=torch_generator(seed))
+    held_out = candidates[order[:n_held_out].sort().values]
+    taken = torch.zeros(len(series.values) + 1, dtype=torch.int64)
+    taken[series.rows(held_out).flatten() + 1] = 1
+    before = taken.cumsum(0)
+    starts = starts[before[starts + series.length] == before[starts]]
+    if len(starts) == 0:
+        raise ValueError(
+            f"validation_fraction={settings.validation_fraction} leaves no window to learn from: "
+            "lower it or set early_stopping=False."
+        )
+    return Windows(series, starts, held_out)
+
+
+def fit_imputation_model(windows, columns, settings, seed, *, stationary, previous=None):
+    """Fit the Gaussian over a window, train a network on it, keep what is better.
+
+    Parameters
+    ----------
+    windows : Windows
+        What to learn from.
+    columns : Columns
+        Their columns.
+    settings : Bunch
+        Parameters of the imputer.
+    seed : int
+        Fixes weights, masks and noise.
+    stationary : bool
+        Whether a window may lie anywhere in time.
+    previous : ImputationModel, optional
+        Model to train further.
+
+    Returns
+    -------
+    model : ImputationModel
+        The fitted model.
+    history : dict
+        As returned by :func:`skdiffusion.training.train`.
+    """
+    strategy = _target_strategy(settings, windows.series.length, columns.valid)
+    few = previous is None and windows.few
+    blueprint = _blueprint(windows.series, settings, seed, closed_form=few)
+    if previous is None:
+        base = None if blueprint.name == "csdi" else _fit_gaussian(windows, stationary, seed)
+        denoiser = blueprint.build(base)
+    else:
+        denoiser = previous.continued(blueprint)
+    history = nothing_trained()
+    if settings.method == "diffusion" and few:
+        warnings.warn(
+            f"X has only {len(windows.train)} windows, too few to train a network and to check "
+            "it: the Gaussian over the window is used alone.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif settings.method == "diffusion":
+        _require_targets(windows, strategy, settings, seed)
+        device = resolve_device(settings.device)
+        denoiser, windows = denoiser.to(device), windows.to(device)
+        history = _train(denoiser, windows, strategy, settings, seed)
+        _warn_useless(denoiser, history)
+        denoiser = _better(denoiser, windows, columns, strategy, settings, seed)
+    if denoiser.name != blueprint.name:
+        blueprint = replace(blueprint, name=denoiser.name, sizes={})
+    return ImputationModel(denoiser, blueprint), history
+
+
+def _blueprint(series, settings, seed, closed_form):
+    """What the parameters ask for."""
+    n_features = series.values.shape[1]
+    name = "gaussian" if closed_form or settings.method == "gaussian" else settings.network
+    sizes = {}
+    if name != "gaussian":
+        sizes = {"n_layers": settings.n_layers, "n_channels": settings.n_channels}
+        sizes["n_heads"] = _n_heads(settings.n_channels)
+    if name == "csdi" and n_features > _FULL_ATTENTION:
+        sizes["n_inducing"] = _N_INDUCING
+    return Blueprint(name, series.length, n_features, sizes, seed)
+
+
+def _n_heads(n_channels):
+    """A head for every 8 channels, or the next smaller number that divides them."""
+    most = max(1, n_channels // _CHANNELS_PER_HEAD)
+    return next(n for n in range(most, 0, -1) if n_channels % n == 0)
+
+
+def _target_strategy(settings, length, valid):
+    """Target strategy as a function of observed masks."""
+    given = settings.target_strategy
+    if callable(given):
+        return user_strategy(given)
+    if isinstance(given, str):
+        return STRATEGIES[given]
+    pattern = np.asarray(given, dtype=bool)
+    pattern = pattern[None] if pattern.ndim == 2 else pattern
+    if pattern.shape[1:] != (length, len(valid)):
+        raise ValueError(
+            f"target_strategy has shape {np.shape(given)}; expected {(length, len(valid))}, times "
+            "and features of a window, or several such patterns."
+        )
+    return pattern_targets(torch.from_numpy(pattern[..., valid]))
+
+
+def _require_targets(windows, strategy, settings, seed):
+    """Raise for a strategy of the user's, or of past gaps, that leaves nothing to learn."""
+    series, name = windows.series, settings.target_strategy
+    # Those drawn at random hide something sooner or later; past gaps need gaps.
+    named = isinstance(name, str)
+    if named and not (name == "historical" and series.observed.all()):
+        return
+    n = _CELLS_TO_ASK // (series.length * series.values.shape[1])
+    n = min(_MOST_WINDOWS_TO_ASK, max(_FEWEST_WINDOWS_TO_ASK, n))
+    if hides_nothing(series, windows.train, strategy, n_windows=n, seed=seed):
+        raise ValueError(
+            f"target_strategy hides no observed cell of {n} windows of X, so that there is "
+            'nothing to learn: hide some, or take target_strategy="block".'
+        )
+
+
+def _fit_gaussian(windows, stationary, seed):
+    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
+    series = windows.series
+    n_features = series.values.shape[1]
+    n_cells = series.length * n_features
+    if (
+        stationary
+        or n_cells > _LARGEST_PANEL
+        or (series.length > 1 and len(windows.train) < _SAMPLES_PER_CELL * n_cells)
+    ):
+        return _fit_series(windows, seed)
+    rows = series.rows(windows.train)
+    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
+    return WindowBase(gaussian, series.length, n_features)
+
+
+def _fit_series(windows, seed):
+    """State space and shape of its errors, from the rows to learn from."""
+    runs, series = _runs(windows), windows.series
+    offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
+    rows = torch.cat(runs)
+    values, observed, time = (x[rows] for x in (series.values, series.observed, series.time))
+    neighbours = torch.ones(len(rows) - 1, dtype=torch.bool)
+    neighbours[offsets[1:-1] - 1] = False
+    season = Season.learn(values, observed, time, neighbours, series.periods)
+    pieces = Pieces.cut(values - season(time), observed, offsets)
+    fit = fit_state_space(pieces, generator=torch_generator(seed))
+    shape = Shape.of(fit.error / fit.deviation, fit.column, series.values.shape[1])
+    return SeriesGaussian(fit.model, shape, season)
+
+
+def _runs(windows):
     """Rows covered by windows, in unbroken runs (a list of index tensors)."""
+    series = windows.series
     covered = torch.zeros(len(series.values), dtype=torch.bool)
-    covered[series.rows(starts).flatten()] = True
+    covered[series.rows(windows.train).flatten()] = True
     rows = torch.nonzero(covered)[:, 0]
     number, _, _ = series.place(rows)
     breaks = torch.nonzero((rows.diff() != 1) | (number.diff() != 0))[:, 0] + 1
     return torch.tensor_split(rows, breaks)
+
+
+def _train(denoiser, windows, strategy, settings, seed):
+    """Train ``denoiser`` in place; return the history."""
+    series = windows.series
+    n_cells = series.length * series.values.shape[1]
+    most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
+    with memory_advice("Too little memory to train: lower batch_size or n_channels."):
+        return train_imputer(
+            denoiser,
+            series,
+            windows.train,
+            windows.held_out,
+            strategy,
+            batch_size=settings.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells)),
+            seed=seed,
+            n_steps=settings.max_iter,
+            learning_rate=settings.learning_rate,
+            progress=settings.verbose > 0,
+            description="Learning",
+        )
+
+
+def _warn_useless(denoiser, history):
+    """Say so if training led nowhere and there is no closed form to answer instead."""
+    useless = history["validation"] and history["best_step"] == 0
+    if useless and denoiser.closed_form() is None:
+        warnings.warn(
+            f"{len(history['loss'])} training steps did not lower the loss on held-out windows "
+            "(see history_): raise max_iter or lower learning_rate.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+
+def _better(denoiser, windows, columns, strategy, settings, seed):
+    """The trained denoiser, or its closed form if that predicts held-out cells better."""
+    alone = denoiser.closed_form()
+    if len(windows.held_out) == 0 or alone is None:
+        return denoiser
+    losses = [
+        _held_out_crps(d, windows, columns, strategy, settings, seed) for d in (denoiser, alone)
+    ]
+    return denoiser if losses[0] <= losses[1] else alone
+
+
+def _held_out_crps(denoiser, windows, columns, strategy, settings, seed):
+    """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
+    series, generator = windows.series, torch_generator(seed)
+    masked = Masked(denoiser, series, windows.held_out, strategy)
+    shown, _, values, hidden = masked.hide(windows.held_out[:_N_HELD_OUT], generator)
+    if not bool(hidden.any()):
+        return 0.0
+    keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), seed)
+    draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, settings).cpu().numpy()
+    feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
+    truth = values[hidden].cpu().numpy()
+    truth, draws = (columns.standard(z, feature) for z in (truth, draws))
+    return crps_loss(truth, draws.T, method="fair")

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
+from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
+from skdiffusion.inputs.arguments import quantile_levels
 from skdiffusion.inputs.imputers import (
     answers,
     drawing_method,
@@ -175,9 +177,7 @@ class ConformalImputer:
         ValueError
             If there are too few calibration cells for a level: 19 for 0.05 and 0.95.
         """
-        levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
-        if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
-            raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
+        levels = quantile_levels(quantiles)
         if isinstance(X, (list, tuple)) and any(np.ndim(x) > 1 for x in X):
             raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
         draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], self.random_state), float)
@@ -188,7 +188,7 @@ class ConformalImputer:
         shifts = np.array([self._shifts(level, missing.shape[-1]) for level in levels])
         # Features are on the last axis of X: the middle ones, of time, are all alike.
         shifts = shifts.reshape(len(levels), *[1] * (missing.ndim - 1), -1)
-        q = _quantile(draws, levels)
+        q = quantiles_of_draws(draws, levels, axis=-1)
         moved = q + missing * _spread(draws) * shifts
         order = np.argsort(levels, kind="stable")
         moved[order] = np.sort(moved, axis=0)
@@ -196,13 +196,12 @@ class ConformalImputer:
 
     def _shifts(self, level, n_features):
         """Multiple of the spread by which the quantile of each feature moves."""
-        scores = (self.truth - _quantile(self.draws, [level])[0]) / _spread(self.draws)
+        scores = (self.truth - quantiles_of_draws(self.draws, level, axis=-1)) / _spread(self.draws)
         pooled = _conformal_quantile(scores, level)
         if pooled is None:
-            needed = math.ceil(1 / min(level, 1 - level) - 1e-9) - 1
             raise ValueError(
-                f"quantile {level:g} takes at least {needed} calibration cells, but there are "
-                f"{len(scores)}: calibrate on more data or a larger missing_rate."
+                f"quantile {level:g} takes at least {least_draws(level)} calibration cells, but "
+                f"there are {len(scores)}: calibrate on more data or a larger missing_rate."
             )
         own = [_conformal_quantile(scores[self.features == k], level) for k in range(n_features)]
         return [pooled if shift is None else shift for shift in own]
@@ -215,11 +214,6 @@ def _conformal_quantile(scores, level):
     upper = math.ceil(level * (n + 1) - 1e-9)
     k = upper if level >= 0.5 else math.floor(level * (n + 1) + 1e-9)
     return np.partition(scores, k - 1)[k - 1] if 1 <= k <= n else None
-
-
-def _quantile(draws, levels):
-    """Quantiles along the last axis, the levels first."""
-    return np.quantile(draws, levels, axis=-1, method="weibull")
 
 
 def _spread(draws):

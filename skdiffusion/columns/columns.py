@@ -1,0 +1,136 @@
+"""Columns: the units of X on one side, what a model sees on the other.
+
+A column is centred and scaled to *standard units* ``u``, and a *column map* takes these to the
+values ``z`` that a model sees. A column map knows all valid columns and has two methods,
+``forward(u)`` for values (..., n_valid) and ``inverse(z, feature)`` for values of any shape, whose
+columns ``feature`` tells along the last axis.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skdiffusion.columns.standard import column_moments
+
+# Standard units beyond this are pulled in before a model sees them, further out where the data
+# are taken as they are.
+_FAR, _FAR_UNSCALED = 20.0, 1e4
+
+
+class Straight:
+    """The column map that changes nothing."""
+
+    def forward(self, u):
+        """Return the values as they are."""
+        return u
+
+    def inverse(self, z, feature):
+        """Return the values as they are."""
+        return z
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is learnt of the columns of a table or of series.
+
+    Attributes
+    ----------
+    centre, scale : float64 ndarrays of shape (n_features,)
+        NaN for a column without values, which is not *valid*; ``scale`` is 0 for a constant one.
+    column_map : column map, default=Straight()
+        From standard units to what a model sees.
+    far : float, default=20.0
+        Largest standard unit that a model sees.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdiffusion.columns.columns import Columns
+    >>> x = np.array([[1.0, np.nan], [3.0, np.nan]])
+    >>> columns = Columns.learn(x)
+    >>> columns.valid.tolist(), columns.forward(x).tolist()
+    ([True, False], [[-1.0], [1.0]])
+    >>> columns.inverse(np.array([2.0]), np.array([0])).tolist()
+    [4.0]
+    """
+
+    centre: np.ndarray
+    scale: np.ndarray
+    column_map: object = Straight()
+    far: float = _FAR
+
+    @classmethod
+    def learn(cls, x):
+        """Learn robust centres and scales.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_features)
+            NaN where missing.
+
+        Returns
+        -------
+        columns : Columns
+            Their column map is straight.
+
+        Raises
+        ------
+        ValueError
+            If no column has a value.
+        """
+        valid = ~np.isnan(x).all(axis=0)
+        if not valid.any():
+            raise ValueError("X has no observed value: there is nothing to learn from.")
+        centre, scale = np.full((2, x.shape[1]), np.nan)
+        centre[valid], scale[valid] = column_moments(x[:, valid].astype(float))
+        return cls(centre, scale)
+
+    @property
+    def valid(self):
+        """Which columns have values (bool ndarray of shape (n_features,))."""
+        return ~np.isnan(self.centre)
+
+    def unscaled(self):
+        """Columns that take the values as standard units already; constant ones stay so."""
+        centre = np.where(self.valid, 0.0, np.nan)
+        scale = np.where(self.scale > 0, 1.0, np.where(self.valid, 0.0, np.nan))
+        return replace(self, centre=centre, scale=scale, far=_FAR_UNSCALED)
+
+    def mapped(self, learn_map, x):
+        """Columns with the map that ``learn_map`` learns from ``x`` in standard units."""
+        return replace(self, column_map=learn_map(self._standard_units(x)))
+
+    def forward(self, x):
+        """Map values (..., n_features) to what a model sees (..., n_valid)."""
+        return self.column_map.forward(self._standard_units(x))
+
+    def standard(self, z, feature):
+        """Map what a model says back to standard units.
+
+        Parameters
+        ----------
+        z : ndarray of shape (..., n_cells)
+            Model values.
+        feature : int ndarray of shape (n_cells,)
+            Number of the column of each among the valid ones.
+
+        Returns
+        -------
+        u : float64 ndarray of shape (..., n_cells)
+            Standard units.
+        """
+        return self.column_map.inverse(z.astype(float), feature)
+
+    def inverse(self, z, feature):
+        """Map what a model says back to the units of X; arguments as for :meth:`standard`."""
+        scale, centre = self.scale[self.valid][feature], self.centre[self.valid][feature]
+        with np.errstate(over="ignore"):
+            return centre + scale * self.standard(z, feature)
+
+    def _standard_units(self, x):
+        """Valid columns in standard units, the far values pulled in."""
+        centre, scale = self.centre[self.valid], self.scale[self.valid]
+        x = x[..., self.valid].astype(float)
+        u = np.clip((x - centre) / np.where(scale > 0, scale, 1.0), -self.far, self.far)
+        # What a constant column does later says nothing about the others.
+        return u * (scale > 0)

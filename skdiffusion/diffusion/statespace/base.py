@@ -1,0 +1,240 @@
+"""A state space as the base of an imputer: what it says of the missing cells of series."""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from skdiffusion.diffusion.statespace.kalman import (
+    StateSpace,
+    draw_states,
+    smooth,
+    window_covariance,
+)
+from skdiffusion.diffusion.statespace.season import Season
+from skdiffusion.diffusion.statespace.shape import Shape
+
+# Numbers in one array of covariances that are worked on together: 128 MB of float64.
+_NUMBERS = 2**24
+# Noises of a row, told apart.
+_STATE, _LAST_STATE, _OWN_NOISE = 0, 1, 2
+# Rows whose noise is made in one call.
+_ROWS_AHEAD = 64
+
+
+@dataclass
+class SmoothedSeries:
+    """Series and what the smoother says of them, all rows end to end.
+
+    Attributes
+    ----------
+    values : float32 tensor of shape (n_rows, K)
+        0 where not observed.
+    observed : bool tensor of shape (n_rows, K)
+        Which values are known.
+    mean, sd : float32 tensors of shape (n_rows, K)
+        Of every cell given all that is observed of its series.
+    covariance, gain : float32 tensors of shape (n_rows, n, n)
+        As in :class:`~skdiffusion.diffusion.statespace.kalman.Smoothed`.
+    """
+
+    values: torch.Tensor
+    observed: torch.Tensor
+    mean: torch.Tensor
+    sd: torch.Tensor
+    covariance: torch.Tensor
+    gain: torch.Tensor
+
+
+@dataclass(frozen=True)
+class SeriesGaussian:
+    """Gaussian over all cells of series of any length.
+
+    Attributes
+    ----------
+    model : StateSpace
+        Its parameters.
+    shape : Shape
+        Shape of the errors, which the draws have.
+    season : Season
+        Means that come back with the clock; the model says what is left of the values.
+    """
+
+    model: StateSpace
+    shape: Shape
+    season: Season
+
+    #: Draws need no solver; rows around a window say something of it; the smoother's answers for
+    #: a batch of windows are dear enough to be shown several times in training.
+    direct, margin, repeats = True, 8, 4
+
+    def __deepcopy__(self, memo):
+        """Share the tensors: they are never changed."""
+        return self
+
+    def map(self, function):
+        """Apply a function to every tensor; everything stays float64."""
+        keep = lambda x: function(x).double()  # noqa: E731
+        return SeriesGaussian(self.model.map(keep), self.shape.map(keep), self.season.map(keep))
+
+    def arrays(self):
+        """Return a dict of tensors from which :meth:`from_arrays` rebuilds the Gaussian."""
+        model = {f.name: getattr(self.model, f.name) for f in fields(StateSpace)}
+        season = {"periods": self.season.periods, "coefficients": self.season.coefficients}
+        return {**model, "knots": self.shape.knots, "heights": self.shape.heights, **season}
+
+    @classmethod
+    def from_arrays(cls, knots, heights, periods, coefficients, **model):
+        """Rebuild what :meth:`arrays` took apart."""
+        return cls(StateSpace(**model), Shape(knots, heights), Season(periods, coefficients))
+
+    def prepare(self, series):
+        """Smooth series, each given all its observations.
+
+        Parameters
+        ----------
+        series : WindowedSeries
+            The series.
+
+        Returns
+        -------
+        smoothed : SmoothedSeries
+            Moments of every cell.
+        """
+        n = self.model.transition.shape[1]
+        values, observed = series.values, series.observed
+        mean, sd = torch.zeros_like(values), torch.zeros_like(values)
+        covariance = values.new_zeros((len(values), n, n))
+        gain = torch.zeros_like(covariance)
+        for rows, real in _batches(series, n * n):
+            seen, season = observed[rows] & real[..., None], self.season(series.time[rows])
+            smoothed = smooth(self.model, (values[rows] - season) * seen, seen)
+            m, variance = self._cells(smoothed.mean, smoothed.covariance)
+            kept = rows[real]
+            mean[kept], sd[kept] = (season + m)[real].float(), variance.sqrt()[real].float()
+            covariance[kept] = smoothed.covariance[real].float()
+            gain[kept] = smoothed.gain[real].float()
+        return SmoothedSeries(values, observed, mean, sd, covariance, gain)
+
+    def _cells(self, mean, covariance):
+        """Mean and variance, noise included, of every cell (B, T, K)."""
+        r, loadings = self.model.n_states, self.model.loadings
+        half = loadings @ covariance[..., :r, :r]
+        return mean[..., :r] @ loadings.T, (half * loadings).sum(-1) + self.model.noise
+
+    def given(self, smoothed, rows, cells=None, pad=None):
+        """What is known of windows.
+
+        Parameters
+        ----------
+        smoothed : SmoothedSeries
+            From :meth:`prepare`.
+        rows : int64 tensor of shape (B, L)
+            Rows of the windows.
+        cells : int64 tensor of shape (B, N), optional
+            Flat indices of the target cells.
+        pad : bool tensor of shape (B, N), optional
+            True where ``cells`` is padding.
+
+        Returns
+        -------
+        mean, sd : tensors of shape (B, L, K)
+            Of every cell.
+        covariance : tensor of shape (B, N, N)
+            Of the targets, None without ``cells``; padding is independent.
+        """
+        mean, sd = smoothed.mean[rows], smoothed.sd[rows]
+        if cells is None:
+            return mean, sd, None
+        k = mean.shape[-1]
+        covariance = window_covariance(
+            smoothed.covariance, smoothed.gain, rows, cells // k, cells % k
+        )
+        noise = self.model.noise.to(covariance.dtype)[cells % k]
+        covariance = covariance + torch.diag_embed(noise)
+        apart = pad[..., None] | pad[:, None]
+        eye = torch.eye(cells.shape[1], dtype=covariance.dtype, device=covariance.device)
+        return mean, sd, torch.where(apart, eye, covariance)
+
+    def draw(self, series, normals, n_draws):
+        """Draw the wanted cells of series jointly, without a solver.
+
+        Parameters
+        ----------
+        series : WindowedSeries
+            The series.
+        normals : callable
+            ``normals(number, place, kind, size)`` gives standard normals of shape
+            (n_draws, len(number), size) for rows ``place`` of the series ``number``; ``kind``
+            tells apart the noises of a row.
+        n_draws : int
+            Number of draws.
+
+        Returns
+        -------
+        draws : float32 tensor of shape (n_draws, n_wanted)
+            In the order of ``torch.nonzero(series.wanted)``.
+        """
+        k, n = series.values.shape[1], self.model.transition.shape[1]
+        out = series.values.new_empty((n_draws, int(series.wanted.sum())))
+        rank = series.wanted.flatten().cumsum(0).view_as(series.wanted) - 1
+        for rows, real in _batches(series, n * n + n_draws * n):
+            seen = series.observed[rows] & real[..., None]
+            season = self.season(series.time[rows])
+            values = (series.values[rows] - season) * seen
+            number, _, _ = series.place(rows[:, 0])
+            noise = _StateNoise(normals, number, n_draws)
+            states, mean, covariance = draw_states(self.model, values, seen, real.sum(1) - 1, noise)
+            mean, variance = self._cells(mean, covariance)
+            i, t, column = torch.nonzero(series.wanted[rows] & real[..., None], as_tuple=True)
+            mean, sd = mean[i, t, column], variance[i, t, column].sqrt()
+            cells = (states[i, :, t] * self.model.loadings[column][:, None]).sum(-1).T
+            own = normals(number[i], t * k + column, _OWN_NOISE, 1)[..., 0]
+            cells = cells + self.model.noise.sqrt()[column] * own
+            drawn = mean + sd * self.shape((cells - mean) / sd, column)
+            out[:, rank[rows[i, t], column]] = (season[i, t, column] + drawn).float()
+        return out
+
+
+class _StateNoise:
+    """Noise of the states of some series, made for many rows at once."""
+
+    def __init__(self, normals, number, n_draws):
+        self.normals, self.number, self.n_draws = normals, number, n_draws
+        self.first = None
+
+    def __call__(self, t, size, last=False):
+        """Standard normals (B, n_draws, size) of row ``t``."""
+        if last:
+            at = torch.full_like(self.number, t)
+            return self.normals(self.number, at, _LAST_STATE, size).transpose(0, 1).double()
+        first = t - t % _ROWS_AHEAD
+        if first != self.first:
+            self.first, batch = first, len(self.number)
+            rows = torch.arange(first, first + _ROWS_AHEAD, device=self.number.device)
+            noise = self.normals(
+                self.number.repeat_interleave(_ROWS_AHEAD), rows.repeat(batch), _STATE, size
+            )
+            self.block = noise.view(self.n_draws, batch, _ROWS_AHEAD, size).transpose(0, 1).double()
+        return self.block[:, :, t - first]
+
+
+def _batches(series, numbers_a_row):
+    """Row numbers (B, T) of series of like length, and which of them are real."""
+    sizes = series.offsets.diff()
+    order = sizes.argsort(stable=True)
+    first = 0
+    while first < len(order):
+        last = first + 1
+        while last < len(order) and _fits(sizes, order, first, last, numbers_a_row):
+            last += 1
+        chosen = order[first:last].sort().values
+        time = torch.arange(int(sizes[chosen].max()), device=series.values.device)
+        real = time < sizes[chosen][:, None]
+        yield torch.where(real, series.offsets[chosen][:, None] + time, 0), real
+        first = last
+
+
+def _fits(sizes, order, first, last, numbers_a_row):
+    """Whether one more series goes into a batch without much padding."""
+    longest, shortest = int(sizes[order[last]]), int(sizes[order[first]])
+    return (last + 1 - first) * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest

@@ -1,0 +1,272 @@
+"""What every imputer by diffusion does with its fitted model."""
+
+import warnings
+from abc import ABC, abstractmethod
+from functools import partial
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_consistent_length,
+    check_is_fitted,
+)
+
+from skdiffusion._random import draw_seed, row_keys
+from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
+from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
+from skdiffusion.inputs.arguments import positive_int, quantile_levels
+from skdiffusion.inputs.series import is_target
+from skdiffusion.metrics import crps_loss, make_imputation_scorer
+
+
+class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
+    """Base of imputers by diffusion: all that follows from four fitted objects.
+
+    A subclass has the parameters and ``_fit``, which sets ``_reader`` (:class:`SeriesReader`: the
+    form of the data), ``_columns`` (:class:`Columns`: their units), ``_model``
+    (:class:`ImputationModel`: what draws) and ``_seed`` (of the noise of the draws).
+    """
+
+    @abstractmethod
+    def _fit(self, X, timestamps, go_on):
+        """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
+
+    def fit(self, X, y=None, *, timestamps=None):
+        """Learn the distribution of missing cells given observed ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, n_times, n_features), \
+                (n_times, n_features) with ``window_length``, or list of 2-D arrays
+            Data with missing values.
+        y : Ignored
+            Not used, present for the scikit-learn interface.
+        timestamps : array-like of shape (n_times,), or list of such, optional
+            Times of the rows, for irregular series; a DatetimeIndex is used by itself.
+
+        Returns
+        -------
+        self : CSDIImputer
+            The fitted imputer.
+        """
+        self._validate_params()
+        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"))
+
+    def fit_transform(self, X, y=None, *, timestamps=None):
+        """Fit, then fill the gaps of the same data.
+
+        Parameters
+        ----------
+        X : array-like
+            Data as for :meth:`fit`.
+        y : Ignored
+            Not used.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        X_imputed : ndarray, DataFrame or list
+            As returned by :meth:`transform`.
+        """
+        return self.fit(X, y, timestamps=timestamps).transform(X, timestamps=timestamps)
+
+    def partial_fit(self, X, y=None, *, timestamps=None):
+        """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
+
+        A network that was dropped because it did not help on held-out windows starts anew.
+
+        Parameters
+        ----------
+        X : array-like
+            Data as for :meth:`fit`.
+        y : Ignored
+            Not used.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self : CSDIImputer
+            The fitted imputer.
+        """
+        self._validate_params()
+        return self._fit(X, timestamps, hasattr(self, "_model"))
+
+    def transform(self, X, *, timestamps=None):
+        """Fill every missing cell with the median or mean of ``n_draws`` draws.
+
+        Parameters
+        ----------
+        X : array-like
+            Data of the form given to :meth:`fit`.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        X_imputed : ndarray, DataFrame or list
+            ``X`` with its missing cells filled, in its own units; observed cells are bit for
+            bit those of ``X``. A frame comes back as a frame.
+        """
+        data = self._read(X, timestamps)
+        require_plain_output(self, data)
+        statistic = np.median if self.statistic == "median" else np.mean
+        filled = self._filled(data, lambda draws: statistic(draws, axis=0), self.n_draws)
+        names = self.get_feature_names_out()
+        return self._reader.write(data, filled, names, self.add_indicator)
+
+    def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
+        """Draw completed copies of ``X``.
+
+        Parameters
+        ----------
+        X : array-like
+            Data of the form given to :meth:`fit`.
+        n_draws : int, optional
+            Number of draws, by default the parameter ``n_draws``.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+        random_state : int, RandomState instance or None, default=None
+            By default the draws are those behind :meth:`transform`.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_samples, n_draws, n_features), \
+                (n_samples, n_draws, n_times, n_features) for panels, or list
+            Joint draws in the units of ``X``; observed cells are the same in all of them. For
+            one long series ``n_samples`` is its number of rows.
+        """
+        n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
+        data = self._read(X, timestamps)
+        filled = self._filled(data, lambda draws: draws, n_draws, random_state)
+        return data.restore_draws(self._reader.keep(filled))
+
+    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
+        """Quantiles of every missing cell, from ``n_draws`` draws.
+
+        Parameters
+        ----------
+        X : array-like
+            Data of the form given to :meth:`fit`.
+        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
+            Levels between 0 and 1.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        quantiles : ndarray of shape (n_samples, n_quantiles, ...)
+            Laid out as the draws of :meth:`sample`; observed cells repeat their value.
+        """
+        levels = quantile_levels(quantiles)
+        needed = max(least_draws(level) for level in levels)
+        if needed > self.n_draws:
+            warnings.warn(
+                f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
+                f"set n_draws to {needed} or more.",
+                UserWarning,
+                stacklevel=2,
+            )
+        data = self._read(X, timestamps)
+        of = partial(quantiles_of_draws, levels=levels, axis=0)
+        filled = self._filled(data, of, self.n_draws)
+        return data.restore_draws(self._reader.keep(filled))
+
+    def score(self, X, y=None, *, timestamps=None):
+        """Minus the continuous ranked probability score, in standard deviations of each feature.
+
+        Parameters
+        ----------
+        X : array-like
+            Data of the form given to :meth:`fit`.
+        y : array-like of the shape of ``X``, optional
+            Truth; the cells missing in ``X`` and known in ``y`` are scored. Without it, 10 % of
+            the observed cells are hidden, always the same for one ``random_state``, and scored.
+            A 1-D ``y``, the target of a later step of a pipeline, is no truth and not used.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        score : float
+            Minus the mean CRPS (fair, from ``n_draws`` draws); higher is better.
+        """
+        if self.n_draws < 2:
+            raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
+        check_is_fitted(self)
+        if y is not None and is_target(y):
+            check_consistent_length(X, y)
+        scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
+        truth, draws, scored = scorer.held_out(self, X, y, timestamps)
+        # Constant features have no unit.
+        scored &= self.scale_ > 0
+        if not scored.any():
+            raise ValueError("There is nothing to score: the hidden features are constant.")
+        unit = np.where(self.scale_ > 0, self.scale_, 1.0)
+        return -float(crps_loss(truth / unit, draws / unit, mask=scored, method="fair"))
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the output columns.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        names : ndarray of str
+            Kept features, then indicators.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        out = names[self._reader.kept]
+        if self.add_indicator:
+            indicated = [f"missingindicator_{name}" for name in names[self._reader.indicated]]
+            out = np.concatenate([out, indicated])
+        return np.asarray(out, dtype=object)
+
+    def _read(self, X, timestamps):
+        """Read ``X``; the parameters may have been set since ``fit``."""
+        check_is_fitted(self)
+        self._validate_params()
+        return self._reader.read(self, X, timestamps)
+
+    def _filled(self, data, reduce, n_draws, random_state=None):
+        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) to what is filled in."""
+        flat, valid = data.flat, self._columns.valid
+        missing = np.isnan(flat)
+        asked = missing & valid
+        if asked.any():
+            values = reduce(self._draw(data, n_draws, random_state))
+        else:
+            values = reduce(np.zeros((n_draws, 1)))[..., :0]
+        out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
+        out[..., asked] = values
+        out[..., missing & ~valid] = 0.0
+        return data.split(out)
+
+    def _draw(self, data, n_draws, random_state):
+        """Draws (n_draws, n_missing) of the missing cells of valid features, in X's units."""
+        columns = self._columns
+        warn_empty(data, columns.valid)
+        keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
+        series = self._reader.windows(data, columns)
+        settings = Bunch(**self.get_params(deep=False))
+        z = self._model.draw(series, keys, n_draws, settings).cpu().numpy()
+        feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
+        largest = np.finfo(data.flat.dtype).max
+        return np.clip(columns.inverse(z, feature), -largest, largest)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = bool(np.isnan(self.missing_values))
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_model")
