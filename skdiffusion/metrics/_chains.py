@@ -122,7 +122,8 @@ def effective_sample_size(draws, kind="bulk"):
     Returns
     -------
     effective_sample_size : float or ndarray of shape (n_features,)
-        Between 0 and, for chains that alternate, more than the number of draws.
+        Between 0 and, for chains that alternate, more than the number of draws; NaN where no
+        chain ever moves and all are at one place.
 
     Notes
     -----
@@ -215,7 +216,7 @@ def _ess(values):
     """Effective sample size of chains that are already split."""
     n_chains, n_draws = values.shape
     if np.ptp(values) < 1e-300:
-        return float(values.size)
+        return np.nan
     covariance = _autocovariance(values).mean(0)
     within = covariance[0] * n_draws / (n_draws - 1)
     total = covariance[0] + (values.mean(1).var(ddof=1) if n_chains > 1 else 0.0)

@@ -24,6 +24,7 @@ from skdiffusion.diffusion.langevin import (
     run,
     start,
     tempered,
+    truncated,
     ula,
     underdamped,
 )
@@ -146,7 +147,7 @@ def test_mala_is_in_detailed_balance(density):
     def flow(x, y):
         """Density at x times the probability to go from x to y."""
         state = start(x, density)
-        eps = (y - x - h * state.gradient) / math.sqrt(2 * h)
+        eps = (y - x - h * truncated(state.gradient, h)) / math.sqrt(2 * h)
         info = mala(state, density, h, eps, torch.zeros(len(x)).double())[1]
         return state.log_density - eps.square().sum(1) / 2 + info.acceptance.log()
 
@@ -183,6 +184,16 @@ def test_mala_leaves_a_gaussian_unchanged_and_the_test_sees_a_planted_bug():
 
     with pytest.raises(AssertionError):
         assert_moments(run_mala(without_proposal_ratio)[0].position, 0.0, COVARIANCE.numpy())
+
+
+def test_the_drift_is_truncated_in_far_tails_only():
+    x = noise_of(1000, 2, seed=1).normal(0) @ torch.linalg.cholesky(COVARIANCE).T
+    gradient, h = gaussian(x)[1], 0.3
+    assert torch.equal(truncated(gradient, h), gradient)
+    longest = 2 * math.sqrt(2 * h * 2)
+    drift = h * truncated(1e9 * gradient, h)
+    torch.testing.assert_close(drift.norm(dim=1), torch.full((1000,), longest).double())
+    assert torch.equal(truncated(0 * gradient, h), 0 * gradient)
 
 
 def test_mala_refuses_proposals_that_are_not_finite():

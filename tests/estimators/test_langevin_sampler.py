@@ -11,9 +11,10 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -368,6 +369,30 @@ def test_an_estimator_with_a_noisy_score_is_a_target(inner_target):
         LangevinSampler(inner).fit()
 
 
+def frozen_targets():
+    X = np.exp(np.random.default_rng(0).normal(size=(400, 2)))
+    model = ScoreSDE(base="mixture", marginals="histogram", max_iter=0, random_state=0).fit(X)
+    mixture = GaussianMixture(2, random_state=0).fit(X)
+    return X, {"model": model, "mixture": mixture, "kernels": KernelDensity(bandwidth=0.3).fit(X)}
+
+
+@pytest.mark.parametrize("name", frozen_targets()[1])
+def test_a_frozen_target_survives_clone_and_search(name):
+    X, targets = frozen_targets()
+    target = targets[name]
+    plain = LangevinSampler(target, random_state=0).fit()
+    frozen = clone(LangevinSampler(FrozenEstimator(target), random_state=0)).fit()
+    assert frozen.target_kind_ == plain.target_kind_
+    np.testing.assert_array_equal(frozen.sample(50), plain.sample(50))
+    np.testing.assert_array_equal(frozen.score_samples(X[:9]), plain.score_samples(X[:9]))
+    again = pickle.loads(pickle.dumps(frozen))
+    np.testing.assert_allclose(again.transform(X[:9]), plain.transform(X[:9]), rtol=1e-9)
+    search = GridSearchCV(frozen, {"noise_levels": [10, 20]}, cv=2).fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    with pytest.raises(NotFittedError, match=r"is not fitted.*FrozenEstimator"):
+        clone(LangevinSampler(target)).fit()
+
+
 def test_a_score_model_is_a_target():
     X = data(300) * [1.0, 50.0]
     model = ScoreSDE(base="mixture", max_iter=1, random_state=0).fit(X)
@@ -541,6 +566,83 @@ def test_export_to_arviz():
     lp = np.asarray(tree["sample_stats"]["lp"])
     np.testing.assert_allclose(lp[1], log_density(torch.tensor(x[1])), rtol=1e-9)
     np.testing.assert_array_equal(np.asarray(tree["sample_stats"]["energy"]), -lp)
+
+
+# ------------------------------------------------------------------ supports and stuck chains
+
+
+@pytest.mark.parametrize("method", ["mala", "tempered"])
+def test_chains_walk_home_out_of_a_light_tail(method):
+    starts = 3 * np.random.default_rng(0).normal(size=(1500, 1))
+    log_gamma = lambda x: (3 * x - torch.exp(x)).sum(1)  # noqa: E731
+    sampler = LangevinSampler(log_gamma, init=starts, method=method, n_steps=300, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = sampler.fit().sample(1500)
+    assert (x != starts).all()
+    mean, sd = float(torch.digamma(torch.tensor(3.0))), math.sqrt(math.pi**2 / 6 - 1.25)
+    assert abs(x.mean() - mean) < 5 * sd / math.sqrt(1500)
+    assert x.std() == pytest.approx(sd, rel=0.1)
+
+
+def test_a_posterior_in_log_parameters_is_right_by_default():
+    """Gamma(shape, rate) from 200 values; the moments are those of a grid."""
+    values = torch.tensor(np.random.default_rng(0).gamma(3.0, 2.0, 200))
+
+    def log_posterior(u):
+        a, b = u[:, :1].exp(), u[:, 1:].exp()
+        terms = a * b.log() - a.lgamma() + (a - 1) * values.log() - b * values
+        return terms.sum(1) - a[:, 0] - b[:, 0] + u.sum(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler = LangevinSampler(log_posterior, n_features=2, random_state=0).fit()
+    shape, rate = np.exp(sampler.sample(500)).T
+    assert shape.mean() == pytest.approx(3.0, abs=0.06)
+    assert rate.mean() == pytest.approx(0.52, abs=0.015)
+    assert sampler.nested_rhat_.max() < 1.05
+
+
+def positive_part(x):
+    """Gamma of shape 3; not a number left of zero."""
+    return (2 * torch.log(x) - x).sum(1)
+
+
+@pytest.mark.parametrize("init", ["normal", lambda n, rng: rng.uniform(0.5, 6, size=(n, 1))])
+@pytest.mark.parametrize("method", ["mala", "tempered"])
+def test_a_target_that_is_not_finite_everywhere(init, method):
+    options = {"n_features": 1, "init": init, "method": method, "random_state": 0}
+    sampler = LangevinSampler(positive_part, n_steps=300, **options).fit()
+    x = sampler.sample(1500)
+    assert x.min() > 0
+    assert abs(x.mean() - 3) < 5 * math.sqrt(3 / 1500)
+    assert x.std() == pytest.approx(math.sqrt(3), rel=0.1)
+
+
+def test_chains_that_start_outside_walk_in_or_are_refused():
+    near = LangevinSampler(positive_part, init=[[-0.1], [2.0]], method="mala", random_state=0)
+    assert near.fit().sample(40).min() > 0
+    far = LangevinSampler(positive_part, init=[[-1e6], [2.0]], method="mala", random_state=0)
+    with pytest.raises(FloatingPointError, match=r"found no other place.*give bounds, or an init"):
+        far.fit()
+    with pytest.raises(FloatingPointError, match=r"walk across the border.*method='mala'"):
+        LangevinSampler(positive_part, n_features=1, method="ula", random_state=0).fit()
+
+
+def test_stuck_chains_are_reported():
+    needle = lambda x: torch.logaddexp(  # noqa: E731
+        -0.5 * x.square().sum(1), 30 - 0.5 * ((x - 50) / 1e-6).square().sum(1)
+    )
+    starts = np.concatenate([np.zeros((15, 1)), np.full((1, 1), 50.0)])
+    options = {"method": "mala", "preconditioner": None, "step_size": 0.5, "n_steps": 100}
+    sampler = LangevinSampler(needle, init=starts, random_state=0, **options)
+    with pytest.warns(ConvergenceWarning, match=r"^8 of 256 chains took fewer than one step"):
+        sampler.fit()
+    with pytest.warns(ConvergenceWarning, match=r"^2 of 32 chains .* at \[50"):
+        sampler.sample(32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler.transform(np.zeros((20, 1)))
 
 
 # ------------------------------------------------------------------ honest failure

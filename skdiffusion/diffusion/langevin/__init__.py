@@ -10,7 +10,7 @@ from skdiffusion.diffusion.langevin.kernels import (
     acceptance_probability,
     start,
 )
-from skdiffusion.diffusion.langevin.mala import MALA, mala
+from skdiffusion.diffusion.langevin.mala import MALA, mala, truncated
 from skdiffusion.diffusion.langevin.tempering import Bridge, Tempered, tempered
 from skdiffusion.diffusion.langevin.tuning import adapt, curvature, roundness, tune
 from skdiffusion.diffusion.langevin.ula import ULA, ula
@@ -51,6 +51,7 @@ __all__ = [
     "run",
     "start",
     "tempered",
+    "truncated",
     "tune",
     "ula",
     "underdamped",

@@ -10,7 +10,7 @@ import dataclasses
 
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import Kernel
+from skdiffusion.diffusion.langevin.kernels import Kernel, outside_as_minus_infinity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,8 @@ def run(target, plan, x, noise, n_draws=1, record=None, progress=None):
     Raises
     ------
     Divergence
-        If a position is not finite.
+        If a position is not finite, if the target is finite at no start, or if a chain that
+        started where it is not has found no point where it is.
     """
     with torch.no_grad():
         chains = Chains(target, plan.kernel, x, noise, record, progress)
@@ -81,6 +82,7 @@ def run(target, plan, x, noise, n_draws=1, record=None, progress=None):
         for _ in range(n_draws - 1):
             chains.advance(plan.thin)
             draws.append(chains.position())
+        chains.check_end()
         return torch.stack(draws), chains.mean_acceptance()
 
 
@@ -142,25 +144,40 @@ class Chains:
         self.record(step, x, None)
         self.progress(1)
 
+    def check_end(self):
+        """Refuse to return chains that never found the support."""
+        log_density = self.state.log_density
+        outside = 0 if log_density is None else int(log_density[: self.n_chains].isneginf().sum())
+        if outside:
+            raise Divergence(
+                f"{outside} of {self.n_chains} chains started where the target is not finite and "
+                f"found no other place in {self.steps} steps: give bounds, or an init inside."
+            )
+
     def _check_start(self):
-        """Refuse starting points without a density."""
+        """Refuse starting points without a density, unless steps can lead out of there."""
         values = self.state.gradient.sum(1)
         if self.state.log_density is not None:
             values = values + self.state.log_density
         bad = ~torch.isfinite(values)
-        if bad.any():
-            if bad.all():
-                raise Divergence(
-                    f"log density or gradient of the target is not finite at the start of all "
-                    f"{self.n_chains} chains: is target right? Look for the logarithm or root of "
-                    "a negative number, and for 0 / 0; if it is right, choose another init."
-                )
-            chain = int(bad.nonzero()[0]) % self.n_chains
+        if bad.all():
             raise Divergence(
-                f"log density or gradient of the target is not finite at the start of "
-                f"{int(bad.sum())} of {len(bad)} chains, first in chain {chain}, at "
-                f"{self.state.position[chain].tolist()}: choose another init."
+                f"log density or gradient of the target is not finite at the start of all "
+                f"{self.n_chains} chains: is target right? Look for the logarithm or root of "
+                "a negative number, and for 0 / 0; if it is right, give bounds or another init."
             )
+        if not bad.any():
+            return
+        if self.kernel.target_acceptance is not None:
+            self.state = outside_as_minus_infinity(self.state)
+            return
+        chain = int(bad.nonzero()[0]) % self.n_chains
+        raise Divergence(
+            f"log density or gradient of the target is not finite at the start of "
+            f"{int(bad.sum())} of {len(bad)} chains, first in chain {chain}, at "
+            f"{self.state.position[chain].tolist()}: give bounds or another init, or use "
+            "method='mala', whose chains can walk in."
+        )
 
     def _check(self, x, where):
         """Refuse positions that are not finite; one sum is the cheap first look."""

@@ -178,6 +178,20 @@ def acceptance_probability(log_ratio):
     return torch.nan_to_num(log_ratio.clamp(max=0.0).exp_(), nan=0.0)
 
 
+def outside_as_minus_infinity(state):
+    """Let chains that start outside the support go anywhere inside it.
+
+    Where the log density is infinite or not a number, or the gradient is not finite, the log
+    density becomes minus infinity and the gradient 0: the chain tries points around it by noise
+    alone and takes the first one inside. Proposals that leave the support are refused.
+    """
+    outside = ~(torch.isfinite(state.log_density) & torch.isfinite(state.gradient).all(1))
+    return state._replace(
+        log_density=state.log_density.masked_fill(outside, -math.inf),
+        gradient=state.gradient.masked_fill(outside[:, None], 0.0),
+    )
+
+
 def geometric(first, last, n):
     """List of ``n`` numbers from ``first`` to ``last`` with one ratio between neighbours."""
     exponents = torch.linspace(math.log(first), math.log(last), n, dtype=torch.float64)

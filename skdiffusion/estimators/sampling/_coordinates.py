@@ -21,6 +21,8 @@ from skdiffusion.estimators.sampling._targets import (
 _N_ROWS = 1000
 # Address of the noise of starting points, far from that of any step.
 START = 2**40
+# Tries to start where the target is finite: enough where it is finite in one try of five.
+_N_TRIES = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,14 @@ class ChainCoordinates:
             return parts.inverse(u.reshape(-1, u.shape[-1])).reshape(u.shape)
         return u.numpy() @ self.factor.T + self.shift
 
+    def finite(self, X):
+        """Whether the target is finite at points; closed forms and models are so everywhere."""
+        target = self.target(torch.float64, torch.device("cpu"))
+        if target.has_noisy_score:
+            return np.ones(len(X), dtype=bool)
+        u = self.forward(X, torch.float64, torch.device("cpu"))
+        return finite(target, u).numpy()
+
     def log_density(self, X, device):
         """Log density of rows in the user's coordinates."""
         if self.own:
@@ -123,6 +133,17 @@ def log_densities(target, u):
         blocks = u.split(block_size(target, torch.float64, u.device))
         parts = [target.evaluate(block)[0] for block in blocks]
     return torch.cat(parts).cpu().numpy()
+
+
+def finite(target, u):
+    """Whether log density and gradient are finite at points in the coordinates of the chains."""
+    with torch.no_grad():
+        blocks = u.split(block_size(target, torch.float64, u.device))
+        parts = [target.evaluate(block) for block in blocks]
+    good = torch.cat([torch.isfinite(gradient).all(1) for _, gradient in parts])
+    if target.has_log_density:
+        good &= torch.cat([torch.isfinite(value) for value, _ in parts])
+    return good
 
 
 def first_coordinates(source, n_features, X, preconditioner, device):
@@ -223,8 +244,20 @@ class Starts:
         if self.init == "data":
             order = np.random.default_rng(seed).permutation(len(self.rows))
             return self.rows[order[np.arange(n_chains) % len(order)]]
+        return self._normal(coordinates, n_chains, seed)
+
+    def _normal(self, coordinates, n_chains, seed):
+        """Standard normals in the coordinates of the chains, each where the target is finite."""
         noise = ChainNoise(chain_keys(seed, 0, n_chains), coordinates.n_features)
-        return noise.normal(START).numpy() @ coordinates.factor.T + coordinates.shift
+        inside = coordinates.finite
+        points = noise.normal(START).numpy() @ coordinates.factor.T + coordinates.shift
+        for i in range(1, _N_TRIES):
+            outside = ~inside(points)
+            if not outside.any():
+                break
+            again = noise.normal(START + i).numpy() @ coordinates.factor.T + coordinates.shift
+            points[outside] = again[outside]
+        return points
 
     def _from_function(self, n_chains, d, seed):
         """Starting points that the user's function draws."""

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from skdiffusion._random import chain_keys, torch_generator
 from skdiffusion.diffusion.langevin.chains import Divergence, run
 from skdiffusion.diffusion.target.targets import MixtureTarget
-from skdiffusion.estimators.sampling._coordinates import log_densities
+from skdiffusion.estimators.sampling._coordinates import finite, log_densities
 from skdiffusion.estimators.sampling._plan import N_PILOT
 from skdiffusion.estimators.sampling._running import chain_noise
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
@@ -19,8 +19,11 @@ from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 _N_TRACE = 50
 # Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
 _WIDE = 50
-# Spread of the far starts, in spreads of the others.
-_FAR = 5
+# Spread of the far starts, in spreads of the others: the largest at which the target is finite.
+_FAR = (2, 3, 5)
+# Acceptance below which a chain is stuck, and the steps that it takes to tell: with half of the
+# steps accepted a healthy chain refuses fifty in a row once in 10^15 runs.
+_STUCK, _FEWEST_STEPS = 0.01, 50
 # Perfect chains are reported in one run of so many, whatever the number of features.
 _FALSE_ALARM = 1e-4
 
@@ -78,11 +81,15 @@ def diagnose(coordinates, plan, starts, X, seed, device):
         draws, rate = run(target, plan, torch.cat([near, far]), noise, n_draws=_N_TRACE)
     except Divergence as error:
         raise Divergence(f"trial run in fit: {error}") from None
-    rate = np.nan if rate is None else float(rate.mean())
+    mean_rate = np.nan if rate is None else float(rate.mean())
     if plan.kernel.forgets_start:
-        return Diagnosis.empty(target.n_features, rate)
-    found = _compare(target, draws.transpose(0, 1), np.arange(2 * half) // (half // 2), rate)
-    warnings = (_runaway(target, near, draws[-1]), _disagreement(found, target, plan, half // 2))
+        return Diagnosis.empty(target.n_features, mean_rate)
+    found = _compare(target, draws.transpose(0, 1), np.arange(2 * half) // (half // 2), mean_rate)
+    warnings = (
+        _runaway(target, near, draws[-1]),
+        stuck_chains(rate, coordinates.inverse(draws[-1]), plan),
+        _disagreement(found, target, plan, half // 2),
+    )
     return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
 
 
@@ -94,7 +101,12 @@ def _far_starts(coordinates, target, near, X, seed):
         rows = np.random.default_rng(seed).integers(len(X), size=len(near))
         return coordinates.forward(X[rows], near.dtype, near.device)
     centre = near.mean(0)
-    return centre + _FAR * (near - centre)
+    far = near.clone()
+    for factor in _FAR:
+        wider = centre + factor * (near - centre)
+        inside = finite(target, wider)[:, None]
+        far = torch.where(inside, wider, far)
+    return far
 
 
 def _compare(target, draws, superchains, acceptance_rate):
@@ -104,10 +116,52 @@ def _compare(target, draws, superchains, acceptance_rate):
     energy = np.nan
     if target.has_log_density:
         values = -log_densities(target, draws.reshape(-1, d)).reshape(n, n_draws)
+        _refuse_outside(values)
         energy = nested_r_hat(values, superchains)
     ess, tail = (effective_sample_size(x, k) * 1000 / (n * n_draws) for k in ("bulk", "tail"))
     both = r_hat(x), nested_r_hat(x, superchains)
     return Diagnosis(acceptance_rate, *both, energy, ess, tail)
+
+
+def _refuse_outside(energies):
+    """Refuse draws outside the support, where only steps that nobody tests can lead."""
+    outside = ~np.isfinite(energies)
+    if outside.any():
+        raise Divergence(
+            f"trial run in fit: {outside.mean():.2%} of the draws lie where the log density of the "
+            "target is not finite: unadjusted steps walk across the border of the support. Give "
+            "bounds, or use method='mala'."
+        )
+
+
+def stuck_chains(rate, x, plan):
+    """Warning where chains refuse nearly every step.
+
+    Parameters
+    ----------
+    rate : array-like of shape (n_chains,) or None
+        Mean acceptance of each chain; None where no step is refused.
+    x : ndarray of shape (n_chains, n_features)
+        Where the chains are, in the user's coordinates.
+    plan : Plan
+        What was run.
+
+    Returns
+    -------
+    warning : str or None
+        What happened and what to do.
+    """
+    if rate is None or plan.n_steps < _FEWEST_STEPS:
+        return None
+    stuck = np.flatnonzero(np.asarray(rate) < _STUCK)
+    if not len(stuck):
+        return None
+    where = np.array2string(x[stuck[0]][:5], precision=3)
+    return (
+        f"{len(stuck)} of {len(rate)} chains took fewer than one step in a hundred, the first of "
+        f"them at {where}: steps from there are refused, and what these chains return is "
+        "near their start. Start nearer to the mass of the target (init), or lower step_size."
+    )
 
 
 def _runaway(target, near, last):

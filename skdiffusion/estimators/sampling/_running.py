@@ -65,12 +65,15 @@ def run_in_blocks(
         Draws in the user's coordinates.
     trajectory : ndarray of shape (n_points, n_chains, n_features) or None
         Start, every ``thin`` steps, and end.
+    rates : ndarray of shape (n_chains,) or None
+        Mean acceptance of each chain; None where no step is refused.
     """
     dtype, device = getattr(torch, dtype), resolve_device(device)
     target = coordinates.target(dtype, device)
     block = block_size(target, dtype, device) // plan.kernel.n_replicas or 1
     n_steps = plan.total_steps(n_draws)
-    draws, paths, starts = np.empty((n_draws, *X.shape)), [], range(0, len(X), block)
+    draws, paths, rates = np.empty((n_draws, *X.shape)), [], []
+    starts = range(0, len(X), block)
     with tqdm(total=n_steps * len(starts), disable=not verbose, desc="LangevinSampler") as bar:
         for first in starts:
             last = min(first + block, len(X))
@@ -78,12 +81,14 @@ def run_in_blocks(
             noise = chain_noise(keys(first, last).to(u.device), plan.kernel, target, dtype)
             path = Path(plan.thin, n_steps) if with_trajectory else None
             try:
-                part, _ = run(target, plan, u, noise, n_draws, path, bar.update)
+                part, rate = run(target, plan, u, noise, n_draws, path, bar.update)
             except Divergence as error:
                 raise Divergence(f"block of chains from {first}: {error}") from None
             draws[:, first:last] = coordinates.inverse(part)
+            rates += [] if rate is None else [rate.cpu().numpy()]
             paths += [coordinates.inverse(path.points())] if with_trajectory else []
-    return draws, np.concatenate(paths, 1) if with_trajectory else None
+    trajectory = np.concatenate(paths, 1) if with_trajectory else None
+    return draws, trajectory, np.concatenate(rates) if rates else None
 
 
 class Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skdiffusion.columns.standard import column_moments
@@ -48,6 +49,11 @@ def _features_of(target):
     return getattr(target, "n_features_in_", None)
 
 
+def unfrozen(target):
+    """The estimator inside a FrozenEstimator, which keeps it fitted when a sampler is cloned."""
+    return target.estimator if isinstance(target, FrozenEstimator) else target
+
+
 def check_target(target):
     """Refuse what cannot be a target, before anything else is asked of it."""
     if target is None or isinstance(target, Target | torch.distributions.Distribution):
@@ -63,7 +69,12 @@ def check_target(target):
     if not (is_density or isinstance(target, ScoreSDE) or callable(target)):
         _refuse(target)
     if isinstance(target, BaseEstimator):
-        check_is_fitted(target)
+        check_is_fitted(
+            target,
+            msg="target %(name)s is not fitted: fit it first. A clone, as in cross_validate and "
+            "GridSearchCV, loses what its parts have learnt: wrap the fitted target in "
+            "sklearn.frozen.FrozenEstimator.",
+        )
 
 
 def refuse_constant(X, names):

@@ -17,7 +17,7 @@ from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
-from skdiffusion.estimators.sampling._diagnosis import Diagnosis, diagnose
+from skdiffusion.estimators.sampling._diagnosis import Diagnosis, diagnose, stuck_chains
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
 from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_method, find_plan
 from skdiffusion.estimators.sampling._running import run_in_blocks
@@ -27,6 +27,7 @@ from skdiffusion.estimators.sampling._targets import (
     number_of_features,
     one_column_note,
     refuse_constant,
+    unfrozen,
 )
 from skdiffusion.inputs.frames import infinity_named
 
@@ -65,6 +66,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         * a fitted ``GaussianMixture``, ``BayesianGaussianMixture`` (at the means of its
           posterior) or Gaussian ``KernelDensity`` of scikit-learn;
         * a fitted :class:`ScoreSDE`;
+        * any of these inside ``sklearn.frozen.FrozenEstimator``, which keeps it fitted where the
+          sampler is cloned, as in ``cross_validate`` and ``GridSearchCV``;
         * another fitted estimator with ``log_density_gradient(X, noise_level)``; give rows of X
           to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
@@ -280,13 +283,13 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self : LangevinSampler
             The fitted sampler.
         """
-        check_target(self.target)
+        check_target(unfrozen(self.target))
         self._settings().check(self.method)
         with unchanged_by_failure(self):
             X, device = self._check_fit_data(X), resolve_device(self.device)
             self._seed = draw_seed(self.random_state)
             self._rows = X if isinstance(self.init, str) and self.init == "data" else None
-            source = self.target
+            source = unfrozen(self.target)
             if source is None:
                 source = self.score_model_ = self._learn(X)
                 self.n_iter_ = max(source.n_iter_, 1)
@@ -334,7 +337,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         seed = draw_seed(random_state)
         n_chains = min(n_samples, self.n_chains or n_samples)
         n_draws = -(-n_samples // n_chains)
-        draws, trajectory = self._run(n_chains, n_draws, seed, return_trajectory)
+        options = {"n_draws": n_draws, "with_trajectory": return_trajectory}
+        draws, trajectory = self._run(*self._new_chains(n_chains, seed), **options)
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
         return (X, trajectory) if return_trajectory else X
 
@@ -354,10 +358,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_data(X)
         keys = row_keys(X, self._seed)
-        options = {"dtype": "float64", "device": self.device, "verbose": self.verbose}
-        draws, _ = run_in_blocks(
-            self._coordinates, self._plan, X, lambda a, b: keys[a:b], **options
-        )
+        draws = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0]
         return draws[0].astype(X.dtype, copy=False)
 
     @available_if(_can_score)
@@ -440,7 +441,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        x = self._run(n_chains, n_draws, seed, False)[0].transpose(1, 0, 2)
+        x = self._run(*self._new_chains(n_chains, seed), n_draws=n_draws)[0].transpose(1, 0, 2)
         log_density = None
         if self.target_kind_ not in ("gradient", "minibatch"):
             log_density = self._coordinates.log_density(
@@ -455,13 +456,19 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags.requires_fit = True
         return tags
 
-    def _run(self, n_chains, n_draws, seed, with_trajectory):
-        """Draws of new chains, and where they were."""
+    def _new_chains(self, n_chains, seed):
+        """Starting points and noise keys of chains."""
         X = self._starts().draw(self._coordinates, n_chains, seed)
-        options = {"dtype": self.dtype_, "device": self.device, "verbose": self.verbose}
-        options |= {"n_draws": n_draws, "with_trajectory": with_trajectory}
-        keys = lambda a, b: chain_keys(seed, a, b)  # noqa: E731
-        return run_in_blocks(self._coordinates, self._plan, X, keys, **options)
+        return X, lambda a, b: chain_keys(seed, a, b)
+
+    def _run(self, X, keys, dtype=None, **options):
+        """Draws of chains from X, and where they were."""
+        options |= {"dtype": dtype or self.dtype_, "device": self.device, "verbose": self.verbose}
+        draws, path, rates = run_in_blocks(self._coordinates, self._plan, X, keys, **options)
+        text = stuck_chains(rates, draws[-1], self._plan)
+        if text:
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+        return draws, path
 
     def _starts(self):
         """Where chains start."""
@@ -512,7 +519,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             n_features=self.n_features,
             X=None if X is None else X.shape[1],
             init=start_array(self.init).shape[1] if array else None,
-            target=self.target,
+            target=unfrozen(self.target),
         )
         return X
 
