@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skdiffusion.columns.discrete import Category
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
 from skdiffusion.diffusion.target.recognise import FunctionTarget, from_distribution
@@ -134,7 +135,9 @@ def model_parts(source):
     """
     if not isinstance(source, ScoreSDE):
         return None
-    labels = [source._names()[j] for j in sorted(source._table.categories)]
+    names = getattr(source, "feature_names_in_", range(source.n_features_in_))
+    discrete = source.coordinates_.discrete
+    labels = [names[j] for j in sorted(discrete) if isinstance(discrete[j], Category)]
     if labels:
         raise ValueError(
             f"target has label columns {[str(name) for name in labels]}, which have no gradient: "
@@ -142,8 +145,8 @@ def model_parts(source):
         )
     return ModelParts(
         source.denoiser_,
-        lambda X: source._rows(X).cpu().numpy(),
-        lambda u: source._to_units(torch.as_tensor(u)),
+        lambda X: source.coordinates_.forward(X)[0],
+        lambda u: source.coordinates_.inverse(np.asarray(u)),
     )
 
 
