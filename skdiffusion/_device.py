@@ -22,6 +22,14 @@ def resolve_device(device):
     return resolved
 
 
+def available_device(device):
+    """Return the device that an unpickled model goes to: its own where this machine has it."""
+    try:
+        return resolve_device(device)
+    except InvalidParameterError:
+        return resolve_device("auto")
+
+
 @contextmanager
 def memory_advice(remedy):
     """Say what to do when the device runs out of memory."""

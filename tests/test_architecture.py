@@ -17,6 +17,7 @@ PURE = {
     "abc",
     "collections",
     "contextlib",
+    "copy",
     "dataclasses",
     "enum",
     "functools",

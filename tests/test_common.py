@@ -7,7 +7,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
-from skdiffusion.estimators.density import _regression, score_sde
+from skdiffusion.diffusion import model
+from skdiffusion.estimators.density import _regression
 
 QUICK = {"hidden_layer_sizes": (16,), "max_iter": 2, "n_steps": 4, "random_state": 0}
 
@@ -29,8 +30,8 @@ ESTIMATORS = [
 @pytest.fixture(autouse=True)
 def coarse_solvers_and_few_trees_of_score_models(monkeypatch):
     """What is checked does not depend on their accuracy."""
-    for name in ("_SCORE_STEPS", "_MAP_STEPS", "_HELD_OUT_STEPS"):
-        monkeypatch.setattr(score_sde, name, 4)
+    for name in ("_SCORE_STEPS", "_MAP_STEPS"):
+        monkeypatch.setattr(model, name, 4)
     monkeypatch.setattr(_regression, "_N_FOLDS", 2)
     monkeypatch.setattr(_regression, "_LOCATION", [{"max_iter": 20, "max_leaf_nodes": 4}])
     monkeypatch.setattr(_regression, "_SCALE", [{"max_iter": 20, "max_leaf_nodes": 4}])

@@ -31,6 +31,7 @@ from sklearn.neighbors import KernelDensity
 from torch import distributions as td
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
+from skdiffusion.diffusion import VPSDE
 from skdiffusion.diffusion.target import MinibatchPosterior
 from skdiffusion.estimators import conformalize
 
@@ -300,7 +301,7 @@ CASES = {
     "density-histogram": lambda: learn(rows(), base="mixture", marginals="histogram"),
     "density-copula": lambda: learn(rows(), base="mixture", marginals="copula"),
     "density-loguniform": lambda: learn(PAIRS, base="gaussian", noise_law="loguniform"),
-    "density-uniform": lambda: learn(PAIRS, base="gaussian", noise_law="uniform", n_steps=5),
+    "density-uniform": lambda: learn(PAIRS, base="gaussian", noise_law=VPSDE(), n_steps=5),
     "density-own-network": lambda: learn(
         PAIRS, base="gaussian", network=Features, max_iter=60, learning_rate=0.05
     ),

@@ -62,7 +62,7 @@ class Histogram:
         # A tail starts with the density of the mean distance between the rows of its bin.
         self.reach = _TAIL_POWER * (widths / counts)[[0, -1]]
 
-    def transform(self, x):
+    def forward(self, x):
         """Normal scores of values, and the slope and log-density that belong to them.
 
         Parameters
@@ -92,7 +92,7 @@ class Histogram:
             slope[out] = -sign * (_TAIL_POWER + 1) / (reach * far)
         return y, log_density, slope
 
-    def inverse_transform(self, y):
+    def inverse(self, y):
         """Values of normal scores.
 
         Parameters
@@ -151,7 +151,7 @@ class Marginals:
         }
         return Marginals(self.histograms, targets)
 
-    def transform(self, rows):
+    def forward(self, rows):
         """Map rows; missing values stay missing.
 
         Parameters
@@ -193,7 +193,7 @@ class Marginals:
             slope[:, column] = np.exp(log_slope)
         return slope, log_jacobian_slope
 
-    def inverse_transform(self, latent):
+    def inverse(self, latent):
         """Map latent rows back.
 
         Parameters
@@ -210,20 +210,20 @@ class Marginals:
         for column, histogram in self.histograms.items():
             y = latent[:, column]
             if column in self.targets:
-                y = self.targets[column].transform(y)[0]
-            rows[:, column] = histogram.inverse_transform(y)
+                y = self.targets[column].forward(y)[0]
+            rows[:, column] = histogram.inverse(y)
         return rows
 
     def _map(self, column, x):
         """Mapped values of a column, the log of the map's slope and the derivative of that log."""
-        y, log_density, change = self.histograms[column].transform(x)
+        y, log_density, change = self.histograms[column].forward(x)
         log_slope = log_density + 0.5 * y**2 + _LOG_ROOT_2PI
         change = change + y * np.exp(log_slope)
         if column not in self.targets:
             return y, log_slope, change
         target = self.targets[column]
-        y = target.inverse_transform(y)
-        _, back, back_change = target.transform(y)
+        y = target.inverse(y)
+        _, back, back_change = target.forward(y)
         log_slope = log_slope - back
         return y, log_slope, change - back_change * np.exp(log_slope)
 

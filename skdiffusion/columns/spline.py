@@ -25,7 +25,7 @@ class MonotoneSpline:
     def __init__(self, x, y, slope):
         self.x, self.y, self.slope = x, y, slope
 
-    def transform(self, x):
+    def forward(self, x):
         """Values, and the logarithm of the slope with its derivative.
 
         Parameters
@@ -55,7 +55,7 @@ class MonotoneSpline:
         y += beyond * np.where(beyond < 0, self.slope[0], self.slope[-1])
         return y, log_slope, np.where(beyond == 0, inside, 0.0)
 
-    def inverse_transform(self, y):
+    def inverse(self, y):
         """Points with given values.
 
         Parameters

@@ -50,14 +50,14 @@ class ConditionalMixture(nn.Module):
     def __init__(self, joint, observed):
         super().__init__()
         observed = torch.as_tensor(observed)
-        covariances = joint._covariances()
+        covariances = joint.covariances()
         cross = covariances[:, ~observed][:, :, observed]
         root = torch.linalg.cholesky(covariances[:, observed][:, :, observed])
         gain = torch.cholesky_solve(cross.transpose(1, 2), root).transpose(1, 2)
         inner = covariances[:, ~observed][:, :, ~observed] - gain @ cross.transpose(1, 2)
         eigenvalues, eigenvectors = torch.linalg.eigh(inner)
         self.joint, self.marginal = joint, marginal(joint, ~observed)
-        means = joint.means + joint.centre
+        means = joint.means
         self.register_buffer("observed", observed)
         self.register_buffer("given_means", means[:, observed])
         self.register_buffer("other_means", means[:, ~observed])
@@ -127,10 +127,10 @@ class LocatedMixture(nn.Module):
     def __init__(self, shape, marginal):
         super().__init__()
         self.shape, self.marginal = shape, marginal
-        eigenvalues, eigenvectors = torch.linalg.eigh(shape._covariances())
+        eigenvalues, eigenvectors = torch.linalg.eigh(shape.covariances())
         self.register_buffer("eigenvalues", eigenvalues.clamp_min(0.0))
         self.register_buffer("eigenvectors", eigenvectors)
-        self.register_buffer("means", shape.means + shape.centre)
+        self.register_buffer("means", shape.means)
 
     def given(self, condition=None):
         """Density at the location and scale of each row.
@@ -210,7 +210,7 @@ class LabelledMixture(nn.Module):
         if condition is None:
             return self.marginal
         weights = self.class_log_weights[condition.argmax(1)]
-        means = (self.marginal.means + self.marginal.centre)[None]
+        means = self.marginal.means[None]
         return RowMixture(weights, means, self.marginal.eigenvalues, self.marginal.eigenvectors)
 
     def arrays(self):
@@ -248,9 +248,9 @@ def labelled_mixture(densities, shares):
     """
     shares = torch.as_tensor(shares, dtype=torch.float64)
     weights = torch.block_diag(*(density.log_weights.exp()[None] for density in densities))
-    means = torch.cat([density.means + density.centre for density in densities])
+    means = torch.cat([density.means for density in densities])
     covariances = torch.cat(
-        [density._covariances().expand(density.n_components, -1, -1) for density in densities]
+        [density.covariances().expand(density.n_components, -1, -1) for density in densities]
     )
     eigenvalues, eigenvectors = torch.linalg.eigh(covariances)
     total = (shares / shares.sum()) @ weights
@@ -297,3 +297,18 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
         weights = torch.as_tensor(class_log_weights, dtype=torch.float64)
         return LabelledMixture(density, weights)
     return density
+
+
+def copied(density):
+    """An independent copy of a density in closed form, conditional or not."""
+    return rebuild(**density.arrays())
+
+
+def density_arrays(density):
+    """Arrays of a density in closed form as numpy."""
+    return numpy_arrays(density.arrays())
+
+
+def numpy_arrays(tensors):
+    """Named tensors as numpy arrays; None stays None."""
+    return {n: None if value is None else value.cpu().numpy() for n, value in tensors.items()}

@@ -86,30 +86,6 @@ class Denoiser(nn.Module):
         s = _column(z, s)
         return denoised + self._residual(z, s, (z - denoised) / s, condition)
 
-    def divergence(self, z, s, condition=None):
-        """Denoiser and the exact trace of its Jacobian.
-
-        Parameters
-        ----------
-        z : tensor of shape (n_samples, n_features)
-            Noisy points.
-        s : float or tensor of shape (n_samples,)
-            Noise level.
-        condition : tensor of shape (n_samples, n_conditions), optional
-            What the data are conditioned on.
-
-        Returns
-        -------
-        denoised : tensor of shape (n_samples, n_features)
-            ``D(z, s)``.
-        trace : tensor of shape (n_samples,)
-            ``sum_i dD_i / dz_i``, one backward pass of the network a feature.
-        """
-        if self.network is None:
-            return self.base.given(condition).denoise_and_divergence(z, s)
-        (denoised, trace), (residual, change) = self.shares(z, s, condition)
-        return denoised + residual, trace + change
-
     def shares(self, z, s, condition=None, directions=None):
         """Base's and network's share of the estimate, each with the trace of its Jacobian.
 
@@ -122,7 +98,8 @@ class Denoiser(nn.Module):
         condition : tensor of shape (n_samples, n_conditions), optional
             What the data are conditioned on.
         directions : tensor of shape (n_estimates, 1 or n_samples, n_features), optional
-            Random signs for estimates of the network's trace, as in :meth:`estimated_divergence`.
+            Random signs for estimates of the network's trace, see
+            :func:`skdiffusion.diffusion.likelihood.trace_directions`.
 
         Returns
         -------
@@ -159,66 +136,6 @@ class Denoiser(nn.Module):
             by_z, by_noise = _products(residual, inputs, direction)
             changes.append((by_z * direction + by_noise * (direction - moved) / s).sum(1))
         return (denoised, trace), (residual.detach(), torch.stack(changes, 1))
-
-    def directional(self, z, s, direction, condition=None):
-        """Denoiser and the quadratic form of its Jacobian in one direction.
-
-        Parameters
-        ----------
-        z : tensor of shape (n_samples, n_features)
-            Noisy points.
-        s : float or tensor of shape (n_samples,)
-            Noise level.
-        direction : tensor of shape (n_samples, n_features)
-            A direction ``v`` for each row.
-        condition : tensor of shape (n_samples, n_conditions), optional
-            What the data are conditioned on.
-
-        Returns
-        -------
-        denoised : tensor of shape (n_samples, n_features)
-            ``D(z, s)``.
-        form : tensor of shape (n_samples,)
-            ``v' (dD/dz) v``, whose mean over random signs is the trace (Hutchinson).
-        """
-        with torch.no_grad():
-            denoised, moved = self.base.given(condition).denoise_and_jvp(z, s, direction)
-            form = (direction * moved).sum(1)
-        if self.network is None:
-            return denoised, form
-        residual, inputs = self._traced_residual(z, s, denoised, condition)
-        by_z, by_noise = _products(residual, inputs, direction)
-        noise_moved = (direction - moved) / _column(z, s)
-        form = form + (by_z * direction).sum(1) + (by_noise * noise_moved).sum(1)
-        return denoised + residual.detach(), form
-
-    def estimated_divergence(self, z, s, directions, condition=None):
-        """Denoiser and estimates of the trace of its Jacobian from random directions.
-
-        Parameters
-        ----------
-        z : tensor of shape (n_samples, n_features)
-            Noisy points.
-        s : float or tensor of shape (n_samples,)
-            Noise level.
-        directions : tensor of shape (n_estimates, 1 or n_samples, n_features)
-            Random signs.
-        condition : tensor of shape (n_samples, n_conditions), optional
-            What the data are conditioned on.
-
-        Returns
-        -------
-        denoised : tensor of shape (n_samples, n_features)
-            ``D(z, s)``.
-        traces : tensor of shape (n_samples, n_estimates)
-            The exact trace of the base plus quadratic forms of the network's share, so that only
-            the network's share is random.
-        """
-        if self.network is None:
-            denoised, exact = self.base.given(condition).denoise_and_divergence(z, s)
-            return denoised, exact[:, None].expand(-1, len(directions))
-        (denoised, exact), (residual, changes) = self.shares(z, s, condition, directions)
-        return denoised + residual, exact[:, None] + changes
 
     def _residual(self, z, s, base_noise, condition):
         """The network's share of the estimate."""

@@ -26,6 +26,7 @@ References
 """
 
 import math
+from functools import partial
 
 import torch
 
@@ -195,8 +196,35 @@ def noise_weight(s):
 NOISE_LAWS = {
     "lognormal": (lognormal_law, unit_weight),
     "loguniform": (loguniform_law, noise_weight),
-    "uniform": (uniform_law, noise_weight),
 }
+
+
+def law_and_weight(noise_law):
+    """Law of the noise levels, and the weighting it is used with.
+
+    Parameters
+    ----------
+    noise_law : {"lognormal", "loguniform"} or SDE
+        Name of a law, or the process in whose time levels are uniform.
+
+    Returns
+    -------
+    law : callable
+        ``law(u, s_min, s_max) -> s``.
+    weight : callable
+        ``weight(s)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.loss import law_and_weight
+    >>> law, weight = law_and_weight("loguniform")
+    >>> round(float(law(torch.tensor(0.5), 0.01, 100.0)), 3)
+    1.0
+    """
+    if isinstance(noise_law, str):
+        return NOISE_LAWS[noise_law]
+    return partial(uniform_law, sde=noise_law), noise_weight
 
 
 def denoising_loss(denoiser, x, s, noise, weight=unit_weight, **kwargs):

@@ -125,25 +125,6 @@ class SDE:
         """
         return self.alpha(t) * self.noise_level(t)
 
-    def marginal(self, x, t):
-        """Mean and standard deviation of ``x_t`` given the data.
-
-        Parameters
-        ----------
-        x : tensor of shape (n_samples, n_features)
-            Data.
-        t : tensor of shape (n_samples, 1) or ()
-            Times.
-
-        Returns
-        -------
-        mean : tensor of shape (n_samples, n_features)
-            ``alpha(t) x``.
-        std : tensor of the shape of t
-            ``sigma(t)``.
-        """
-        return self.alpha(t) * x, self.sigma(t)
-
     def drift(self, x, t):
         """Drift ``f(t) x`` with ``f = d log alpha / dt``.
 
@@ -177,17 +158,6 @@ class SDE:
         rate = _derivative(lambda u: self.noise_level(u).square(), t)
         return self.alpha(t) * rate.sqrt()
 
-    def prior_std(self):
-        """Standard deviation of the prior, that of ``x_t`` at ``t_max`` for unit-variance data.
-
-        Returns
-        -------
-        std : float
-            ``sqrt(alpha**2 + sigma**2)``; 1 for the variance-preserving process.
-        """
-        t = torch.tensor(self.t_max, dtype=torch.float64)
-        return float(torch.hypot(self.alpha(t), self.sigma(t)))
-
     def score(self, denoise, x, t):
         """Gradient of the log density of ``x_t`` from a denoiser.
 
@@ -208,25 +178,6 @@ class SDE:
         alpha, s = self.alpha(t), self.noise_level(t)
         z = x / alpha
         return (denoise(z, s) - z) / (alpha * s.square())
-
-    def noise_levels(self, n_steps, min_noise_level):
-        """Noise levels at equal steps of time, for a solver.
-
-        Parameters
-        ----------
-        n_steps : int
-            Number of steps.
-        min_noise_level : float
-            Smallest positive level.
-
-        Returns
-        -------
-        levels : list of float
-            Decreasing, ``n_steps`` positive levels and 0.
-        """
-        start = float(self.time(torch.tensor(min_noise_level, dtype=torch.float64)))
-        t = torch.linspace(self.t_max, max(start, 0.0), n_steps, dtype=torch.float64)
-        return self.noise_level(t).tolist() + [0.0]
 
 
 class _LinearBeta(SDE):

@@ -12,6 +12,21 @@ def positive_int(value, name):
     return int(value)
 
 
+def even_number(value, name):
+    """Return a positive even number as an int: draws in pairs, which give a standard error."""
+    if positive_int(value, name) % 2:
+        raise ValueError(f"{name}={value!r} must be an even number, 2 or more.")
+    return int(value)
+
+
+def finite_number(value, name):
+    """Return one finite number as a float."""
+    array = np.asarray(None if isinstance(value, list | tuple) else value)
+    if array.ndim or array.dtype.kind not in "iuf" or not np.isfinite(array):
+        raise ValueError(f"{name}={value!r} must be a finite number.")
+    return float(array)
+
+
 def quantile_levels(quantiles):
     """Check levels of quantiles and return them as a 1-D array."""
     levels = np.atleast_1d(np.asarray(quantiles, dtype=float))

@@ -31,6 +31,8 @@ class SeriesInput:
         Place of each row on a regular time grid; None if the rows are the grid.
     step : float or None
         Step of that grid, if times are known.
+    times : list of float64 ndarrays or None
+        Seconds of the rows of every sample, if known.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class SeriesInput:
     frames: list = None
     slots: list = None
     step: float = None
+    times: list = None
 
     @property
     def parts(self):
@@ -79,6 +82,15 @@ class SeriesInput:
             real = np.zeros(len(grid), dtype=bool)
             real[self.slots[i]] = True
             yield grid, real
+
+    def grid_times(self):
+        """Seconds of the rows of the grid, one array a sample; None where times are unknown."""
+        if self.times is None or self.slots is None:
+            return self.times
+        return [
+            np.interp(np.arange(slots[-1] + 1), slots, times)
+            for slots, times in zip(self.slots, self.times)
+        ]
 
     def restore(self, samples):
         """Completed samples in the form the user gave."""

@@ -1,30 +1,13 @@
-"""Between tables with discrete columns and rows of real numbers that have a density.
-
-A column on a grid of width ``w`` becomes continuous by uniform noise over the cell of each value,
-``v = x + w (u - 1/2)``. A categorical column is cut into intervals of the normal distribution as
-large as the shares of the categories, ``z = Phi^{-1}(F_{k-1} + u p_k)``: whatever the number of
-categories, ``z`` is N(0, 1), and rounding back gives every category its share. By Jensen's
-inequality the mean over ``u`` of the log-density bounds the log-probability of the value [1]_,
-
-    E_u log p(v) + log w <= log P(x) ,     E_u [log p(z) - log phi(z)] + log p_k <= log P(k) .
-
-References
-----------
-.. [1] L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models",
-   ICLR 2016.
-"""
+"""What a training table looks like: labels and their codes, grids, types of columns."""
 
 import numpy as np
-import torch
-from scipy.special import ndtr
 
-from skdiffusion._random import normals, row_keys
 from skdiffusion.columns.discrete import Category, Grid, is_tied
 from skdiffusion.inputs.frames import holds_labels
 
 
 class Table:
-    """What a training table looks like, and the way to real numbers and back.
+    """What a training table looks like, and the way to numbers and codes and back.
 
     Parameters
     ----------
@@ -79,42 +62,6 @@ class Table:
             else:
                 columns.append(X[name].to_numpy(dtype=np.float64, na_value=np.nan))
         return np.column_stack(columns)
-
-    def spread(self, codes, seed):
-        """Rows without ties, from noise that depends on a row's content alone.
-
-        Parameters
-        ----------
-        codes : float64 ndarray of shape (n_samples, n_features)
-            Numbers and codes.
-        seed : int
-            Seed of the noise.
-
-        Returns
-        -------
-        values : float64 ndarray of shape (n_samples, n_features)
-            The rows with their discrete columns spread.
-        """
-        if not self.discrete:
-            return codes
-        keys = row_keys(codes, seed)[:, None]
-        columns = torch.tensor(sorted(self.discrete))
-        uniforms = ndtr(normals(keys, 0, 2, columns, torch.float64).numpy())
-        values = codes.copy()
-        for j, u in zip(sorted(self.discrete), uniforms.T):
-            values[:, j] = self.discrete[j].spread(codes[:, j], u)
-        return values
-
-    def snap(self, values):
-        """Put the discrete columns of continuous rows back on their values."""
-        codes = values.copy()
-        for j, column in self.discrete.items():
-            codes[:, j] = column.snap(values[:, j])
-        return codes
-
-    def log_volume(self, values):
-        """Sum over the columns of what turns densities of categories into probabilities."""
-        return sum(column.log_volume(values[:, j]) for j, column in self.discrete.items())
 
     def restore(self, codes, names, as_frame):
         """The table of the user's kind; an array where it was one.

@@ -7,6 +7,9 @@ import numpy as np
 
 from skdiffusion.inputs.frames import has_times
 
+# The day, the week and the year, in seconds, and how often a series must see them.
+_PERIODS = ((86_400.0, 3), (604_800.0, 4), (31_556_952.0, 2))
+
 
 def seconds(timestamps, n_rows, name="timestamps"):
     """Turn timestamps into float seconds; they must rise strictly.
@@ -144,13 +147,34 @@ def time_grid(data, timestamps, step, longest):
     step = step or min((grid_step(t) for t in times if len(t) > 1), default=1.0)
     slots = [grid_slots(t, step, longest) for t in times]
     if all(slot[-1] == len(slot) - 1 for slot in slots):
-        return replace(data, step=step)
+        return replace(data, step=step, times=times)
     if data.kind == "panel":
         raise ValueError(
             "The time steps of a 3-D X must be equally spaced: give the samples as a list of "
             "2-D arrays with timestamps and set window_length."
         )
-    return replace(data, slots=slots, step=step)
+    return replace(data, slots=slots, step=step, times=times)
+
+
+def possible_periods(data, length):
+    """Periods that series may have a season of, in seconds, or in rows where times are unknown.
+
+    Parameters
+    ----------
+    data : SeriesInput
+        The series on their grid.
+    length : int
+        Rows of a window, which is taken for a period where times are unknown.
+
+    Returns
+    -------
+    periods : tuple of float
+        Those that the longest series sees often enough, in four rows or more.
+    """
+    if data.times is None:
+        return (float(length),) if 4 <= length <= max(data.sizes) / 3 else ()
+    span = max(times[-1] - times[0] for times in data.times)
+    return tuple(period for period, n in _PERIODS if n * period <= span and period >= 4 * data.step)
 
 
 def _times(data, timestamps):

@@ -119,3 +119,45 @@ class ResidualMLP(nn.Module):
             [condition, phase.sin(), phase.cos(), torch.ones_like(condition[:, :1])], 1
         )
         return inputs * known
+
+
+def residual_network(network, n_features, hidden_layer_sizes, n_conditions, generator):
+    """Untrained network of a density model.
+
+    Parameters
+    ----------
+    network : callable or None
+        The user's ``network(n_features, generator)``; None makes a :class:`ResidualMLP`.
+    n_features : int
+        Number of columns of the data.
+    hidden_layer_sizes : sequence of int
+        Widths of the hidden layers of the default network.
+    n_conditions : int
+        Number of columns of the condition of the default network.
+    generator : torch.Generator
+        Source of the initial weights.
+
+    Returns
+    -------
+    network : torch.nn.Module
+        The network; the user's was tried on two rows.
+    """
+    if network is not None:
+        return _checked(network(n_features, generator), n_features)
+    sizes = tuple(hidden_layer_sizes)
+    return ResidualMLP(n_features, sizes, n_conditions=n_conditions, generator=generator)
+
+
+def _checked(network, n_features):
+    """A user's network, tried on two rows."""
+    x = torch.zeros(2, n_features)
+    with torch.no_grad():
+        answer = network(x, torch.zeros(2, 1), x, None)
+    shape = getattr(answer, "shape", None)
+    if shape != x.shape:
+        raise ValueError(
+            f"network must return a tensor of the shape of its first argument, here "
+            f"{tuple(x.shape)}; it returned {type(answer).__name__} of shape "
+            f"{None if shape is None else tuple(shape)}."
+        )
+    return network

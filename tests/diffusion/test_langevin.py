@@ -8,18 +8,26 @@ import torch
 from scipy import stats
 
 from skdiffusion._random import ChainNoise, chain_keys
-from skdiffusion.diffusion.langevin.annealing import anneal, relax
-from skdiffusion.diffusion.langevin.kernels import (
+from skdiffusion.diffusion.langevin import (
+    KERNELS,
+    MALA,
+    Annealed,
+    Bridge,
+    Plan,
     State,
+    adapt,
+    anneal,
     autograd,
     mala,
     minibatch_gradient,
+    relax,
+    run,
     start,
+    tempered,
     ula,
     underdamped,
 )
-from skdiffusion.diffusion.langevin.tempering import Bridge, tempered
-from skdiffusion.diffusion.langevin.tuning import adapt
+from skdiffusion.diffusion.target.targets import Target
 
 FALSE_ALARM = 1e-6
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
@@ -308,3 +316,51 @@ def test_noise_does_not_depend_on_the_block_and_is_normal():
     uniforms = torch.stack([whole.log_uniform(i) for i in range(200)]).exp().numpy()
     assert stats.kstest(uniforms.ravel(), "uniform").pvalue > FALSE_ALARM
     assert not np.array_equal(uniforms[0], whole.log_uniform(0, 2).exp())
+
+
+class Normal(Target):
+    """The standard normal, as much of it as a kernel may need."""
+
+    has_log_density, has_noisy_score, reach, scale = True, True, 4.0, 1.0
+
+    def gradient(self, x):
+        return -x
+
+    def evaluate(self, x):
+        return -0.5 * x.square().sum(1), -x
+
+    def score(self, z, s):
+        return -z / (1 + s**2)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_brings_what_the_loop_asks(name):
+    target, noise = Normal(2), noise_of(2000, 2, seed=15)
+    x = 3 + noise.normal(10**6)
+    kernel = KERNELS[name].suited(target, x, noise_levels="auto", temperature=1.0)
+    kernel = kernel.guess(1.0)
+    assert kernel.needs in ("gradient", "log_density", "noisy_score")
+    assert kernel.with_step_size(kernel.step_size) == kernel
+    noise = noise_of(2000 * kernel.n_replicas, 2, seed=15)
+    seen = []
+    plan = Plan(kernel, 200, thin=3)
+    draws, acceptance = run(
+        target, plan, x, noise, n_draws=2, record=lambda i, x, a: seen.append(i)
+    )
+    assert seen[1:] == sorted(seen[1:])
+    assert len(seen) == 1 + plan.total_steps(2)
+    assert draws.shape == (2, 2000, 2)
+    assert (acceptance is None) == (kernel.target_acceptance is None)
+    slack = 0.1 if name == "ula" else 0.0
+    variance = draws[-1].var(0)
+    assert torch.all((variance - 1).abs() < stats.norm.isf(FALSE_ALARM) * math.sqrt(1e-3) + slack)
+
+
+def test_a_ladder_is_followed_by_steps_that_suit_the_target():
+    target = Normal(2)
+    assert isinstance(Annealed.suited(target, None).after, MALA)
+    target.has_log_density = False
+    kernel = Annealed.suited(target, None, noise_levels=[3.0, 1.0])
+    assert (kernel.noise_levels, kernel.needs) == ((3.0, 1.0, 0.0), "noisy_score")
+    assert kernel.target_acceptance is None
+    assert kernel.default_steps == 0

@@ -54,6 +54,11 @@ def test_marginal_moments_solve_the_moment_equations(sde):
     torch.testing.assert_close(variance, sde.sigma(t1) ** 2, rtol=3e-4, atol=1e-7)
 
 
+def marginal(sde, x0, t):
+    t = torch.tensor(t, dtype=torch.float64)
+    return sde.alpha(t) * x0, sde.sigma(t)
+
+
 @EVERY
 def test_forward_simulation_has_the_marginals(sde):
     generator = torch.Generator().manual_seed(0)
@@ -61,13 +66,13 @@ def test_forward_simulation_has_the_marginals(sde):
     start = float(sde.time(torch.tensor(1e-2, dtype=torch.float64)))
     x0 = torch.full((n, 1), 2.0, dtype=torch.float64)
     normal = lambda: torch.randn(n, 1, generator=generator, dtype=torch.float64)  # noqa: E731
-    mean, std = sde.marginal(x0, torch.tensor(start, dtype=torch.float64))
+    mean, std = marginal(sde, x0, start)
     x = mean + std * normal()
     h = (stop - start) / steps
     for i in range(steps):
         t = torch.tensor(start + (i + 0.5) * h, dtype=torch.float64)
         x = x + sde.drift(x, t) * h + sde.diffusion(t) * math.sqrt(h) * normal()
-    mean, std = sde.marginal(x0, torch.tensor(stop, dtype=torch.float64))
+    mean, std = marginal(sde, x0, stop)
     assert abs(x.mean() - mean[0, 0]) < 5.5 * std / math.sqrt(n) + 0.01 * abs(mean[0, 0])
     assert abs(x.std() / std - 1) < 5.5 / math.sqrt(2 * n) + 0.01
 
@@ -80,17 +85,6 @@ def test_score_of_a_gaussian_is_closed_form(sde):
     variance = 3.0 * sde.alpha(t) ** 2 + sde.sigma(t) ** 2
     expected = (0.5 * sde.alpha(t) - x) / variance
     torch.testing.assert_close(sde.score(density.denoise, x, t), expected)
-
-
-@EVERY
-def test_prior_and_grid(sde):
-    s = sde.max_noise_level
-    t = torch.tensor(sde.t_max, dtype=torch.float64)
-    assert sde.prior_std() == pytest.approx(float(sde.alpha(t)) * math.sqrt(1 + s**2))
-    levels = sde.noise_levels(10, 0.01)
-    assert levels[0] == pytest.approx(s)
-    assert levels[-2:] == pytest.approx([0.01, 0.0])
-    assert levels == sorted(levels, reverse=True)
 
 
 def test_families_are_what_they_are_called():

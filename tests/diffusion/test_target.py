@@ -8,9 +8,7 @@ import torch
 from torch import distributions as td
 
 from skdiffusion.diffusion.analytic.build import gaussian_mixture, kernel_density
-from skdiffusion.diffusion.langevin.chains import Plan, run
-from skdiffusion.diffusion.langevin.kernels import autograd
-from skdiffusion.diffusion.langevin.tuning import curvature, tune
+from skdiffusion.diffusion.langevin import MALA, ULA, Plan, autograd, curvature, run, tune
 from skdiffusion.diffusion.target.recognise import (
     FunctionTarget,
     change_coordinates,
@@ -99,7 +97,7 @@ class Silent:
 def test_run_takes_the_steps_of_its_plan():
     target = FunctionTarget(lambda x: -x.square().sum(1) / 2, 2, torch.float64, CPU)
     x = torch.ones((3, 2), dtype=torch.float64)
-    plan = Plan("ula", n_steps=4, thin=2, step_size=0.1)
+    plan = Plan(ULA(0.1), n_steps=4, thin=2)
     steps = []
     draws, acceptance = run(
         target, plan, x, Silent(3), n_draws=3, record=lambda i, x, a: steps.append(i)
@@ -108,5 +106,5 @@ def test_run_takes_the_steps_of_its_plan():
     torch.testing.assert_close(draws[:, 0, 0], expected)
     assert steps == list(range(9))
     assert acceptance is None
-    tuned, _ = tune(target, Plan("mala", 0, step_size=1e-3), x, Silent(3), n_steps=30)
+    tuned, _ = tune(target, MALA(1e-3), x, Silent(3), n_steps=30)
     assert tuned.step_size > 1e-2

@@ -41,26 +41,26 @@ def test_map_is_the_normal_score_of_the_distribution_function(histogram):
     """The derivative of F is the density, that of log f the slope, except at the knots."""
     h = 1e-6
     x = POINTS[np.abs(POINTS[:, None] - histogram.knots).min(1) > 2 * h]
-    (below, f_below, _), (above, f_above, _) = map(histogram.transform, (x - h, x + h))
-    _, log_density, slope = histogram.transform(x)
+    (below, f_below, _), (above, f_above, _) = map(histogram.forward, (x - h, x + h))
+    _, log_density, slope = histogram.forward(x)
     difference = np.where(x < 0, ndtr(above) - ndtr(below), ndtr(-below) - ndtr(-above))
     np.testing.assert_allclose(difference / (2 * h), np.exp(log_density), rtol=1e-3, atol=1e-9)
     np.testing.assert_allclose((f_above - f_below) / (2 * h), slope, rtol=1e-5, atol=1e-6)
-    assert (np.diff(histogram.transform(np.sort(x))[0]) > 0).all()
+    assert (np.diff(histogram.forward(np.sort(x))[0]) > 0).all()
 
 
 def test_map_and_inverse(histogram):
     y = np.concatenate([np.linspace(-5, 5, 301), [-30.0, 30.0]])
-    np.testing.assert_allclose(histogram.transform(histogram.inverse_transform(y))[0], y, atol=1e-7)
-    back = histogram.inverse_transform(histogram.transform(POINTS)[0])
+    np.testing.assert_allclose(histogram.forward(histogram.inverse(y))[0], y, atol=1e-7)
+    back = histogram.inverse(histogram.forward(POINTS)[0])
     np.testing.assert_allclose(back, POINTS, rtol=1e-7, atol=1e-7)
 
 
 def test_steps_are_found():
     histogram = Histogram(two_steps(2000))
-    density = np.exp(histogram.transform(np.array([0.5, 3.0, 5.05]))[1])
+    density = np.exp(histogram.forward(np.array([0.5, 3.0, 5.05]))[1])
     np.testing.assert_allclose(density, [0.3, 0.0, 7.0], rtol=0.15, atol=1e-3)
-    _, p = stats.kstest(histogram.transform(two_steps(2000, seed=1))[0], "norm")
+    _, p = stats.kstest(histogram.forward(two_steps(2000, seed=1))[0], "norm")
     assert p > 1e-6
 
 
@@ -68,11 +68,11 @@ def test_missing_values_stay_missing_and_other_columns_untouched():
     rows = spiky(200)
     rows[3, 0] = np.nan
     marginals = fit_marginals(rows, [0])
-    latent, _ = marginals.transform(rows)
+    latent, _ = marginals.forward(rows)
     assert np.isnan(latent[3, 0])
     assert np.isnan(latent).sum() == 1
     np.testing.assert_array_equal(latent[:, 1:], rows[:, 1:])
-    np.testing.assert_allclose(marginals.inverse_transform(latent), rows, atol=1e-9)
+    np.testing.assert_allclose(marginals.inverse(latent), rows, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +87,20 @@ def test_aimed_maps_turn_draws_of_the_target_into_the_columns(target):
     """The distribution function of what comes out is the histogram's, without noise."""
     marginals = fit_marginals(spiky(1000), range(3)).aimed_at(target)
     x = np.quantile(spiky(1000), np.linspace(0.001, 0.999, 500), axis=0)
-    y, _ = marginals.transform(x)
+    y, _ = marginals.forward(x)
     weights, means, deviations = (part.numpy() for part in target.marginals())
     for j in range(3):
         under_target = ndtr((y[:, j, None] - means[:, j]) / deviations[:, j]) @ weights
-        under_histogram = ndtr(marginals.histograms[j].transform(x[:, j])[0])
+        under_histogram = ndtr(marginals.histograms[j].forward(x[:, j])[0])
         np.testing.assert_allclose(under_target, under_histogram, atol=2e-3)
-    np.testing.assert_allclose(marginals.inverse_transform(y), x, atol=1e-6)
+    np.testing.assert_allclose(marginals.inverse(y), x, atol=1e-6)
 
 
 def test_aimed_maps_know_their_slopes(target):
     rows, h = spiky(100, seed=1), 1e-7
     marginals = fit_marginals(spiky(1000), [0, 2]).aimed_at(target)
     slope, log_jacobian_slope = marginals.slopes(rows)
-    (above, log_above), (below, log_below) = (marginals.transform(rows + e) for e in (h, -h))
+    (above, log_above), (below, log_below) = (marginals.forward(rows + e) for e in (h, -h))
     knots = np.concatenate([marginals.histograms[j].knots for j in (0, 2)])
     far = (np.abs(rows[:, [0, 2], None] - knots).min(2) > 2 * h).all(1)
     np.testing.assert_allclose(((above - below) / (2 * h))[far], slope[far], rtol=1e-4)
@@ -121,7 +121,7 @@ def test_copula_draws_have_exactly_the_histograms():
     X, p = spiky(1000), {}
     for marginals in ("histogram", "copula"):
         model = ScoreSDE(base="mixture", marginals=marginals, max_iter=0, random_state=0).fit(X)
-        scores = fit_marginals(X, range(3)).transform(model.sample(60_000))[0]
+        scores = fit_marginals(X, range(3)).forward(model.sample(60_000))[0]
         p[marginals] = min(stats.kstest(column, "norm").pvalue for column in scores.T)
     assert p["copula"] > 1e-6
     assert p["histogram"] < 1e-6

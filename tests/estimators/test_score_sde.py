@@ -18,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion import VPSDE, likelihood
-from skdiffusion.estimators.density import score_sde
+from skdiffusion.diffusion.sde import SDES
+from skdiffusion.estimators.density._fitting import new_network
+from skdiffusion.estimators.density._gaps import log_ratios, log_weights
 
 
 def small(**kwargs):
@@ -54,7 +56,7 @@ def moons():
 def trained(moons):
     """A model with a network that moved away from its base."""
     return small(
-        base="gaussian", hidden_layer_sizes=(64, 64), max_iter=400, n_iter_no_change=20
+        base="gaussian", hidden_layer_sizes=(64, 64), max_iter=400, early_stopping=False
     ).fit(moons)
 
 
@@ -81,7 +83,7 @@ def test_mixture_base_is_scikit_learns_mixture():
     density = model.denoiser_.base
     theirs.weights_ = density.arrays()["weights"].numpy()
     theirs.means_ = density.arrays()["means"].numpy()
-    covariances = density._covariances().numpy()
+    covariances = density.covariances().numpy()
     theirs.precisions_cholesky_ = np.stack(
         [np.linalg.cholesky(np.linalg.inv(c)) for c in covariances]
     )
@@ -95,7 +97,7 @@ def test_untrained_network_equals_the_base_through_the_ode():
     X = correlated(500)
     model = small(base="mixture", max_iter=0).fit(X)
     exact = model.score_samples(X)
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     np.testing.assert_allclose(model.score_samples(X), exact, atol=1e-5)
     assert model.score(X) == pytest.approx(exact.mean(), abs=1e-3)
 
@@ -109,17 +111,24 @@ def test_score_is_the_likelihood_along_the_ode(base, condition, moons):
         base=base, condition=condition, max_iter=200, hidden_layer_sizes=(32,), learning_rate=1e-2
     ).fit(moons, size)
     assert model.denoiser_.network is not None
-    x = model._rows(moons[:100])
-    given = None if condition is None else model._encode_condition(size[:100], 100)
+    x = model._rows(moons[:100])[0]
+    given = None if condition is None else model._encode(size[:100], 100)
+    density = model.model_.given(given)
+
+    def divergence(z, s):
+        own = None if given is None else given[: len(z)]
+        base, network = model.denoiser_.shares(z, s, own)
+        return base[0] + network[0], base[1] + network[1]
+
     direct, _ = likelihood.log_density(
-        lambda z, s: model.denoiser_.divergence(z, s, None if given is None else given[: len(z)]),
+        divergence,
         x,
-        prior=score_sde._prior_given(model.prior_, model.denoiser_.base, given),
-        s_min=score_sde._MIN_LEVEL,
-        s_max=model._max_level,
+        prior=density.terminal,
+        s_min=density.s_min,
+        s_max=density.s_max,
         n_steps=200,
     )
-    error = model._log_density(x, given) - direct
+    error = density.log_density(x) - direct
     assert float(error.abs().max()) < 0.02
     assert float(error.mean().abs()) < 2e-3
 
@@ -239,9 +248,9 @@ def test_impute_with_a_network_matches_the_conditional_of_its_own_density(traine
 def test_weights_of_candidates_are_the_ratio_of_the_densities(base, moons):
     """Twelve steps for the weights against forty for the density, constants of a row apart."""
     model = small(base=base, max_iter=200, hidden_layer_sizes=(32,)).fit(moons)
-    x = model._rows(moons[:200])
-    weights = model._log_ratios(x[None])[0]
-    exact = model._log_density(x) - model._proposal.log_density(x)
+    x, proposal = model._rows(moons[:200])[0], model._proposal
+    weights = log_ratios(model.model_, proposal, x[None])[0]
+    exact = model.model_.log_density(x) - (proposal or model.model_.base).log_density(x)
     assert float(exact.std()) > 0.1
     error = weights - exact
     assert float((error - error.mean()).abs().median()) < 0.05
@@ -250,7 +259,7 @@ def test_weights_of_candidates_are_the_ratio_of_the_densities(base, moons):
 def test_a_part_of_the_candidates_is_weighed_where_it_is_enough(trained):
     row = torch.zeros(2, 50, 2, dtype=torch.float64)
     row[1] = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    easy, hard = trained._log_weights(row)
+    easy, hard = log_weights(trained.model_, trained._proposal, row)
     assert easy.isfinite().sum() == 20
     assert hard.isfinite().all()
 
@@ -286,10 +295,24 @@ def test_other_bases(moons, base):
     assert np.isfinite(model.impute([[np.nan, 0.1]], 5)).all()
 
 
-@pytest.mark.parametrize("sde", ["subvp", "ve", "cosine", "flow", VPSDE(beta_max=10.0)])
+@pytest.mark.parametrize("sde", [*(family() for family in SDES.values()), VPSDE(beta_max=10.0)])
 def test_every_process_trains(sde, moons):
-    model = small(sde=sde, noise_law="uniform", max_iter=10).fit(moons)
+    model = small(noise_law=sde, max_iter=10).fit(moons)
     assert np.isfinite(model.score(moons))
+
+
+def test_levels_end_with_the_process(moons):
+    assert small(noise_law=SDES["ve"](), max_iter=0).fit(moons).model_.s_max == pytest.approx(50)
+    assert small(max_iter=0).fit(moons).model_.s_max == 80.0
+
+
+@pytest.mark.parametrize(
+    ("gone", "instead"),
+    [({"sde": "vp"}, "noise_law"), ({"tol": 0.1}, "0.001"), ({"ema_decay": 0.9}, "0.995")],
+)
+def test_parameters_that_are_gone_say_what_to_use(gone, instead):
+    with pytest.raises(TypeError, match=f"no parameter {next(iter(gone))}: .*{instead}"):
+        ScoreSDE(**gone)
 
 
 def test_likelihood_weighting_trains(moons):
@@ -333,7 +356,7 @@ def test_wide_rows_use_the_estimated_trace():
     X = rng.normal(size=(300, 40)) @ rng.normal(size=(40, 40))
     model = small(max_iter=0).fit(X)
     exact = model.score_samples(X[:4])
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     estimated = model.score_samples(X[:4])
     np.testing.assert_allclose(estimated[:2], model.score_samples(X[:2]), rtol=1e-9)
     np.testing.assert_allclose(estimated, exact, atol=0.05)
@@ -397,7 +420,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"sde": "vpx"},
+            {"noise_law": "vpx"},
             {"base": "spline"},
             {"n_steps": 0},
             {"max_iter": -1},

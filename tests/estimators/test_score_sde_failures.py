@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE
 from skdiffusion.diffusion import VPSDE
+from skdiffusion.estimators.density._fitting import new_network
 from skdiffusion.nn.mlp import ResidualMLP
 
 ROWS = np.random.default_rng(0).multivariate_normal([1, 2], [[1, 0.5], [0.5, 2]], 80)
@@ -194,15 +195,15 @@ def test_the_standard_error_of_the_bound_shrinks_and_is_finite():
 
 
 def test_adaptive_solver_never_returns_half_of_a_path(monkeypatch):
-    from skdiffusion.estimators.density import score_sde
+    from skdiffusion.diffusion import model as score_model
 
     def impatient(*args, **kwargs):
         return adaptive(*args, **kwargs | {"max_evaluations": 3})
 
-    adaptive = score_sde.adaptive_flow
-    monkeypatch.setattr(score_sde, "adaptive_flow", impatient)
+    adaptive = score_model.adaptive_flow
+    monkeypatch.setattr(score_model, "adaptive_flow", impatient)
     model = small(solver="adaptive").fit(ROWS)
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     with pytest.raises(RuntimeError, match="solver with fixed steps"):
         model.sample(3)
 
@@ -219,9 +220,8 @@ def test_a_model_for_a_gpu_opens_without_one():
 def test_search_over_process_base_and_law_in_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), small(max_iter=3))
     grid = {
-        "scoresde__sde": ["vp", VPSDE(beta_max=10.0)],
         "scoresde__base": ["gaussian", None],
-        "scoresde__noise_law": ["uniform"],
+        "scoresde__noise_law": ["loguniform", VPSDE(beta_max=10.0)],
     }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -276,7 +276,7 @@ def test_a_full_device_is_answered_with_advice(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     model = small(max_iter=2).fit(ROWS)
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     gaps = np.array([[np.nan, 1.0]])
     with monkeypatch.context() as patch:
         patch.setattr(ResidualMLP, "forward", full)

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, make_moons
 
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion.solve import STEPS
+from skdiffusion.estimators.density._fitting import new_network
 from skdiffusion.estimators.density._gaps import completed_copies, gaussian_of_incomplete
 from skdiffusion.estimators.density._rows import grouped, repeated, split_groups
 
@@ -89,7 +90,7 @@ class TestGaps:
         X = with_gaps(rows(6000))
         density = gaussian_of_incomplete(X - MEAN)
         assert np.abs(density.mean().numpy()).max() < 0.1
-        assert np.abs(density._covariances()[0].numpy() - COVARIANCE).max() < 0.12
+        assert np.abs(density.covariances()[0].numpy() - COVARIANCE).max() < 0.12
         complete = X[~np.isnan(X).any(1)] - MEAN
         assert np.abs(complete.mean(0)).max() > 0.3
 
@@ -175,7 +176,7 @@ class TestFurtherTraining:
 def test_every_solver_draws_a_gaussian(solver):
     """An untrained network leaves the base, so that draws have known moments."""
     model = small(solver=solver, n_steps=60).fit(rows())
-    model.denoiser_.network = model._make_network(torch.Generator()).double()
+    model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
     draws = model.sample(3000)
     error = np.abs(draws.mean(0) - MEAN) / np.sqrt(np.diag(COVARIANCE))
     assert error.max() < 0.13
@@ -188,13 +189,13 @@ def test_score_matching_loss_differs_between_models_as_their_bounds_do():
     """The part that depends on the data alone cancels: J_DSM - J_DSM' = KL - KL'."""
     X, T = rows(3000), rows(500, seed=1)
     model, shifted = small().fit(X), small().fit(X)
-    shifted.denoiser_.base.centre += 0.5
+    shifted.denoiser_.base.origin += 0.5
     value, error = model.score_matching_loss(T, return_std=True)
     difference = shifted.score_matching_loss(T) - value
     bounds = shifted.nll_bound(T).mean() - model.nll_bound(T).mean()
     assert difference == pytest.approx(bounds, abs=1e-6)
     # Between Gaussians of one covariance the divergence is that of the shift.
-    C = model.denoiser_.base._covariances()[0].numpy()
+    C = model.denoiser_.base.covariances()[0].numpy()
     shift = np.full(3, 0.5)
     assert difference == pytest.approx(0.5 * shift @ np.linalg.solve(C, shift), abs=0.25)
     scaled = small().fit(X * 100)
@@ -265,7 +266,7 @@ class TestImpute:
     def test_draws_follow_the_conditional(self, missing, network):
         model = self.model()
         if network:
-            model.denoiser_.network = model._make_network(torch.Generator()).double()
+            model.denoiser_.network = new_network(model, model._encoder, torch.Generator()).double()
         row = np.array([0.3, 0.5, 0.2])
         row[list(missing)] = np.nan
         n = 2000 if not network else 250

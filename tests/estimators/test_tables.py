@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from skdiffusion import ScoreSDE
-from skdiffusion.columns.discrete import Category, Grid
+from skdiffusion.columns.discrete import Category, Grid, snap, spread
 from skdiffusion.inputs.table import Table
 
 
@@ -62,7 +62,9 @@ def test_frames_come_back_as_they_went_in():
     table.learn_categories(frame)
     codes = table.codes(frame)
     table.fit(frame, codes, [t.kind in "iu" for t in frame.dtypes])
-    again = table.restore(table.snap(table.spread(codes, 0)), frame.columns, True)
+    uniforms = np.random.default_rng(0).random((len(codes), len(table.discrete)))
+    values = spread(codes, table.discrete, uniforms)
+    again = table.restore(snap(values, table.discrete), frame.columns, True)
     pd.testing.assert_frame_equal(again, frame)
     assert sorted(table.discrete) == [1, 2, 3, 4]
 

@@ -215,8 +215,8 @@ def marginal(joint, kept):
     >>> density.n_features
     1
     """
-    covariances = joint._covariances()[:, kept][:, :, kept]
-    means = (joint.means + joint.centre)[:, kept]
+    covariances = joint.covariances()[:, kept][:, :, kept]
+    means = joint.means[:, kept]
     kind = "full" if len(covariances) == joint.n_components else "tied"
     covariances = covariances if kind == "full" else covariances[0]
     return gaussian_mixture(joint.log_weights.exp(), means, covariances, kind).to(means)

@@ -1,11 +1,27 @@
 """Mixtures whose components share a covariance, have their own, or differ from row to row."""
 
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from skdiffusion.diffusion.analytic.mixture import LOG_2PI, Mixture, noise_variance
+from skdiffusion.diffusion.analytic.mixture import Mixture
+from skdiffusion.diffusion.analytic.noisy import LOG_2PI, NoisyMixture, Parts, noise_variance
+
+
+@dataclass
+class SharedParts(Parts):
+    """Parts of components with one covariance, in its axes: the point and the means."""
+
+    point: torch.Tensor
+    means: torch.Tensor
+
+
+@dataclass
+class FreeParts(Parts):
+    """Parts of components with a covariance each: what points lack to the means, in its axes."""
+
+    residual: torch.Tensor
 
 
 class SharedMixture(Mixture):
@@ -13,7 +29,7 @@ class SharedMixture(Mixture):
 
     def _rotate(self, z):
         """Coordinates in which the covariance is diagonal."""
-        centred = z - self.centre
+        centred = z - self.origin
         return centred if self.eigenvectors is None else centred @ self.eigenvectors
 
     def _rotate_back(self, vectors):
@@ -21,10 +37,10 @@ class SharedMixture(Mixture):
         return vectors if self.eigenvectors is None else vectors @ self.eigenvectors.T
 
     def _parts(self, z, s, leave_out):
-        """Logits or their sum, responsibilities, log-density offset, rotated point, variances."""
+        """The parts, in the axes that the components share."""
         w = self._rotate(z)
         v = self.eigenvalues + noise_variance(z, s)
-        means = self.means if self.eigenvectors is None else self.means @ self.eigenvectors
+        means = self.centred if self.eigenvectors is None else self.centred @ self.eigenvectors
         if v.shape == (1, 1):
             bias = self.log_weights - means.square().sum(1) / (2 * v[0])
             logits = torch.addmm(bias, w / v, means.T)
@@ -39,22 +55,22 @@ class SharedMixture(Mixture):
         offset = -0.5 * (
             (w.square() / v).sum(1) + scale * v.log().sum(1) + self.n_features * LOG_2PI
         )
-        return *_softmax(logits), offset, w, v, means
+        return SharedParts(*_softmax(logits), offset, v, w, means)
 
     def _gradient(self, parts):
         """Gradient of the log density."""
-        _, responsibilities, _, w, v, means = parts
-        return self._rotate_back((responsibilities @ means - w) / v)
+        w, v, means = parts.point, parts.variances, parts.means
+        return self._rotate_back((parts.responsibilities @ means - w) / v)
 
     def _laplacian(self, parts):
         """Trace of the Hessian of the log density."""
-        _, responsibilities, _, _, v, means = parts
+        responsibilities, v, means = parts.responsibilities, parts.variances, parts.means
         spread = responsibilities @ means.square() - (responsibilities @ means).square()
         return (spread / v**2 - 1 / v).sum(1)
 
     def _hessian_product(self, parts, vector):
         """Hessian of the log density times a vector."""
-        _, responsibilities, _, _, v, means = parts
+        responsibilities, v, means = parts.responsibilities, parts.variances, parts.means
         if self.eigenvectors is not None:
             vector = vector @ self.eigenvectors
         moved = (vector / v) @ means.T * responsibilities
@@ -63,19 +79,19 @@ class SharedMixture(Mixture):
 
     def _hessian(self, parts):
         """Hessian of the log density."""
-        _, responsibilities, _, w, v, means = parts
+        responsibilities, v, means = parts.responsibilities, parts.variances, parts.means
         d = self.n_features
         second = responsibilities @ (means[:, :, None] * means[:, None, :]).reshape(-1, d * d)
         mean = responsibilities @ means
         spread = second.reshape(-1, d, d) - mean[:, :, None] * mean[:, None, :]
-        v = v.expand(len(w), d)
+        v = v.expand(len(mean), d)
         hessian = spread / (v[:, :, None] * v[:, None, :]) - torch.diag_embed(1 / v)
         if self.eigenvectors is None:
             return hessian
         return self.eigenvectors @ hessian @ self.eigenvectors.T
 
-    def _covariances(self):
-        """Covariances with a leading axis of length one."""
+    def covariances(self):
+        """Covariance of all components, with a leading axis of length one."""
         scaled = self.eigenvalues.expand(self.n_features)
         if self.eigenvectors is None:
             return torch.diag(scaled)[None]
@@ -83,43 +99,22 @@ class SharedMixture(Mixture):
 
     def _colour(self, component, noise):
         """Centred draws from the components."""
-        return self.means[component] + self._rotate_back(noise * self.eigenvalues.sqrt())
+        return self.centred[component] + self._rotate_back(noise * self.eigenvalues.sqrt())
 
 
-class FreeMixture(Mixture):
-    """Every component k has its own covariance ``U_k diag(lam_k) U_k'``."""
-
-    def _parts(self, z, s, leave_out):
-        """Logits or their sum, responsibilities, log-density offset, residuals, variances."""
-        centred = z - self.centre
-        residual = self.means - centred[:, None]
-        if self.eigenvectors is not None:
-            k, d, _ = self.eigenvectors.shape
-            rotated = (centred @ self.eigenvectors.transpose(0, 1).reshape(d, k * d)).reshape(
-                -1, k, d
-            )
-            residual = torch.einsum("ki,kij->kj", self.means, self.eigenvectors) - rotated
-        return self._parts_of(residual, self.eigenvalues + noise_variance(z, s)[:, None], leave_out)
-
-    def _parts_of(self, residual, v, leave_out):
-        """The parts from residuals in the coordinates of the components, and variances."""
-        logits = self.log_weights - 0.5 * ((residual.square() / v).sum(2) + v.log().sum(2))
-        if leave_out is not None:
-            logits.scatter_(1, leave_out[:, None], -math.inf)
-        offset = -0.5 * self.n_features * LOG_2PI
-        return *_softmax(logits), offset, residual, v
+class FreeAlgebra(NoisyMixture):
+    """Gradient and Hessian of components that each have axes ``eigenvectors`` of their own."""
 
     def _component_gradients(self, parts):
         """Gradient of the log density of each component."""
-        _, _, _, residual, v = parts
-        gradients = residual / v
+        gradients = parts.residual / parts.variances
         if self.eigenvectors is not None:
             gradients = torch.einsum("nkj,kij->nki", gradients, self.eigenvectors)
         return gradients
 
     def _gradient(self, parts):
         """Gradient of the log density."""
-        _, responsibilities, _, residual, v = parts
+        responsibilities, residual, v = parts.responsibilities, parts.residual, parts.variances
         weighted = responsibilities[:, :, None] * residual / v
         if self.eigenvectors is None:
             return weighted.sum(1)
@@ -128,13 +123,13 @@ class FreeMixture(Mixture):
 
     def _laplacian(self, parts):
         """Trace of the Hessian of the log density."""
-        _, responsibilities, _, residual, v = parts
+        responsibilities, residual, v = parts.responsibilities, parts.residual, parts.variances
         local = ((residual / v).square() - 1 / v).sum(2)
         return (responsibilities * local).sum(1) - self._gradient(parts).square().sum(1)
 
     def _hessian_product(self, parts, vector):
         """Hessian of the log density times a vector."""
-        responsibilities, v = parts[1], parts[4]
+        responsibilities, v = parts.responsibilities, parts.variances
         gradients = self._component_gradients(parts)
         moved = responsibilities * (gradients * vector[:, None]).sum(2)
         mean = (responsibilities[:, :, None] * gradients).sum(1)
@@ -147,7 +142,7 @@ class FreeMixture(Mixture):
 
     def _hessian(self, parts):
         """Hessian of the log density."""
-        responsibilities, v = parts[1], parts[4]
+        responsibilities, v = parts.responsibilities, parts.variances
         gradients = self._component_gradients(parts)
         mean = torch.einsum("nk,nki->ni", responsibilities, gradients)
         weighted = gradients * responsibilities[:, :, None]
@@ -166,7 +161,24 @@ class FreeMixture(Mixture):
         inner = responsibilities[:, :, None] / v
         return torch.einsum("kil,nkl,kjl->nij", self.eigenvectors, inner, self.eigenvectors)
 
-    def _covariances(self):
+
+class FreeMixture(FreeAlgebra, Mixture):
+    """Every component k has its own covariance ``U_k diag(lam_k) U_k'``."""
+
+    def _parts(self, z, s, leave_out):
+        """The parts, each in the axes of its component."""
+        centred = z - self.origin
+        residual = self.centred - centred[:, None]
+        if self.eigenvectors is not None:
+            k, d, _ = self.eigenvectors.shape
+            rotated = (centred @ self.eigenvectors.transpose(0, 1).reshape(d, k * d)).reshape(
+                -1, k, d
+            )
+            residual = torch.einsum("ki,kij->kj", self.centred, self.eigenvectors) - rotated
+        variances = self.eigenvalues + noise_variance(z, s)[:, None]
+        return _free_parts(self.log_weights, residual, variances, leave_out)
+
+    def covariances(self):
         """Covariances of the components."""
         if self.eigenvectors is None:
             return torch.diag_embed(self.eigenvalues)
@@ -178,24 +190,10 @@ class FreeMixture(Mixture):
         scaled = noise * self.eigenvalues[component].sqrt()
         if self.eigenvectors is not None:
             scaled = torch.einsum("nj,nij->ni", scaled, self.eigenvectors[component])
-        return self.means[component] + scaled
+        return self.centred[component] + scaled
 
 
-def _softmax(logits):
-    """Logits, or their log-sum-exp where it costs nothing, and softmax; logits may be overwritten.
-
-    In float32 on a CPU one exponential in place serves both a third faster. Below -80 it would
-    meet underflow, where torch.exp is 13 to 42 times slower.
-    """
-    if logits.requires_grad or logits.is_cuda or logits.dtype != torch.float32:
-        return logits, torch.softmax(logits, 1)
-    largest = logits.amax(1, keepdim=True)
-    unnormalised = logits.sub_(largest).clamp_(min=-80.0).exp_()
-    total = unnormalised.sum(1, keepdim=True)
-    return (largest + total.log()).squeeze(1), unnormalised.div_(total)
-
-
-class RowMixture(FreeMixture):
+class RowMixture(FreeAlgebra):
     """Gaussian mixture whose weights, means and variances differ from row to row.
 
     Parameters
@@ -225,11 +223,16 @@ class RowMixture(FreeMixture):
     """
 
     def __init__(self, log_weights, means, eigenvalues, eigenvectors):
-        nn.Module.__init__(self)
+        super().__init__()
         k = log_weights.shape[1]
         self.log_weights, self.means = log_weights, means
         self.eigenvalues = eigenvalues.expand(*eigenvalues.shape[:-2], k, -1)
         self.eigenvectors = eigenvectors.expand(k, -1, -1)
+
+    @property
+    def n_features(self):
+        """Number of features."""
+        return self.means.shape[2]
 
     def mean(self):
         """Mean of each row's density.
@@ -269,7 +272,30 @@ class RowMixture(FreeMixture):
         return draws
 
     def _parts(self, z, s, leave_out):
-        """Logits or their sum, responsibilities, log-density offset, residuals, variances."""
+        """The parts, each in the axes of its component."""
         s = torch.as_tensor(s, dtype=z.dtype, device=z.device).reshape(-1, 1, 1)
         residual = torch.einsum("nki,kij->nkj", self.means - z[:, None], self.eigenvectors)
-        return self._parts_of(residual, self.eigenvalues + s.square(), leave_out)
+        return _free_parts(self.log_weights, residual, self.eigenvalues + s.square(), leave_out)
+
+
+def _free_parts(log_weights, residual, v, leave_out):
+    """The parts from residuals in the axes of the components, and variances."""
+    logits = log_weights - 0.5 * ((residual.square() / v).sum(2) + v.log().sum(2))
+    if leave_out is not None:
+        logits.scatter_(1, leave_out[:, None], -math.inf)
+    offset = -0.5 * residual.shape[2] * LOG_2PI
+    return FreeParts(*_softmax(logits), offset, v, residual)
+
+
+def _softmax(logits):
+    """Softmax, logits, and their log-sum-exp; of the last two only what costs nothing.
+
+    Logits may be overwritten: in float32 on a CPU one exponential in place serves both, a third
+    faster. Below -80 it would meet underflow, where torch.exp is 13 to 42 times slower.
+    """
+    if logits.requires_grad or logits.is_cuda or logits.dtype != torch.float32:
+        return torch.softmax(logits, 1), logits, None
+    largest = logits.amax(1, keepdim=True)
+    unnormalised = logits.sub_(largest).clamp_(min=-80.0).exp_()
+    total = unnormalised.sum(1, keepdim=True)
+    return unnormalised.div_(total), None, (largest + total.log()).squeeze(1)

@@ -20,10 +20,14 @@ leaves ``p`` unchanged; a kernel is one step of a discretisation of it.
 Preconditioning is a change of coordinates, ``x = m + F u``; see
 :class:`skdiffusion.diffusion.target.Affine`.
 
-Kernels are pure: ``kernel(state, evaluate, ..., noise) -> (state, info)``, where ``evaluate(x)``
+Steps are pure: ``ula(state, evaluate, ..., noise) -> (state, info)``, where ``evaluate(x)``
 returns ``(log_density, gradient)`` of all chains at once and the noise is given, so that the same
 noise gives the same chain. Positions have shape (n_chains, n_features); step sizes are floats or
 tensors of shape (n_chains, 1).
+
+A :class:`Kernel` is such a step with its numbers: it says what it needs of a target, where its
+chains begin, and what of it can be tuned. The loop in :mod:`~skdiffusion.diffusion.langevin.chains`
+and everything above ask the kernel, never its name.
 
 References
 ----------
@@ -41,6 +45,7 @@ References
    ICML 2011.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -84,180 +89,96 @@ def start(position, evaluate, velocity=None):
     return State(position, *evaluate(position), velocity)
 
 
-def ula(state, evaluate, step_size, noise, temperature=1.0):
-    """Take one unadjusted Langevin step.
+class Kernel:
+    """What moves chains: the part that kernels share; see the module's introduction.
 
-    Parameters
+    A kernel is a frozen dataclass with a field ``step_size`` and whatever else its step needs.
+
+    Attributes
     ----------
-    state : State
-        State of the chains.
-    evaluate : callable
-        ``evaluate(x) -> (log_density, gradient)``; the log density is not used.
-    step_size : float or tensor of shape (n_chains, 1)
-        Step ``h``, in squared units of the position.
-    noise : tensor of shape (n_chains, n_features)
-        Standard normals.
-    temperature : float, default=1.0
-        The chain samples ``p ** (1 / temperature)``; 0 is plain gradient ascent.
-
-    Returns
-    -------
-    state : State
-        New state.
-    info : Info
-        Empty: every step is taken.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skdiffusion.diffusion.langevin import start, ula
-    >>> normal = lambda x: (None, -x)
-    >>> state = start(torch.ones(1, 2), normal)
-    >>> ula(state, normal, 0.1, torch.zeros(1, 2))[0].position
-    tensor([[0.9000, 0.9000]])
+    needs : {"gradient", "log_density", "noisy_score"}
+        What a target must offer.
+    target_acceptance : float or None
+        Acceptance to which the step size is adapted; None where no step is refused.
+    default_steps : int
+        Steps before the first draw, where nobody says how many.
+    n_replicas : int
+        Rows of noise a chain needs.
+    noise_levels, inverse_temperatures : tuple of float
+        Ladders, of which most kernels have none.
+    forgets_start : bool
+        Whether the start of a chain is forgotten before its first step.
     """
-    drift = step_size * state.gradient
-    position = state.position + (drift + (2 * step_size * temperature) ** 0.5 * noise)
-    return State(position, *evaluate(position)), Info()
 
+    needs = "gradient"
+    target_acceptance = None
+    default_steps = 1000
+    n_replicas = 1
+    noise_levels = ()
+    inverse_temperatures = (1.0,)
+    forgets_start = False
 
-def mala(state, evaluate, step_size, noise, log_uniform):
-    """Take one Metropolis-adjusted Langevin step.
+    @classmethod
+    def suited(cls, target, x, **options):
+        """Kernel for a target and chains at ``x``, its step size not yet found."""
+        return cls()
 
-    Parameters
-    ----------
-    state : State
-        State of the chains.
-    evaluate : callable
-        ``evaluate(x) -> (log_density, gradient)``.
-    step_size : float or tensor of shape (n_chains, 1)
-        Step ``h``, in squared units of the position.
-    noise : tensor of shape (n_chains, n_features)
-        Standard normals.
-    log_uniform : tensor of shape (n_chains,)
-        Logarithms of uniforms on (0, 1).
+    @property
+    def local(self):
+        """Kernel of the steps alone, without the way from the start to the target."""
+        return self
 
-    Returns
-    -------
-    state : State
-        New state; a chain whose proposal is refused, or not finite, stays where it is.
-    info : Info
-        Acceptance probabilities and decisions.
+    def init(self, target, x, noise, report):
+        """Begin chains at ``x``.
 
-    Notes
-    -----
-    With ``y = x + h g(x) + sqrt(2 h) eps`` the way back has the noise
-    ``-(eps + sqrt(h / 2) (g(x) + g(y)))``, so that the proposals' ratio needs no step-size
-    division.
-    """
-    root = (2 * step_size) ** 0.5
-    proposal = state.position + (step_size * state.gradient + root * noise)
-    log_density, gradient = evaluate(proposal)
-    push = (root / 2) * (state.gradient + gradient)
-    log_ratio = log_density - state.log_density - (push * (noise + 0.5 * push)).sum(-1)
-    accepted = log_uniform < log_ratio
-    moved = accepted[:, None]
-    new = State(
-        torch.where(moved, proposal, state.position),
-        torch.where(accepted, log_density, state.log_density),
-        torch.where(moved, gradient, state.gradient),
-    )
-    return new, Info(acceptance_probability(log_ratio), accepted)
+        Parameters
+        ----------
+        target : skdiffusion.diffusion.target.Target
+            What to sample.
+        x : tensor of shape (n_chains, n_features)
+            Starting points.
+        noise : object
+            Noise of the chains.
+        report : callable
+            ``report(step, x, noise_level)`` is called with what is passed on the way.
 
+        Returns
+        -------
+        state : State
+            State of the ``n_replicas * n_chains`` rows.
+        step : int
+            Number of the last step of ``noise`` that was used.
+        """
+        x = x.repeat(self.n_replicas, 1)
+        return start(x, self.evaluate(target, x, 0)), 0
 
-def underdamped(state, evaluate, step_size, noise, friction=1.0):
-    """Take one step of underdamped Langevin dynamics, split as B-A-O-A-B.
+    def evaluate(self, target, x, step):
+        """Function of positions that a step calls for values and gradients."""
+        return target.at_step(step)
 
-    Parameters
-    ----------
-    state : State
-        State of the chains, with velocities.
-    evaluate : callable
-        ``evaluate(x) -> (log_density, gradient)``; the log density is not used.
-    step_size : float or tensor of shape (n_chains, 1)
-        Time step, in units of the position.
-    noise : tensor of shape (n_chains, n_features)
-        Standard normals.
-    friction : float, default=1.0
-        Rate at which velocities forget, per unit of time.
+    def step(self, state, evaluate, step_size, noise, i):
+        """Take step ``i``: new state and what happened."""
+        raise NotImplementedError
 
-    Returns
-    -------
-    state : State
-        New state.
-    info : Info
-        Empty: every step is taken.
+    def guess(self, curvature):
+        """Kernel with a step size for a target of this largest curvature."""
+        return self.with_step_size(0.1 / curvature)
 
-    Notes
-    -----
-    B kicks the velocity by half a step of the gradient, A drifts the position by half a step, O
-    is the exact Ornstein-Uhlenbeck step of the velocity. On N(0, 1/k) the variance of the
-    position is exactly 1/k and that of the velocity ``1 - k step_size**2 / 4``.
-    """
-    half = step_size / 2
-    keep = math.exp(-friction * step_size)
-    velocity = state.velocity + half * state.gradient
-    position = state.position + half * velocity
-    velocity = keep * velocity + math.sqrt(1 - keep**2) * noise
-    position = position + half * velocity
-    log_density, gradient = evaluate(position)
-    return State(position, log_density, gradient, velocity + half * gradient), Info()
+    def given(self, step_size):
+        """Kernel with the step size that somebody chose."""
+        return self.with_step_size(float(step_size))
 
-
-def minibatch_gradient(log_likelihood, log_prior, data, rows):
-    """Gradient of a log posterior estimated on some of the data.
-
-    Parameters
-    ----------
-    log_likelihood : callable
-        ``log_likelihood(x, data) -> tensor of shape (n_chains,)``, summed over the rows of
-        ``data``.
-    log_prior : callable
-        ``log_prior(x) -> tensor of shape (n_chains,)``.
-    data : tensor of shape (n_rows, ...)
-        All the data.
-    rows : int64 tensor of shape (batch_size,)
-        Rows of the minibatch.
-
-    Returns
-    -------
-    evaluate : callable
-        ``evaluate(x) -> (None, gradient)``. The average of the gradient over minibatches is the
-        gradient of the log posterior; the noise of the estimate widens the stationary law of
-        :func:`ula` by a term of the order of the step size.
-    """
-    factor = len(data) / len(rows)
-
-    def log_posterior(x):
-        return log_prior(x) + factor * log_likelihood(x, data[rows])
-
-    return lambda x: (None, autograd(log_posterior, x)[1])
-
-
-def autograd(log_density, x):
-    """Log density and its gradient by automatic differentiation.
-
-    Parameters
-    ----------
-    log_density : callable
-        ``log_density(x) -> tensor of shape (n_chains,)``, each value from its own row only.
-    x : tensor of shape (n_chains, n_features)
-        Points.
-
-    Returns
-    -------
-    log_density : tensor of shape (n_chains,)
-        Values.
-    gradient : tensor of shape (n_chains, n_features)
-        Gradients.
-    """
-    with torch.enable_grad():
-        x = x.detach().clone().requires_grad_(True)
-        value = log_density(x)
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-    return value.detach(), gradient
+    def with_step_size(self, step_size):
+        """Kernel with another step size."""
+        return dataclasses.replace(self, step_size=step_size)
 
 
 def acceptance_probability(log_ratio):
     """Metropolis probability; not-a-number counts as refused."""
     return torch.nan_to_num(log_ratio.clamp(max=0.0).exp_(), nan=0.0)
+
+
+def geometric(first, last, n):
+    """List of ``n`` numbers from ``first`` to ``last`` with one ratio between neighbours."""
+    exponents = torch.linspace(math.log(first), math.log(last), n, dtype=torch.float64)
+    return [first, *exponents[1:-1].exp().tolist(), last][:n]

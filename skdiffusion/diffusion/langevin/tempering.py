@@ -1,8 +1,20 @@
 """Replicas at several temperatures, and the bridge of densities between them."""
 
+import dataclasses
+import math
+
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import State, acceptance_probability, mala
+from skdiffusion.diffusion.langevin.kernels import Kernel, State, acceptance_probability, geometric
+from skdiffusion.diffusion.langevin.mala import MALA, mala
+
+# The hottest temperature flattens a valley of 500 nats to one.
+_SMALLEST_BETA = 0.002
+# Neighbours of ratio 1 + c / sqrt(n_features) swap in a good third of the trials: the energy of a
+# Gaussian at inverse temperature b has the standard deviation sqrt(n_features / 2) / b.
+_RATIO = 5.3
+# Spread of the reference that holds the hot replicas, in spreads of the starting points.
+_RADIUS = 100
 
 
 def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, parity):
@@ -105,3 +117,58 @@ class Bridge:
     def _beta(self, x):
         """Inverse temperature of every replica."""
         return self.inverse_temperatures.repeat_interleave(len(x) // len(self.inverse_temperatures))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tempered(Kernel):
+    """Kernel of :func:`tempered`.
+
+    Parameters
+    ----------
+    inverse_temperatures : tuple of float, default=(1.0,)
+        Temperatures, the first one 1.
+    radius : float, default=1.0
+        Standard deviation of the reference.
+    step_size : tuple of float, default=(1.0,)
+        Step of every temperature.
+    """
+
+    inverse_temperatures: tuple = (1.0,)
+    radius: float = 1.0
+    step_size: tuple = (1.0,)
+
+    needs = "log_density"
+    target_acceptance = MALA.target_acceptance
+    default_steps = 500
+
+    @classmethod
+    def suited(cls, target, x, **options):
+        """Kernel with temperatures whose ratio lets neighbours swap in this dimension."""
+        n_features = x.shape[1]
+        n_steps = -math.log(_SMALLEST_BETA) / math.log(1 + _RATIO / math.sqrt(n_features))
+        betas = geometric(1.0, _SMALLEST_BETA, 1 + math.ceil(n_steps))
+        return cls(tuple(betas), _RADIUS * max(float(x.std(0).max()), 1e-12)).guess(1.0)
+
+    @property
+    def n_replicas(self):
+        """One replica a temperature."""
+        return len(self.inverse_temperatures)
+
+    def evaluate(self, target, x, step):
+        """Bridge from the target to the reference."""
+        betas = torch.tensor(self.inverse_temperatures).to(x)
+        return Bridge(target.evaluate, betas, self.radius)
+
+    def step(self, state, evaluate, step_size, noise, i):
+        """Take step ``i``."""
+        uniforms = noise.log_uniform(i), noise.log_uniform(i, 2)
+        return tempered(state, evaluate, step_size, noise.normal(i), *uniforms, i)
+
+    def guess(self, curvature):
+        """Kernel whose steps grow with the temperature, from where they are adapted."""
+        return self.given(1 / curvature)
+
+    def given(self, step_size):
+        """Kernel with the step size that somebody chose for the target itself."""
+        betas = self.inverse_temperatures
+        return self.with_step_size(tuple(float(step_size) / beta for beta in betas))

@@ -1,22 +1,22 @@
 """Step sizes from acceptance, and the shape of a target from its gradient."""
 
-import dataclasses
 import math
 
 import torch
 
 from skdiffusion.diffusion.langevin.chains import Chains
+from skdiffusion.diffusion.langevin.mala import MALA
 
 
-def tune(target, plan, x, noise, n_steps=100):
-    """Adapt the step size of a Metropolis method on a block of chains.
+def tune(target, kernel, x, noise, n_steps=100):
+    """Adapt the step size of a kernel that refuses steps, on a block of chains.
 
     Parameters
     ----------
     target : skdiffusion.diffusion.target.Target
         What to sample.
-    plan : Plan
-        What to run; its step size is the first guess.
+    kernel : Kernel
+        What moves the chains; its step size is the first guess.
     x : tensor of shape (n_chains, n_features)
         Starting points.
     noise : object
@@ -26,24 +26,25 @@ def tune(target, plan, x, noise, n_steps=100):
 
     Returns
     -------
-    plan : Plan
-        The plan with the step size found.
+    kernel : Kernel
+        The kernel with the step size found.
     x : tensor of shape (n_chains, n_features)
         Where the chains are.
     """
     with torch.no_grad():
-        chains = Chains(target, plan, x, noise)
+        chains = Chains(target, kernel, x, noise)
         chains.prepare()
         later = []
         for i in range(n_steps):
             info = chains.step()
-            acceptance = info.acceptance.reshape(plan.n_replicas, -1).mean(1, keepdim=True)
-            levels = adapt(chains.step_size.reshape(plan.n_replicas, -1)[:, :1], acceptance, i)
+            acceptance = info.acceptance.reshape(kernel.n_replicas, -1).mean(1, keepdim=True)
+            levels = chains.step_size.reshape(kernel.n_replicas, -1)[:, :1]
+            levels = adapt(levels, acceptance, i, kernel.target_acceptance)
             chains.step_size = levels.repeat_interleave(len(x), 0)
             later += [levels.log()] if i >= n_steps // 2 else []
         found = torch.stack(later).mean(0).exp()[:, 0].tolist()
-    step_size = tuple(found) if plan.method == "tempered" else found[0]
-    return dataclasses.replace(plan, step_size=step_size), chains.position()
+    step_size = tuple(found) if kernel.n_replicas > 1 else found[0]
+    return kernel.with_step_size(step_size), chains.position()
 
 
 def curvature(target, x, spread):
@@ -98,10 +99,7 @@ def roundness(target, x):
     return float(variance) * curvature(target, x, directions)
 
 
-TARGET_ACCEPTANCE = 0.574
-
-
-def adapt(step_size, acceptance, i, target=TARGET_ACCEPTANCE):
+def adapt(step_size, acceptance, i, target=MALA.target_acceptance):
     """Move a step size towards the target acceptance, by Robbins and Monro.
 
     Parameters

@@ -8,7 +8,12 @@ from skdiffusion.diffusion.likelihood.bounds import (
     prior_cross_entropy,
     score_matching_loss,
 )
-from skdiffusion.diffusion.likelihood.ode import hutchinson, log_density, log_density_ratio
+from skdiffusion.diffusion.likelihood.ode import (
+    hutchinson,
+    log_density,
+    log_density_ratio,
+    trace_directions,
+)
 
 __all__ = [
     "entropy",
@@ -20,4 +25,5 @@ __all__ = [
     "nll_bound",
     "prior_cross_entropy",
     "score_matching_loss",
+    "trace_directions",
 ]

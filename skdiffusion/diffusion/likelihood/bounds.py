@@ -272,12 +272,7 @@ def kl_bound(denoise, density, x, uniforms, noise, *, prior, s_min, s_max):
     Notes
     -----
     ``KL(p || p_theta) <= J_SM(theta; g**2) + KL(p_T || pi)``. The second term is the mean of
-    ``log p_T - log pi`` over the noised rows.
-
-    References
-    ----------
-    .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021, theorem 1.
+    ``log p_T - log pi`` over the noised rows. Theorem 1 of Song et al. (2021).
 
     Examples
     --------
@@ -338,11 +333,7 @@ def entropy(denoise, x, uniforms, noise, *, s_min, s_max):
     the last term being the first-order step to noise level 0 (de Bruijn's identity). At
     ``s_max`` the density is Gaussian with the covariance of the data plus ``s_max**2 I``. At
     large ``s`` the square ``|e|**2`` is nearly ``|eps|**2``, which serves as control variate.
-
-    References
-    ----------
-    .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021, theorem 4.
+    Theorem 4 of Song et al. (2021).
 
     Examples
     --------

@@ -190,11 +190,13 @@ def hutchinson(directional, probes):
     --------
     >>> import torch
     >>> from skdiffusion.diffusion.analytic import gaussian
-    >>> from skdiffusion.diffusion.denoiser import Denoiser
     >>> from skdiffusion.diffusion.likelihood import hutchinson
-    >>> denoiser = Denoiser(gaussian([0.0, 0.0], torch.eye(2)))
+    >>> density = gaussian([0.0, 0.0], torch.eye(2))
+    >>> def directional(z, s, v):
+    ...     denoised, _, (moved,) = density.denoise_divergence_and_jvps(z, s, [v])
+    ...     return denoised, (v * moved).sum(1)
     >>> z = torch.zeros(1, 2, dtype=torch.float64)
-    >>> hutchinson(denoiser.directional, torch.ones(3, 1, 2, dtype=torch.float64))(z, 1.0)[1]
+    >>> hutchinson(directional, torch.ones(3, 1, 2, dtype=torch.float64))(z, 1.0)[1]
     tensor([[1., 1., 1.]], dtype=torch.float64)
     """
 
@@ -203,3 +205,33 @@ def hutchinson(directional, probes):
         return results[0][0], torch.stack([form for _, form in results], 1)
 
     return divergence
+
+
+def trace_directions(x, max_exact, n_directions):
+    """Random signs that are the same for every row and call; None where traces are exact.
+
+    Parameters
+    ----------
+    x : tensor of shape (n_samples, n_features)
+        Rows, whose type and device the signs get.
+    max_exact : int
+        Number of columns up to which traces are exact.
+    n_directions : int
+        Number of directions.
+
+    Returns
+    -------
+    directions : tensor of shape (n_directions, 1, n_features) or None
+        The signs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.likelihood import trace_directions
+    >>> trace_directions(torch.zeros(5, 3), 2, 4).abs().sum((1, 2))
+    tensor([3., 3., 3., 3.])
+    """
+    if x.shape[1] <= max_exact:
+        return None
+    shape, generator = (n_directions, 1, x.shape[1]), torch.Generator().manual_seed(0)
+    return (torch.randint(2, shape, generator=generator) * 2 - 1).to(x)

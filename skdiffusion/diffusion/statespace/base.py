@@ -10,6 +10,7 @@ from skdiffusion.diffusion.statespace.kalman import (
     smooth,
     window_covariance,
 )
+from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 
 # Numbers in one array of covariances that are worked on together: 128 MB of float64.
@@ -54,10 +55,13 @@ class SeriesGaussian:
         Its parameters.
     shape : Shape
         Shape of the errors, which the draws have.
+    season : Season
+        Means that come back with the clock; the model says what is left of the values.
     """
 
     model: StateSpace
     shape: Shape
+    season: Season
 
     #: Draws need no solver; rows around a window say something of it; the smoother's answers for
     #: a batch of windows are dear enough to be shown several times in training.
@@ -70,17 +74,18 @@ class SeriesGaussian:
     def map(self, function):
         """Apply a function to every tensor; everything stays float64."""
         keep = lambda x: function(x).double()  # noqa: E731
-        return SeriesGaussian(self.model.map(keep), self.shape.map(keep))
+        return SeriesGaussian(self.model.map(keep), self.shape.map(keep), self.season.map(keep))
 
     def arrays(self):
         """Return a dict of tensors from which :meth:`from_arrays` rebuilds the Gaussian."""
         model = {f.name: getattr(self.model, f.name) for f in fields(StateSpace)}
-        return {**model, "knots": self.shape.knots, "heights": self.shape.heights}
+        season = {"periods": self.season.periods, "coefficients": self.season.coefficients}
+        return {**model, "knots": self.shape.knots, "heights": self.shape.heights, **season}
 
     @classmethod
-    def from_arrays(cls, knots, heights, **model):
+    def from_arrays(cls, knots, heights, periods, coefficients, **model):
         """Rebuild what :meth:`arrays` took apart."""
-        return cls(StateSpace(**model), Shape(knots, heights))
+        return cls(StateSpace(**model), Shape(knots, heights), Season(periods, coefficients))
 
     def prepare(self, series):
         """Smooth series, each given all its observations.
@@ -101,11 +106,11 @@ class SeriesGaussian:
         covariance = values.new_zeros((len(values), n, n))
         gain = torch.zeros_like(covariance)
         for rows, real in _batches(series, n * n):
-            x, seen = values[rows].double(), observed[rows] & real[..., None]
-            smoothed = smooth(self.model, x * seen, seen)
+            seen, season = observed[rows] & real[..., None], self.season(series.time[rows])
+            smoothed = smooth(self.model, (values[rows] - season) * seen, seen)
             m, variance = self._cells(smoothed.mean, smoothed.covariance)
             kept = rows[real]
-            mean[kept], sd[kept] = m[real].float(), variance.sqrt()[real].float()
+            mean[kept], sd[kept] = (season + m)[real].float(), variance.sqrt()[real].float()
             covariance[kept] = smoothed.covariance[real].float()
             gain[kept] = smoothed.gain[real].float()
         return SmoothedSeries(values, observed, mean, sd, covariance, gain)
@@ -174,7 +179,8 @@ class SeriesGaussian:
         rank = series.wanted.flatten().cumsum(0).view_as(series.wanted) - 1
         for rows, real in _batches(series, n * n + n_draws * n):
             seen = series.observed[rows] & real[..., None]
-            values = series.values[rows].double() * seen
+            season = self.season(series.time[rows])
+            values = (series.values[rows] - season) * seen
             number, _, _ = series.place(rows[:, 0])
             noise = _StateNoise(normals, number, n_draws)
             states, mean, covariance = draw_states(self.model, values, seen, real.sum(1) - 1, noise)
@@ -185,7 +191,7 @@ class SeriesGaussian:
             own = normals(number[i], t * k + column, _OWN_NOISE, 1)[..., 0]
             cells = cells + self.model.noise.sqrt()[column] * own
             drawn = mean + sd * self.shape((cells - mean) / sd, column)
-            out[:, rank[rows[i, t], column]] = drawn.float()
+            out[:, rank[rows[i, t], column]] = (season[i, t, column] + drawn).float()
         return out
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import distributions as td
 
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
-from skdiffusion.diffusion.langevin.kernels import autograd
+from skdiffusion.diffusion.langevin.gradients import autograd
 from skdiffusion.diffusion.target.targets import Affine, MixtureTarget, Target
 
 
@@ -137,7 +137,7 @@ def change_coordinates(target, shift, factor):
     if not isinstance(target, MixtureTarget):
         return Affine(target, shift, factor)
     old, inverse = target.mixture, torch.linalg.inv(factor)
-    means = (old.means + old.centre - shift) @ inverse.T
+    means = (old.means - shift) @ inverse.T
     weights = old.log_weights.exp()
     values = old.eigenvalues
     vectors = torch.eye(len(shift)).to(factor) if old.eigenvectors is None else old.eigenvectors

@@ -22,7 +22,7 @@ References
 
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import minibatch_gradient
+from skdiffusion.diffusion.langevin.gradients import minibatch_gradient
 
 # Up to this many points the distances of all pairs are compared.
 _ALL_PAIRS = 4000
@@ -74,7 +74,7 @@ class MixtureTarget(Target):
         super().__init__(mixture.n_features)
         self.mixture = mixture
         self.scale = float(mixture.eigenvalues.min().sqrt())
-        self.reach = max(_largest_distance(mixture.means), self._widest())
+        self.reach = max(_largest_distance(mixture.centred), self._widest())
 
     @property
     def width(self):
@@ -85,7 +85,7 @@ class MixtureTarget(Target):
     @property
     def magnitude(self):
         """Largest coordinate in units of the smallest scale: what rounding errors grow with."""
-        return float((self.mixture.means + self.mixture.centre).abs().max()) / self.scale
+        return float(self.mixture.means.abs().max()) / self.scale
 
     def gradient(self, x):
         """Gradient of the log density."""

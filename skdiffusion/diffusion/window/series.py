@@ -25,6 +25,10 @@ class WindowedSeries:
         First row of every series, and the number of rows at the end.
     length : int
         Window length.
+    time : float64 tensor of shape (n_rows,)
+        Time of every row, for what comes back with the clock; its number where times are unknown.
+    periods : tuple of float
+        Periods with which something may come back, in the unit of the times.
     """
 
     values: torch.Tensor
@@ -32,9 +36,11 @@ class WindowedSeries:
     wanted: torch.Tensor
     offsets: torch.Tensor
     length: int
+    time: torch.Tensor
+    periods: tuple = ()
 
     @classmethod
-    def join(cls, series, length):
+    def join(cls, series, length, times=None, periods=()):
         """Put series end to end, padding those shorter than a window.
 
         Parameters
@@ -43,6 +49,10 @@ class WindowedSeries:
             Tensors of shape (n_times, n_features).
         length : int
             Window length.
+        times : list of float64 tensors of shape (n_times,), optional
+            Times of the rows of every series; by default their numbers.
+        periods : tuple of float, default=()
+            Periods with which something may come back.
 
         Returns
         -------
@@ -54,11 +64,13 @@ class WindowedSeries:
         n_features = series[0][0].shape[1]
         joined = torch.zeros((int(offsets[-1]), n_features))
         observed, wanted = torch.zeros((2, *joined.shape), dtype=torch.bool)
-        for first, (x, seen, asked) in zip(offsets.tolist(), series):
+        time = torch.zeros(len(joined), dtype=torch.float64)
+        times = times or [torch.arange(len(x), dtype=torch.float64) for x, _, _ in series]
+        for first, (x, seen, asked), at in zip(offsets.tolist(), series, times):
             rows = slice(first, first + len(x))
             joined[rows] = torch.where(seen, x, 0.0)
-            observed[rows], wanted[rows] = seen, asked
-        return cls(joined, observed, wanted, offsets, length)
+            observed[rows], wanted[rows], time[rows] = seen, asked, at
+        return cls(joined, observed, wanted, offsets, length, time, periods)
 
     @classmethod
     def stack(cls, values, observed):
@@ -67,7 +79,8 @@ class WindowedSeries:
         offsets = torch.arange(n_samples + 1, device=values.device) * length
         values = torch.where(observed, values, 0.0).float().flatten(0, 1)
         observed = observed.flatten(0, 1)
-        return cls(values, observed, ~observed, offsets, length)
+        time = torch.arange(length, dtype=torch.float64, device=values.device).repeat(n_samples)
+        return cls(values, observed, ~observed, offsets, length, time)
 
     def around(self, starts, margin):
         """Windows with ``margin`` rows on both sides as series of their own.
@@ -94,12 +107,12 @@ class WindowedSeries:
         rows = rows.clamp(0, len(self.values) - 1)
         observed = self.observed[rows] & inside[..., None]
         apart = WindowedSeries.stack(self.values[rows], observed)
-        return replace(apart, length=self.length)
+        return replace(apart, length=self.length, time=self.time[rows.flatten()])
 
     def to(self, device):
         """Return the same series on another device."""
-        tensors = (self.values, self.observed, self.wanted, self.offsets)
-        return WindowedSeries(*(x.to(device) for x in tensors), self.length)
+        names = ("values", "observed", "wanted", "offsets", "time")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def place(self, rows):
         """Series number, row inside the series and length of the series, of rows."""

@@ -117,7 +117,7 @@ def fit_copulas(histograms, stack, parts):
     maps, stacks = [], []
     for columns, rows, n_turns in zip(histograms, parts, _COPULA_TURNS, strict=True):
         for _ in range(n_turns):
-            stack = stack.refitted(columns.aimed_at(stack.density).transform(rows)[0])
+            stack = stack.refitted(columns.aimed_at(stack.density).forward(rows)[0])
         maps.append(columns.aimed_at(stack.density))
         stacks.append(stack)
     return maps, stacks

@@ -1,19 +1,21 @@
 """What a conditional density is conditioned on: encoding of y, and the analytic base given y."""
 
 import numpy as np
-import torch
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.analytic.build import gaussian
 from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture, labelled_mixture
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._regression import LocationScaleRegression
+from skdiffusion.inputs.arguments import finite_number
 
 
 class Labels:
     """Class labels, encoded one-hot."""
+
+    regression = None
 
     def __init__(self, y):
         y = column_or_1d(y, warn=True)
@@ -127,18 +129,68 @@ class Values:
 CONDITIONS = {"label": Labels, "value": Values}
 
 
-def split_condition(rows, n_features):
-    """Columns of the data, and of the condition or None."""
-    x = rows[:, :n_features]
-    return (x, rows[:, n_features:]) if rows.shape[1] > n_features else (x, None)
+def learn_condition(condition, base, y, n_rows):
+    """Learn how y is encoded.
+
+    Parameters
+    ----------
+    condition : {"label", "value"} or None
+        What y is; None ignores it.
+    base : str or None
+        The base, for what does not go together.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), or None
+        Condition of every row.
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    encoder : Labels, Values or None
+        The encoder.
+    encoded : ndarray of shape (n_samples, n_conditions)
+        The encoded y, with no columns where it is ignored.
+    """
+    if base == "regression" and condition != "value":
+        raise ValueError('base="regression" requires condition="value".')
+    if condition is None:
+        return None, np.empty((n_rows, 0))
+    if y is None:
+        raise ValueError(
+            f"condition={condition!r} requires y to be passed, but the target y is None."
+        )
+    encoder = CONDITIONS[condition](y)
+    encoded = encoder.encode(y)
+    check_consistent_length(encoded, np.empty(n_rows))
+    return encoder, encoded
 
 
-def conditional_loss(loss, x, s, noise, condition, share):
-    """``loss`` of each row, the first ``share`` of which are trained without their condition."""
-    n_free = round(share * len(x))
-    free = loss(x[:n_free], s[:n_free], noise[:n_free], condition=None)
-    rest = loss(x[n_free:], s[n_free:], noise[n_free:], condition=condition[n_free:])
-    return torch.cat([free, rest])
+def encoded_rows(encoder, y, n_rows):
+    """Encoded y of a call, one row for each; None without a condition."""
+    if y is None or encoder is None:
+        return None
+    y = np.asarray(y)
+    encoded = encoder.encode(y[None] if y.ndim == 0 else y)
+    if len(encoded) not in (1, n_rows):
+        raise ValueError(f"y has {len(encoded)} rows, but {n_rows} are needed.")
+    return np.resize(encoded, (n_rows, encoded.shape[1]))
+
+
+def checked_guidance(guidance, y, encoder):
+    """Guidance of a call, refused where there is nothing to guide by."""
+    guidance = finite_number(guidance, "guidance")
+    if guidance < 0:
+        raise ValueError(f"guidance={guidance!r} must not be negative.")
+    if encoder is None and (y is not None or guidance != 1):
+        raise ValueError(
+            'The model knows no condition: set condition="label" or "value" before fit, or '
+            "call sample without y and guidance."
+        )
+    if y is None and guidance != 1:
+        raise ValueError(
+            f"guidance={guidance!r} pushes draws towards a condition, but y is None: pass y "
+            "or leave guidance at 1."
+        )
+    return guidance
 
 
 def _has_gaps(y):

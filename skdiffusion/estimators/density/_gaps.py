@@ -6,93 +6,106 @@ import math
 import numpy as np
 import torch
 
-from skdiffusion._device import memory_advice
-from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion._random import normals, row_keys
 from skdiffusion.diffusion.analytic.build import gaussian
 from skdiffusion.diffusion.conditional import ConditionalMixture
+from skdiffusion.diffusion.likelihood import trace_directions
+from skdiffusion.diffusion.model import MAX_EXACT_FEATURES, N_PROBES
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._rows import split_groups
 
-# Runge-Kutta steps for the weights of candidates, candidates at once.
+# Runge-Kutta steps for the weights of candidates, which need no more than a few hundredths of a
+# nat, and candidates at once, as in the density model.
 _WEIGHT_STEPS, _CHUNK = 12, 2000
 # Share of the candidates that is weighed first, and that of them that must count to be enough.
 _FIRST_SHARE, _ENOUGH = 0.4, 0.5
+# Candidates for each draw, and for each row at least, where they are weighed.
+_PER_DRAW, _FEWEST = 5, 100
+# Numbers of a batch of rows: float64 arrays of some 100 MB.
+_MAX_NUMBERS = 10**7
+# Numbers of the streams of noise in impute; conditional_draws has 0 and 1.
+_START, _ORDER = 2, 3
 
 
-class RowCompleter:
-    """Part of ScoreSDE that draws the missing columns of rows."""
+def resample(model, proposal, rows, keys, n_draws):
+    """Rows with their gaps filled by draws from the model.
 
-    @memory_advice("Too little memory to draw: lower n_draws or pass fewer rows of X in a call.")
-    def _complete(self, codes, keys, n_draws):
-        """Draws of completed rows, and the effective number of candidates behind each row's."""
-        completed = np.repeat(codes[:, None], n_draws, axis=1)
-        sizes = np.full(len(codes), np.inf)
-        rows = self._rows(self._table.spread(codes, draw_seed(self.random_state))).cpu()
-        for missing, chosen in patterns(codes):
-            n_parts = math.ceil(len(chosen) / self._rows_at_once(n_draws))
-            for part in np.array_split(chosen, n_parts):
-                draws, sizes[part] = self._draw_missing(rows[part], keys[part], missing, n_draws)
-                full = torch.zeros(len(part) * n_draws, codes.shape[1], dtype=torch.float64)
-                full[:, missing] = draws.flatten(0, 1)
-                values = self._to_units(full)[:, missing].reshape(draws.shape)
-                completed[np.ix_(part, range(n_draws), missing)] = values
-        return completed, sizes
+    Candidates are drawn from the conditional density of a mixture, which is exact, and resampled
+    with weights ``p_model / p_mixture``; without a network they are the draws.
 
-    def _n_candidates(self, n_draws):
-        """Draws of the proposal for each row."""
-        return n_draws if self.denoiser_.network is None else max(100, 5 * n_draws)
+    Parameters
+    ----------
+    model : DensityModel
+        The model, without condition.
+    proposal : Mixture or None
+        The mixture; None takes the base of the model.
+    rows : ndarray of shape (n_samples, n_columns)
+        Rows, NaN where missing.
+    keys : int64 tensor of shape (n_samples,)
+        Noise keys of the rows.
+    n_draws : int
+        Number of draws.
 
-    def _rows_at_once(self, n_draws):
-        """Rows completed together, in some 100 MB."""
-        a_row = max(self._proposal.n_components, self._n_candidates(n_draws))
-        return max(1, 10**7 // (a_row * self.n_features_in_))
+    Returns
+    -------
+    completed : ndarray of shape (n_samples, n_draws, n_columns)
+        Completed rows.
+    sizes : ndarray of shape (n_samples,)
+        Effective number of candidates behind the draws of each row; infinite where they are exact.
+    """
+    completed, sizes = np.repeat(rows[:, None], n_draws, axis=1), np.full(len(rows), np.inf)
+    mixture = copy.deepcopy(model.base if proposal is None else proposal).cpu()
+    n = n_draws if model.denoiser.network is None else max(_FEWEST, _PER_DRAW * n_draws)
+    at_once = max(1, _MAX_NUMBERS // (max(mixture.n_components, n) * rows.shape[1]))
+    for missing, chosen in patterns(rows):
+        for part in np.array_split(chosen, math.ceil(len(chosen) / at_once)):
+            given = torch.as_tensor(rows[part])
+            draws = conditional_draws(mixture, given, keys[part], missing, n)
+            if model.denoiser.network is not None:
+                full = given[:, None].repeat(1, n, 1)
+                full[:, :, missing] = draws
+                weights = torch.softmax(log_weights(model, proposal, full), 1)
+                draws = _resampled(draws, weights, keys[part][:, None], n_draws)
+                sizes[part] = _effective_size(weights).numpy()
+            completed[np.ix_(part, range(n_draws), missing)] = draws.numpy()
+    return completed, sizes
 
-    def _draw_missing(self, rows, keys, missing, n_draws):
-        """Draws of the missing columns of rows with one pattern, and effective sizes."""
-        proposal = copy.deepcopy(self._proposal).cpu()
-        n = self._n_candidates(n_draws)
-        draws = conditional_draws(proposal, rows, keys, missing, n)
-        if self.denoiser_.network is None:
-            return draws, np.inf
-        full = rows[:, None].repeat(1, n, 1)
-        full[:, :, missing] = draws
-        keys = keys[:, None]
-        weights = torch.softmax(self._log_weights(full), 1)
-        start = torch.special.ndtr(normals(keys, 0, 2, 0, torch.float64))
-        cumulative = weights.cumsum(1)
-        steps = (start + torch.arange(n_draws)) / n_draws * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, steps)
-        # Systematic resampling leaves the draws in the order of the candidates.
-        shuffled = normals(keys, torch.arange(n_draws), 3, 0).argsort(1)
-        chosen = chosen.gather(1, shuffled)
-        draws = draws.gather(1, chosen[:, :, None].expand(-1, -1, draws.shape[2]))
-        return draws, _effective_size(weights).numpy()
 
-    def _log_weights(self, candidates):
-        """Log-weights of each row's candidates, minus infinity for those that are not needed.
+def log_weights(model, proposal, candidates):
+    """Log-weights of each row's candidates, minus infinity for those that are not needed.
 
-        Where the base describes a row well, a part of the candidates is as good as all.
-        """
-        first = math.ceil(_FIRST_SHARE * candidates.shape[1])
-        log_weights = torch.full(candidates.shape[:2], -math.inf, dtype=torch.float64)
-        log_weights[:, :first] = self._log_ratios(candidates[:, :first])
-        sizes = _effective_size(torch.softmax(log_weights[:, :first], 1))
-        poor = sizes < _ENOUGH * first
-        if poor.any():
-            log_weights[poor, first:] = self._log_ratios(candidates[poor, first:])
-        return log_weights
+    Where the mixture describes a row well, a part of the candidates is as good as all.
+    """
+    first = math.ceil(_FIRST_SHARE * candidates.shape[1])
+    values = torch.full(candidates.shape[:2], -math.inf, dtype=torch.float64)
+    values[:, :first] = log_ratios(model, proposal, candidates[:, :first])
+    sizes = _effective_size(torch.softmax(values[:, :first], 1))
+    poor = sizes < _ENOUGH * first
+    if poor.any():
+        values[poor, first:] = log_ratios(model, proposal, candidates[poor, first:])
+    return values
 
-    def _log_ratios(self, candidates):
-        """Log-density of the model over that of the proposal, one for each candidate."""
-        # Weights need no more than a few hundredths of a nat, at a third of the cost.
-        model = copy.deepcopy(self.denoiser_).float()
-        unit = self.base_.startswith("unit")
-        proposal = copy.deepcopy(self._proposal).float() if unit else None
-        parts = [
-            self._log_ratio(model, x, _WEIGHT_STEPS, self._probes(x), reference=proposal)
-            for x in self._tensor(candidates.flatten(0, 1)).float().split(_CHUNK)
-        ]
-        return torch.cat(parts).double().reshape(candidates.shape[:2]).cpu()
+
+def log_ratios(model, proposal, candidates):
+    """Log-density of the model over that of the mixture, one for each candidate."""
+    model = model.single()
+    reference = None if proposal is None else copy.deepcopy(proposal).float()
+    rows = candidates.flatten(0, 1).to(model.device, torch.float32)
+    directions = trace_directions(rows, MAX_EXACT_FEATURES, N_PROBES)
+    parts = [model.log_ratio(x, _WEIGHT_STEPS, directions, reference) for x in rows.split(_CHUNK)]
+    return torch.cat(parts).double().reshape(candidates.shape[:2]).cpu()
+
+
+def _resampled(draws, weights, keys, n_draws):
+    """Draws of each row in proportion to their weights, by systematic resampling."""
+    start = torch.special.ndtr(normals(keys, 0, _START, 0, torch.float64))
+    cumulative = weights.cumsum(1)
+    steps = (start + torch.arange(n_draws)) / n_draws * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, steps)
+    # It leaves the draws in the order of the candidates.
+    shuffled = normals(keys, torch.arange(n_draws), _ORDER, 0).argsort(1)
+    chosen = chosen.gather(1, shuffled)
+    return draws.gather(1, chosen[:, :, None].expand(-1, -1, draws.shape[2]))
 
 
 def _effective_size(weights):
@@ -100,7 +113,10 @@ def _effective_size(weights):
     return 1 / weights.square().sum(1)
 
 
+# Copies of a row with gaps: what is trained on them sees how little is known of a gap.
 _N_COPIES = 3
+# Passes of expectation maximisation: where gaps depend on the values, ten leave the mean short of
+# its limit. Then rounds of drawing gaps and fitting a mixture, the first draws being a Gaussian's.
 _N_EM_STEPS, _N_ROUNDS = 20, 2
 
 

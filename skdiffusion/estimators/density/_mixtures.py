@@ -77,10 +77,10 @@ class FittedMixture:
         log_density : ndarray of shape (n_samples,)
             Log density in nats.
         """
-        joint, parts = self._joint(), _split(rows, len(self.weights))
+        joint, parts = self.joint(), _split(rows, len(self.weights))
         return np.concatenate([_log_sum_and_shares(joint(part))[0] for part in parts])
 
-    def _joint(self):
+    def joint(self):
         """Return the function from rows to the log of weight times density of each component."""
         k, d = self.means.shape
         factor = np.linalg.cholesky(self.covariances)
@@ -125,7 +125,7 @@ def fit(rows, start, shape):
         mixture = _maximise(*_moments(parts, np.array_split(shares, len(parts))), shape)
     last = -math.inf
     for _ in range(_MAX_ITER):
-        joint = mixture._joint()
+        joint = mixture.joint()
         log_densities, shares = zip(*(_log_sum_and_shares(joint(part)) for part in parts))
         mixture = _maximise(*_moments(parts, shares), shape)
         mean = sum(part.sum() for part in log_densities) / len(rows)

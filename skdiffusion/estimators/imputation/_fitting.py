@@ -13,6 +13,7 @@ from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
+from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
@@ -283,10 +284,14 @@ def _fit_series(windows, seed):
     runs, series = _runs(windows), windows.series
     offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
     rows = torch.cat(runs)
-    pieces = Pieces.cut(series.values[rows], series.observed[rows], offsets)
+    values, observed, time = (x[rows] for x in (series.values, series.observed, series.time))
+    neighbours = torch.ones(len(rows) - 1, dtype=torch.bool)
+    neighbours[offsets[1:-1] - 1] = False
+    season = Season.learn(values, observed, time, neighbours, series.periods)
+    pieces = Pieces.cut(values - season(time), observed, offsets)
     fit = fit_state_space(pieces, generator=torch_generator(seed))
     shape = Shape.of(fit.error / fit.deviation, fit.column, series.values.shape[1])
-    return SeriesGaussian(fit.model, shape)
+    return SeriesGaussian(fit.model, shape, season)
 
 
 def _runs(windows):

@@ -17,7 +17,7 @@ from skdiffusion.inputs.frames import (
     numeric_frame,
 )
 from skdiffusion.inputs.series import SeriesInput, recognise, rows_of
-from skdiffusion.inputs.times import time_grid
+from skdiffusion.inputs.times import possible_periods, time_grid
 
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
@@ -123,7 +123,10 @@ class SeriesReader:
         for x, real in data.on_grid():
             values, observed = seen(x)
             triples.append((values, observed, ~observed & torch.from_numpy(real)[:, None]))
-        return WindowedSeries.join(triples, self.length)
+        times = data.grid_times()
+        times = times and [torch.from_numpy(np.asarray(t, dtype=float)) for t in times]
+        periods = possible_periods(data, self.length)
+        return WindowedSeries.join(triples, self.length, times, periods)
 
     def keep(self, samples):
         """Drop the features that do not come back."""

@@ -1,13 +1,16 @@
 """What users give as the target of a sampler, recognised and turned into a Target."""
 
 import copy
+import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
 from skdiffusion.diffusion.target.recognise import FunctionTarget, from_distribution
 from skdiffusion.diffusion.target.targets import (
@@ -22,7 +25,20 @@ from skdiffusion.estimators.density.score_sde import ScoreSDE
 _SMALLEST_SCALE = 1e-2
 
 
-def target_features(target):
+def number_of_features(*, target, **found):
+    """Number of features, from whatever tells it."""
+    found = {**found, "target": _features_of(target)}
+    found = {name: number for name, number in found.items() if number is not None}
+    if not found:
+        raise ValueError(
+            "the number of features is unknown: pass n_features, X in fit, or an init array."
+        )
+    if len(set(found.values())) > 1:
+        raise ValueError(f"the numbers of features differ: {found}")
+    return next(iter(found.values()))
+
+
+def _features_of(target):
     """Number of features a target knows of itself, or None."""
     if isinstance(target, torch.distributions.Distribution):
         event = tuple(target.event_shape)
@@ -50,6 +66,16 @@ def check_target(target):
         check_is_fitted(target)
 
 
+def refuse_constant(X, names):
+    """Refuse columns that have no density."""
+    constant = np.flatnonzero(column_moments(X)[1] == 0)
+    if len(constant):
+        raise ValueError(
+            f"column {names[constant[0]]!r} is constant, and the density of a constant is not "
+            "bounded: drop the column."
+        )
+
+
 def as_target(target, n_features, dtype, device, extent):
     """Recognise what the user gave."""
     if isinstance(target, Target):
@@ -61,8 +87,9 @@ def as_target(target, n_features, dtype, device, extent):
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
     if hasattr(target, "tree_"):
         return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
-    if isinstance(target, ScoreSDE):
-        return from_score_model(target, dtype, device, extent)
+    parts = model_parts(target)
+    if parts is not None:
+        return _from_denoiser(parts.denoiser, dtype, device, extent)
     if hasattr(target, "log_density_gradient"):
         return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
@@ -79,24 +106,43 @@ def _refuse(target):
     )
 
 
-def from_score_model(model, dtype, device, extent):
-    """The learnt score in the model's coordinates, in closed form where a base was kept alone."""
-    _refuse_labels(model)
-    denoiser = copy.deepcopy(model.denoiser_).to(device=device, dtype=dtype)
-    if denoiser.network is None:
-        return MixtureTarget(denoiser.base.given(None))
-    reach, scale = extent
-    return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
+@dataclasses.dataclass(frozen=True)
+class ModelParts:
+    """What chains need of a fitted density model: they run in the coordinates of its rows."""
+
+    denoiser: torch.nn.Module
+    forward: Callable
+    inverse: Callable
 
 
-def _refuse_labels(model):
-    """Chains move through real numbers."""
-    labels = [model._names()[j] for j in sorted(model._table.categories)]
+def model_parts(source):
+    """Parts of a fitted density model, or None for any other source.
+
+    The one place that looks inside an estimator: its denoiser, and the map of its columns and
+    back, with NumPy arrays on both sides.
+    """
+    if not isinstance(source, ScoreSDE):
+        return None
+    labels = [source._names()[j] for j in sorted(source._table.categories)]
     if labels:
         raise ValueError(
             f"target has label columns {[str(name) for name in labels]}, which have no gradient: "
             "fit it on columns of numbers, or draw with its method sample."
         )
+    return ModelParts(
+        source.denoiser_,
+        lambda X: source._rows(X).cpu().numpy(),
+        lambda u: source._to_units(torch.as_tensor(u)),
+    )
+
+
+def _from_denoiser(denoiser, dtype, device, extent):
+    """The learnt score in the model's coordinates, in closed form where a base was kept alone."""
+    denoiser = copy.deepcopy(denoiser).to(device=device, dtype=dtype)
+    if denoiser.network is None:
+        return MixtureTarget(denoiser.base.given(None))
+    reach, scale = extent
+    return DenoiserTarget(denoiser, reach, max(scale, _SMALLEST_SCALE))
 
 
 def _kernel_density(estimator):
@@ -119,15 +165,6 @@ def units_of(target, n_features):
     return tuple(np.broadcast_to(np.asarray(a, float), n_features) for a in (centre, unit))
 
 
-def to_model(source, X):
-    """Rows in the coordinates in which an estimator adds noise."""
-    if isinstance(source, ScoreSDE):
-        _refuse_labels(source)
-        return source._rows(X).cpu().numpy()
-    centre, unit = units_of(source, X.shape[1])
-    return (X - centre) / unit
-
-
 def kind_of(target):
     """Word for a target in messages."""
     if isinstance(target, MixtureTarget):
@@ -137,6 +174,18 @@ def kind_of(target):
     if target.stochastic:
         return "minibatch"
     return "log density" if target.has_log_density else "gradient"
+
+
+def one_column_note(target):
+    """One feature leaves open what a column of values is: it is read as a gradient."""
+    a_gradient = isinstance(target, FunctionTarget) and not target.has_log_density
+    if not (a_gradient and target.n_features == 1):
+        return []
+    return [
+        "target returns shape (n_chains, 1). For one feature this is read as the "
+        "gradient, and (n_chains,) as the log density: if it is the log density, "
+        "return it without the last axis, for example with .sum(1)."
+    ]
 
 
 def extent_of(X):

@@ -1,0 +1,111 @@
+"""The coordinates of a density model: discrete columns spread, standardised, mapped one by one.
+
+The chain takes numbers and codes ``x`` of a table to rows ``y`` in which a density is learnt,
+
+    x --spread--> v --standardise--> u = (v - m) / c --map columns--> y ,
+
+and adds up the log-determinant on the way, so that ``log p(x) = log p(y) + log_jacobian``. Its
+inverse is the list reversed. The noise that spreads discrete columns comes from outside.
+"""
+
+import numpy as np
+
+from skdiffusion.columns.discrete import snap, spread
+from skdiffusion.columns.marginals import Marginals
+
+# Standard deviations: squares of what is further out must stay finite.
+_FURTHEST = 1e100
+
+
+class Coordinates:
+    """Chain of column maps with its log-determinant.
+
+    Parameters
+    ----------
+    discrete : dict of int to Grid or Category
+        Discrete columns.
+    mean, scale : ndarrays of shape (n_features,)
+        Centre and scale of the columns, those of the discrete ones after spreading.
+    marginals : Marginals, optional
+        Maps of the standardised columns; None leaves them as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdiffusion.columns.coordinates import Coordinates
+    >>> coordinates = Coordinates({}, np.array([1.0]), np.array([2.0]))
+    >>> rows, log_jacobian = coordinates.forward(np.array([[5.0]]))
+    >>> rows, log_jacobian.round(3), coordinates.inverse(rows)
+    (array([[2.]]), array([-0.693]), array([[5.]]))
+    """
+
+    def __init__(self, discrete, mean, scale, marginals=None):
+        self.discrete, self.mean, self.scale = discrete, mean, scale
+        self.marginals = Marginals({}) if marginals is None else marginals
+
+    def forward(self, values, uniforms=None):
+        """Map a table to rows.
+
+        Parameters
+        ----------
+        values : float64 ndarray of shape (n_samples, n_features)
+            Numbers, and codes of categories; NaN stays NaN.
+        uniforms : ndarray of shape (n_samples, n_discrete), optional
+            Uniforms in (0, 1) that spread the discrete columns, in the order of their numbers.
+            None takes ``values`` as spread already.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_samples, n_features)
+            Rows in the coordinates of the model.
+        log_jacobian : ndarray of shape (n_samples,)
+            What turns a log-density of the rows into one of the values; for categories, into the
+            log of a probability.
+        """
+        values = self._spread(values, uniforms)
+        rows, log_jacobian = self.marginals.forward(self._standardised(values))
+        volume = sum(column.log_volume(values[:, j]) for j, column in self.discrete.items())
+        return rows, log_jacobian - np.log(self.scale).sum() + volume
+
+    def inverse(self, rows):
+        """Map rows back, discrete columns onto their values.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_samples, n_features)
+            Rows in the coordinates of the model.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_features)
+            Numbers, and codes of categories.
+        """
+        return snap(self.marginals.inverse(rows) * self.scale + self.mean, self.discrete)
+
+    def pull_back(self, values, gradient, uniforms=None):
+        """Gradient of the log-density by the values from that by the rows.
+
+        Parameters
+        ----------
+        values : float64 ndarray of shape (n_samples, n_features)
+            Numbers.
+        gradient : ndarray of shape (n_samples, n_features)
+            Gradient of the log-density of the rows.
+        uniforms : ndarray of shape (n_samples, n_discrete), optional
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        gradient : ndarray of shape (n_samples, n_features)
+            By the chain rule, with the slope of the log-determinant.
+        """
+        standard = self._standardised(self._spread(values, uniforms))
+        slope, log_jacobian_slope = self.marginals.slopes(standard)
+        return (gradient * slope + log_jacobian_slope) / self.scale
+
+    def _spread(self, values, uniforms):
+        return values if uniforms is None else spread(values, self.discrete, uniforms)
+
+    def _standardised(self, values):
+        with np.errstate(over="ignore"):
+            return np.clip((values - self.mean) / self.scale, -_FURTHEST, _FURTHEST)

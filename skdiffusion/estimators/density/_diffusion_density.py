@@ -1,0 +1,356 @@
+"""What every density with a fitted diffusion model and column coordinates can do."""
+
+import math
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skdiffusion._device import memory_advice
+from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion.estimators.density._reader import spreading
+from skdiffusion.inputs.arguments import even_number, finite_number
+
+_FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
+# Numbers of the streams of noise of a bound.
+_LEVELS, _NOISE = 0, 1
+
+
+class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Density estimator whose answers follow from two fitted objects.
+
+    ``model_`` is a :class:`~skdiffusion.diffusion.model.DensityModel` of rows, ``coordinates_``
+    the :class:`~skdiffusion.columns.coordinates.Coordinates` between rows and the user's table. A
+    subclass fits them, has a parameter ``random_state``, and reads and writes tables by the three
+    abstract methods.
+    """
+
+    @abstractmethod
+    def _read(self, X, fill=False, **checks):
+        """Numbers and codes of a table of complete rows; ``fill`` may fill gaps instead."""
+
+    @abstractmethod
+    def _restore(self, codes):
+        """Numbers and codes as a table of the user's kind."""
+
+    @abstractmethod
+    def _encode(self, y, n_rows):
+        """Encoded condition of every row as a tensor of the model; None without a condition."""
+
+    @property
+    def denoiser_(self):
+        """Fitted denoiser of the rows."""
+        return self.model_.denoiser
+
+    @property
+    def prior_(self):
+        """Gaussian of the rows whose noisy version is the prior."""
+        return self.model_.prior
+
+    @property
+    def mean_(self):
+        """Centre of the columns."""
+        return self.coordinates_.mean
+
+    @property
+    def scale_(self):
+        """Scale of the columns."""
+        return self.coordinates_.scale
+
+    @memory_advice(_FEWER_ROWS)
+    def score_samples(self, X, y=None):
+        """Log-density of every row under the probability-flow ODE.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; None gives the unconditional density.
+            Ignored where the model was fitted without ``condition``.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Log density in nats, in the units of X.
+
+        Notes
+        -----
+        ``log p(x) = log pi(z_T) + int (d - tr dD/dz) dlog s`` along the ODE, with the exact trace
+        up to 32 columns; above, the trace of the network's share is Hutchinson's estimate from 16
+        fixed directions. See
+        :func:`skdiffusion.diffusion.likelihood.log_density`. A base that was kept without a
+        network is evaluated directly.
+        """
+        check_is_fitted(self)
+        rows, log_jacobian = self._rows(self._read(X))
+        values = self.model_.given(self._encode(y, len(rows))).log_density(rows)
+        return values.cpu().numpy() + log_jacobian
+
+    def score(self, X, y=None):
+        """Mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; ignored without ``condition``.
+
+        Returns
+        -------
+        score : float
+            Mean of :meth:`score_samples`, in nats; higher is better.
+        """
+        return float(self.score_samples(X, y).mean())
+
+    def nll_bound(self, X, y=None, *, n_draws=64, return_std=False):
+        """Upper bound on the negative log-likelihood of every row under the reverse SDE.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model; None bounds the unconditional density.
+            Ignored where the model was fitted without ``condition``.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return standard errors.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,)
+            Unbiased estimate of the bound in nats, in the units of X.
+        standard_error : ndarray of shape (n_samples,)
+            Its standard error; only with ``return_std=True``.
+
+        Notes
+        -----
+        ``-log p(x) <= L_DSM(x)``, see :func:`skdiffusion.diffusion.likelihood.nll_bound`. It
+        bounds the likelihood of the SDE model, which is not the ODE model of
+        :meth:`score_samples`: the two numbers need not be ordered.
+        """
+        bound, error, _, log_jacobian = self._bound(X, y, n_draws)
+        bound = bound.cpu().numpy() - log_jacobian
+        return (bound, error.cpu().numpy()) if return_std else bound
+
+    def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
+        """Denoising score matching loss with the weighting of the likelihood bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+            Condition of every row of a conditional model.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        loss : float
+            Loss; the same in whatever units the columns are.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``.
+
+        Notes
+        -----
+        ``J_DSM = 1/2 int g**2 E|s_theta - grad log p(x_t | x)|**2 dt = int E|eps - e|**2 dlog s``,
+        with half of the integrand at the smallest noise level added for the step to the data. It
+        differs from score matching against the unknown score of the data, ``J_SM``, by a number
+        that does not depend on the model, so that differences between models on the same
+        coordinates are those of their bounds on the divergence. Where the score of the data is
+        known, :func:`skdiffusion.diffusion.likelihood.score_matching_loss` gives ``J_SM`` itself.
+
+        References
+        ----------
+        .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of
+           score-based diffusion models", NeurIPS 2021, equation 9.
+        """
+        bound, _, last, _ = self._bound(X, y, n_draws)
+        span = math.log(self.model_.s_max / self.model_.s_min)
+        losses = bound - last + self.n_features_in_ * (span + 0.5)
+        value, error = float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
+        return (value, error) if return_std else value
+
+    @memory_advice(_FEWER_ROWS)
+    def entropy(self, X, *, n_draws=64, return_std=False):
+        """Differential entropy of the data's density by the entropy formula.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Draws from the density, held out from training.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        entropy : float
+            Entropy in nats, in the units of X.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``. It does not
+            count what the learnt score gets wrong.
+
+        Notes
+        -----
+        ``H(p) = H(p_T) - 1/2 int E[2 div f + g**2 |score|**2] dt`` with the learnt score; see
+        :func:`skdiffusion.diffusion.likelihood.entropy`.
+        """
+        check_is_fitted(self)
+        even_number(n_draws, "n_draws")
+        rows, log_jacobian = self._rows(self._read(X, ensure_min_samples=2))
+        value, error = self.model_.entropy(rows, *row_noise(rows, n_draws, self.random_state))
+        value -= float(log_jacobian.mean())
+        error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(rows)))
+        return (value, error) if return_std else value
+
+    def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
+        """Upper bound on the divergence of the data from the SDE model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Draws from the data's density, held out from training.
+        data_entropy : float
+            Entropy of the data's density in nats, in the units of X; known for simulated data.
+        n_draws : int, default=64
+            Even number of noise levels a row.
+        return_std : bool, default=False
+            Also return the standard error.
+
+        Returns
+        -------
+        bound : float
+            Estimate of an upper bound on ``KL(p || p_model)`` in nats.
+        standard_error : float
+            Its standard error over rows and draws; only with ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            If ``data_entropy`` is not a finite number.
+
+        Notes
+        -----
+        ``KL(p || p_model) = E[-log p_model] - H(p) <= E[L_DSM] - H(p) = J_SM + KL(p_T || pi)``;
+        see :func:`skdiffusion.diffusion.likelihood.kl_bound` for the last form.
+        """
+        data_entropy = finite_number(data_entropy, "data_entropy")
+        bound = self.nll_bound(X, n_draws=n_draws)
+        value = float(bound.mean() - data_entropy)
+        error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else math.nan
+        return (value, error) if return_std else value
+
+    @memory_advice(_FEWER_ROWS)
+    def log_density_gradient(self, X, noise_level=1e-3):
+        """Gradient of the log density of noisy data, the score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Noisy rows.
+        noise_level : float, default=0.001
+            Noise in every column, in its standard deviations, added to the mapped values of
+            columns that are mapped (see ``marginals``).
+
+        Returns
+        -------
+        gradient : ndarray of shape (n_samples, n_features)
+            Gradient by the columns of X.
+
+        Raises
+        ------
+        ValueError
+            If ``noise_level`` is not a finite positive number.
+        """
+        check_is_fitted(self)
+        noise_level = finite_number(noise_level, "noise_level")
+        if not noise_level > 0:
+            raise ValueError(f"noise_level={noise_level!r} must be positive.")
+        codes = self._read(X)
+        uniforms = self._spreading(codes)
+        rows = self._tensor(self.coordinates_.forward(codes, uniforms)[0])
+        gradient = self.model_.gradient(rows, noise_level).cpu().numpy()
+        return self.coordinates_.pull_back(codes, gradient, uniforms)
+
+    @memory_advice(_FEWER_ROWS)
+    def transform(self, X):
+        """Take rows along the probability-flow ODE to independent standard normals.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows. With ``handle_missing="impute"``, gaps are filled by a draw of :meth:`impute`.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_features)
+            Latent rows, N(0, I) if the model is right.
+        """
+        check_is_fitted(self)
+        rows, _ = self._rows(self._read(X, fill=True))
+        return self.model_.to_latent(rows).cpu().numpy()
+
+    @memory_advice(_FEWER_ROWS)
+    def inverse_transform(self, X):
+        """Take standard normals back to data, the inverse of :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Latent rows.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Rows in the units of the training data.
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=np.float64)
+        if Z.shape[1] != self.n_features_in_:
+            raise ValueError(f"X has {Z.shape[1]} columns, but the model {self.n_features_in_}.")
+        rows = self.model_.from_latent(self._tensor(Z)).cpu().numpy()
+        return self._restore(self.coordinates_.inverse(rows))
+
+    @memory_advice(_FEWER_ROWS)
+    def _bound(self, X, y, n_draws):
+        """Bound, its standard error and prior term, and the log-determinant of each row."""
+        check_is_fitted(self)
+        even_number(n_draws, "n_draws")
+        rows, log_jacobian = self._rows(self._read(X))
+        model = self.model_.given(self._encode(y, len(rows)))
+        return *model.bound(rows, *row_noise(rows, n_draws, self.random_state)), log_jacobian
+
+    def _spreading(self, codes):
+        """Noise that spreads discrete columns."""
+        return spreading(codes, self.coordinates_.discrete, draw_seed(self.random_state))
+
+    def _rows(self, codes):
+        """Rows in the coordinates of the model, on its device, and the log-determinants."""
+        rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
+        return self._tensor(rows), log_jacobian
+
+    def _tensor(self, values):
+        """Float64 tensor on the device of the model."""
+        return torch.as_tensor(values).to(self.model_.device, torch.float64)
+
+
+def row_noise(rows, n_draws, random_state):
+    """Uniforms and normals that depend on a row's content only, not on its place."""
+    keys = row_keys(rows.cpu().numpy(), draw_seed(random_state))[:, None]
+    levels = normals(keys, torch.arange(n_draws), _LEVELS, 0, torch.float64)
+    cells = torch.arange(rows.shape[1])
+
+    def noise(i):
+        return normals(keys, i, _NOISE, cells, torch.float64).to(rows)
+
+    return torch.special.ndtr(levels).to(rows), noise

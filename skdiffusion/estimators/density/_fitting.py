@@ -1,0 +1,208 @@
+"""Fitting a density model: from a table to what is stored, and further training on new rows."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+
+from skdiffusion._device import resolve_device, to_numpy_state
+from skdiffusion._random import draw_seed, torch_generator
+from skdiffusion.columns.coordinates import Coordinates
+from skdiffusion.columns.discrete import spread
+from skdiffusion.diffusion.conditional import copied
+from skdiffusion.diffusion.denoiser import Denoiser
+from skdiffusion.diffusion.loss import law_and_weight
+from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators.density._conditions import encoded_rows, learn_condition
+from skdiffusion.estimators.density._gaps import completed_copies
+from skdiffusion.estimators.density._reader import (
+    TableReader,
+    column_names,
+    spreading,
+    tied_columns,
+)
+from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
+from skdiffusion.estimators.density._selection import MAX_LEVEL, Choice, Settings, choose
+from skdiffusion.nn.mlp import residual_network
+from skdiffusion.training.density import Recipe, train_residual
+
+# A regression on the condition has an ensemble of trees for each column.
+_MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit learnt.
+
+    Parameters
+    ----------
+    reader : TableReader
+        What the table looks like.
+    encoder : Labels, Values or None
+        What the condition looks like.
+    coordinates : Coordinates
+        The way from the table to rows.
+    choice : Choice
+        The density of the rows.
+    """
+
+    reader: TableReader
+    encoder: Any
+    coordinates: Coordinates
+    choice: Choice
+
+
+def fit_density(estimator, X, y, sample_weight):
+    """Fit a density model; ``estimator`` gives the parameters and gets the names of the columns."""
+    device, seed = resolve_device(estimator.device), draw_seed(estimator.random_state)
+    reader = TableReader(estimator.dequantize)
+    allow_nan = estimator.handle_missing == "impute"
+    codes = reader.learn(estimator, X, allow_nan, ensure_min_samples=2)
+    if y is not None and estimator.condition is not None:
+        check_consistent_length(codes, y)
+    if sample_weight is not None:
+        codes, y, sample_weight = _weighted(codes, y, sample_weight)
+    encoder, condition = learn_condition(estimator.condition, estimator.base, y, len(codes))
+    joined, groups = _joined(codes, condition, sample_weight, reader.table.discrete, seed)
+    d, names = codes.shape[1], column_names(estimator)
+    tied = tied_columns(joined[np.unique(groups, return_index=True)[1], :d], names)
+    mean, scale, data = standardised(joined[:, :d], names, tied)
+    rows = np.hstack([data, joined[:, d:]])
+    if np.isnan(rows).any():
+        rows, groups = completed_copies(rows, groups, seed)
+    if _regresses(estimator, len(rows), d):
+        rows = encoder.regress(rows, groups, seed % 2**31)
+    rows = split_rows(rows, groups, d, estimator.validation_fraction, seed)
+    choice = choose(rows, _settings(estimator, encoder, seed, device))
+    coordinates = Coordinates(reader.table.discrete, mean, scale, choice.mapped.marginals)
+    return Fitted(reader, encoder, coordinates, choice)
+
+
+def train_further(estimator, rows, encoder):
+    """Train the network of a fitted estimator once over new rows, or one on its base.
+
+    Parameters
+    ----------
+    estimator : ScoreSDE
+        The estimator, which stays what it was.
+    rows : ndarray of shape (n_samples, n_features + n_conditions)
+        Rows in the coordinates of the model, joined with their condition.
+    encoder : Labels, Values or None
+        The condition.
+
+    Returns
+    -------
+    base : str
+        Name of the base.
+    history : dict
+        What the training was like.
+    model : DensityModel
+        The new model.
+    """
+    generator = torch_generator(draw_seed(estimator.random_state) + estimator.n_iter_)
+    kept, name = estimator.model_, base_name(estimator.base_)
+    base, network = kept.denoiser.base, deepcopy(kept.denoiser.network)
+    if network is None:
+        network = new_network(estimator, encoder, generator)
+    denoiser = Denoiser(copied(base), network).to(kept.device).float().requires_grad_(True)
+    model = DensityModel(denoiser, kept.prior, kept.s_min, kept.s_max)
+    n_steps = math.ceil(len(rows) / estimator.batch_size)
+    recipe = _recipe(estimator)
+    history = train_residual(model, rows, recipe, generator, name=name, n_steps=n_steps)
+    denoiser = Denoiser(base, network).to(kept.device).double().requires_grad_(False)
+    return name, history, DensityModel(denoiser, kept.prior, kept.s_min, kept.s_max)
+
+
+def further_rows(codes, y, sample_weight, encoder, coordinates, seed):
+    """Rows of a later batch in the coordinates of the model, joined with their condition."""
+    if encoder is not None and y is None:
+        raise ValueError("The model is conditional: pass y.")
+    condition = encoded_rows(encoder, y, len(codes))
+    joined = codes if condition is None else np.hstack([codes, condition])
+    if sample_weight is not None:
+        joined = repeated(joined, _check_sample_weight(sample_weight, codes))
+    codes, condition = np.split(joined, [codes.shape[1]], axis=1)
+    uniforms = spreading(codes, coordinates.discrete, seed)
+    return np.hstack([coordinates.forward(codes, uniforms)[0], condition])
+
+
+def new_network(estimator, encoder, generator):
+    """Untrained network by the parameters of an estimator."""
+    n_conditions = 0 if encoder is None else encoder.n_columns
+    shape = estimator.n_features_in_, estimator.hidden_layer_sizes, n_conditions
+    return residual_network(estimator.network, *shape, generator)
+
+
+def _settings(estimator, encoder, seed, device):
+    """What of the parameters decides on the model."""
+    return Settings(
+        base=estimator.base,
+        marginals=estimator.marginals,
+        encoder=encoder,
+        max_iter=estimator.max_iter,
+        own_network=estimator.network is not None,
+        make_network=partial(new_network, estimator, encoder),
+        recipe=_recipe(estimator),
+        start=_kept_network(estimator) if estimator.warm_start else None,
+        max_level=min(MAX_LEVEL, getattr(estimator.noise_law, "max_noise_level", MAX_LEVEL)),
+        seed=seed,
+        device=device,
+    )
+
+
+def _recipe(estimator):
+    """How networks are trained."""
+    law, weight = law_and_weight(estimator.noise_law)
+    return Recipe(
+        law=law,
+        weight=weight,
+        batch_size=estimator.batch_size,
+        learning_rate=estimator.learning_rate,
+        early_stopping=estimator.early_stopping,
+        progress=bool(estimator.verbose),
+    )
+
+
+def _regresses(estimator, n_rows, n_features):
+    """Whether boosted trees learn location and scale given the condition."""
+    affordable = n_rows >= _MIN_REGRESSION_ROWS and n_features <= _MAX_REGRESSION_FEATURES
+    return estimator.base == "regression" or (
+        estimator.base == "auto" and estimator.condition == "value" and affordable
+    )
+
+
+def _kept_network(estimator):
+    """Base and weights of the network of an earlier fit, or None."""
+    model = getattr(estimator, "model_", None)
+    if model is None or model.denoiser.network is None:
+        return None
+    return base_name(estimator.base_), to_numpy_state(model.denoiser.network)
+
+
+def base_name(label):
+    """Base of a label of a candidate, which may name a network too."""
+    return label.removesuffix(" + network")
+
+
+def _joined(codes, condition, weight, discrete, seed):
+    """Rows without ties joined with their condition, and their groups."""
+    d, joined = codes.shape[1], np.hstack([codes, condition])
+    if weight is not None:
+        joined = repeated(joined, weight)
+    values, condition = np.split(joined, [d], axis=1)
+    if discrete:
+        values = spread(values, discrete, spreading(values, discrete, seed))
+    return grouped(np.hstack([values, condition]))
+
+
+def _weighted(codes, y, sample_weight):
+    """Rows that count, their y and their weights."""
+    weight = _check_sample_weight(sample_weight, codes, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for all rows: nothing is left to fit.")
+    kept = np.flatnonzero(weight > 0)
+    return codes[kept], None if y is None else np.asarray(y)[kept], weight[kept]

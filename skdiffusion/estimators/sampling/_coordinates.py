@@ -1,0 +1,246 @@
+"""Where chains start, and the coordinates in which they run."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import torch
+
+from skdiffusion._random import ChainNoise, chain_keys
+from skdiffusion.diffusion.target.recognise import change_coordinates
+from skdiffusion.estimators.sampling._running import block_size
+from skdiffusion.estimators.sampling._targets import (
+    as_target,
+    extent_of,
+    kind_of,
+    model_parts,
+    units_of,
+)
+
+# Rows drawn from a density model to see how far it reaches.
+_N_ROWS = 1000
+# Address of the noise of starting points, far from that of any step.
+START = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainCoordinates:
+    """Coordinates ``u`` of ``x = shift + factor u``, and the density that chains sample there.
+
+    Parameters
+    ----------
+    source : object
+        Who gives the density: what the user gave, or the model learnt in its place.
+    shift : ndarray of shape (n_features,)
+        Origin.
+    factor : ndarray of shape (n_features, n_features)
+        Columns are the axes.
+    extent : tuple of two float or None
+        Reach and local scale of an estimator, for its ladder.
+    own : bool
+        Whether the source counts noise in coordinates of its own, which chains then use.
+    """
+
+    source: object
+    shift: np.ndarray
+    factor: np.ndarray
+    extent: tuple | None = None
+    own: bool = False
+
+    @property
+    def n_features(self):
+        """Number of features."""
+        return len(self.shift)
+
+    @property
+    def is_diagonal(self):
+        """Whether every axis is that of a feature."""
+        return np.array_equal(self.factor, np.diag(np.diag(self.factor)))
+
+    def moved(self, shift, factor):
+        """Coordinates with another origin and other axes."""
+        return dataclasses.replace(self, shift=shift, factor=factor)
+
+    def target(self, dtype, device):
+        """What chains sample."""
+        target = as_target(self.source, self.n_features, dtype, device, self.extent)
+        untouched = np.array_equal(self.factor, np.eye(self.n_features)) and not self.shift.any()
+        if self.own or untouched:
+            return target
+        arrays = (torch.as_tensor(a, dtype=dtype, device=device) for a in (self.shift, self.factor))
+        return change_coordinates(target, *arrays)
+
+    def forward(self, X, dtype, device):
+        """Points in the coordinates of the chains."""
+        X, parts = np.asarray(X, dtype=np.float64), model_parts(self.source)
+        if parts is not None:
+            u = parts.forward(X)
+        else:
+            u = np.linalg.solve(self.factor, (X - self.shift).T).T
+        return torch.as_tensor(u.copy(), dtype=dtype, device=device)
+
+    def inverse(self, u):
+        """Points in the user's coordinates, in float64."""
+        u, parts = u.cpu().double(), model_parts(self.source)
+        if parts is not None:
+            return parts.inverse(u.reshape(-1, u.shape[-1])).reshape(u.shape)
+        return u.numpy() @ self.factor.T + self.shift
+
+    def log_density(self, X, device):
+        """Log density of rows in the user's coordinates."""
+        if self.own:
+            with warnings.catch_warnings():
+                # X has lost the names of its columns on the way.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                return np.asarray(self.source.score_samples(X))
+        target = self.target(torch.float64, device)
+        values = log_densities(target, self.forward(X, torch.float64, device))
+        return values - np.linalg.slogdet(self.factor)[1]
+
+    def gradient(self, X, noise_level, device):
+        """Gradient of the noisy log density with respect to rows in the user's coordinates."""
+        if model_parts(self.source) is not None:
+            level = {"noise_level": noise_level} if noise_level > 0 else {}
+            return self.source.log_density_gradient(X, **level)
+        target = self.target(torch.float64, device)
+        if noise_level > 0 and not target.has_noisy_score:
+            raise ValueError(
+                f"noise_level={noise_level} needs a noisy score, but the target is a "
+                f"{kind_of(target)}: use noise_level=0, a mixture, a KernelDensity or data."
+            )
+        u = self.forward(X, torch.float64, device)
+        with torch.no_grad():
+            parts = [
+                target.score(part, noise_level) if noise_level > 0 else target.gradient(part)
+                for part in u.split(block_size(target, torch.float64, device))
+            ]
+        return torch.cat(parts).cpu().numpy() @ np.linalg.inv(self.factor)
+
+
+def log_densities(target, u):
+    """Log densities of points in the coordinates of the chains, in blocks."""
+    with torch.no_grad():
+        blocks = u.split(block_size(target, torch.float64, u.device))
+        parts = [target.evaluate(block)[0] for block in blocks]
+    return torch.cat(parts).cpu().numpy()
+
+
+def first_coordinates(source, n_features, X, preconditioner, device):
+    """Coordinates before any trial run: those of the source, or of a covariance that was given.
+
+    Parameters
+    ----------
+    source : object
+        Who gives the density.
+    n_features : int
+        Number of features.
+    X : ndarray of shape (n_samples, n_features) or None
+        Rows where the density has mass.
+    preconditioner : str, None or array-like
+        As the parameter of the sampler.
+    device : torch.device
+        Where to evaluate.
+
+    Returns
+    -------
+    coordinates : ChainCoordinates
+        The coordinates.
+    """
+    extent = _extent(source, X)
+    target = as_target(source, n_features, torch.float64, device, extent)
+    if model_parts(source) is not None or kind_of(target) == "estimator":
+        if not (preconditioner is None or _is(preconditioner, "auto")):
+            raise ValueError(
+                "preconditioner cannot be used with an estimator as target, whose noise is added "
+                "in its own coordinates: scale the data instead."
+            )
+        centre, unit = units_of(source, n_features)
+        return ChainCoordinates(source, centre, np.diag(unit), extent, own=True)
+    factor = np.eye(n_features)
+    if not (preconditioner is None or isinstance(preconditioner, str)):
+        factor = _covariance_root(preconditioner, n_features)
+    return ChainCoordinates(source, np.zeros(n_features), factor, extent)
+
+
+def _is(value, word):
+    """Whether a parameter is a certain word."""
+    return isinstance(value, str) and value == word
+
+
+def _extent(source, X):
+    """Reach and scale that the ladder of an estimator needs, where they can be seen."""
+    parts = model_parts(source)
+    if X is None and parts is None:
+        return None
+    if X is None:
+        X = source.sample(_N_ROWS, random_state=0)
+    if parts is not None:
+        return extent_of(parts.forward(X))
+    centre, unit = units_of(source, X.shape[1])
+    return extent_of((X - centre) / unit)
+
+
+def _covariance_root(preconditioner, d):
+    """Cholesky factor of the covariance given."""
+    covariance = np.asarray(preconditioner, dtype=np.float64)
+    if covariance.shape == (d,):
+        covariance = np.diag(covariance)
+    if not np.isfinite(covariance).all():
+        raise ValueError("preconditioner contains NaN or infinity: give a finite covariance.")
+    if covariance.shape != (d, d) or not np.allclose(covariance, covariance.T):
+        raise ValueError(
+            f"preconditioner must be a covariance of shape ({d},) or ({d}, {d}), got shape "
+            f"{np.shape(preconditioner)}"
+        )
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError as error:
+        raise ValueError("preconditioner must be positive definite") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """Where chains start.
+
+    Parameters
+    ----------
+    init : str, callable or array-like
+        As the parameter of the sampler.
+    rows : ndarray of shape (n_samples, n_features) or None
+        Rows of X, for ``init="data"``.
+    """
+
+    init: object
+    rows: np.ndarray | None
+
+    def draw(self, coordinates, n_chains, seed):
+        """Starting points in the user's coordinates."""
+        if callable(self.init):
+            return self._from_function(n_chains, coordinates.n_features, seed)
+        if not isinstance(self.init, str):
+            points = start_array(self.init)
+            return points[np.arange(n_chains) % len(points)]
+        if self.init == "data":
+            order = np.random.default_rng(seed).permutation(len(self.rows))
+            return self.rows[order[np.arange(n_chains) % len(order)]]
+        noise = ChainNoise(chain_keys(seed, 0, n_chains), coordinates.n_features)
+        return noise.normal(START).numpy() @ coordinates.factor.T + coordinates.shift
+
+    def _from_function(self, n_chains, d, seed):
+        """Starting points that the user's function draws."""
+        points = np.asarray(self.init(n_chains, np.random.default_rng(seed)), dtype=float)
+        if points.shape != (n_chains, d):
+            raise ValueError(f"init returned shape {points.shape}, expected ({n_chains}, {d})")
+        if not np.isfinite(points).all():
+            raise ValueError("init returned NaN or infinity: return finite starting points.")
+        return points
+
+
+def start_array(init):
+    """Checked array of starting points."""
+    array = np.asarray(init, dtype=np.float64)
+    if array.ndim != 2 or len(array) == 0:
+        raise ValueError(f"init must have shape (n_points, n_features), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("init contains NaN or infinity: give finite starting points.")
+    return array

@@ -1,0 +1,164 @@
+"""Whether chains from two kinds of start agree, and what to do where they do not."""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+
+from skdiffusion._random import chain_keys, torch_generator
+from skdiffusion.diffusion.langevin.chains import Divergence, run
+from skdiffusion.diffusion.target.targets import MixtureTarget
+from skdiffusion.estimators.sampling._coordinates import log_densities
+from skdiffusion.estimators.sampling._plan import N_PILOT
+from skdiffusion.estimators.sampling._running import chain_noise
+from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
+
+# Draws of each trial chain.
+_N_TRACE = 50
+# Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
+_WIDE = 50
+# Spread of the far starts, in spreads of the others.
+_FAR = 5
+# Perfect chains are reported in one run of so many, whatever the number of features.
+_FALSE_ALARM = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What trial chains say; NaN where nothing was compared."""
+
+    acceptance_rate: float
+    rhat: np.ndarray
+    nested_rhat: np.ndarray
+    energy_nested_rhat: float
+    ess: np.ndarray
+    ess_tail: np.ndarray
+    warnings: tuple = ()
+
+    @classmethod
+    def empty(cls, n_features, acceptance_rate=np.nan):
+        """Nothing compared."""
+        nothing = [np.full(n_features, np.nan) for _ in range(4)]
+        return cls(acceptance_rate, *nothing[:2], np.nan, *nothing[2:])
+
+
+def diagnose(coordinates, plan, starts, X, seed, device):
+    """Run chains from two kinds of start and see whether they agree.
+
+    Parameters
+    ----------
+    coordinates : ChainCoordinates
+        Where they run and what they sample.
+    plan : Plan
+        What to run.
+    starts : Starts
+        Where chains start.
+    X : ndarray of shape (n_samples, n_features) or None
+        Rows where the density has mass.
+    seed : int
+        Seed of the run.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    diagnosis : Diagnosis
+        Comparison of the chains, and warnings for the user.
+    """
+    target = coordinates.target(torch.float64, device)
+    # A chain of many replicas is dear, and needs fewer like it: single chains cross less often.
+    half = N_PILOT // 2 if plan.kernel.n_replicas > 1 else N_PILOT
+    points = starts.draw(coordinates, half, seed)
+    near = coordinates.forward(points, torch.float64, device)
+    far = _far_starts(coordinates, target, near, X, seed)
+    noise = chain_noise(chain_keys(seed, 0, 2 * half, device), plan.kernel, target, near.dtype)
+    try:
+        draws, rate = run(target, plan, torch.cat([near, far]), noise, n_draws=_N_TRACE)
+    except Divergence as error:
+        raise Divergence(f"trial run in fit: {error}") from None
+    rate = np.nan if rate is None else float(rate.mean())
+    if plan.kernel.forgets_start:
+        return Diagnosis.empty(target.n_features, rate)
+    found = _compare(target, draws.transpose(0, 1), np.arange(2 * half) // (half // 2), rate)
+    warnings = (_runaway(target, near, draws[-1]), _disagreement(found, target, plan, half // 2))
+    return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
+
+
+def _far_starts(coordinates, target, near, X, seed):
+    """Exact draws, rows of X, or points spread five times as wide as the others."""
+    if isinstance(target, MixtureTarget):
+        return target.draw(len(near), torch_generator(seed, near.device))
+    if X is not None:
+        rows = np.random.default_rng(seed).integers(len(X), size=len(near))
+        return coordinates.forward(X[rows], near.dtype, near.device)
+    centre = near.mean(0)
+    return centre + _FAR * (near - centre)
+
+
+def _compare(target, draws, superchains, acceptance_rate):
+    """Diagnostics of trial chains of shape (n_chains, n_draws, n_features)."""
+    x = draws.cpu().numpy()
+    n, n_draws, d = x.shape
+    energy = np.nan
+    if target.has_log_density:
+        values = -log_densities(target, draws.reshape(-1, d)).reshape(n, n_draws)
+        energy = nested_r_hat(values, superchains)
+    ess, tail = (effective_sample_size(x, k) * 1000 / (n * n_draws) for k in ("bulk", "tail"))
+    both = r_hat(x), nested_r_hat(x, superchains)
+    return Diagnosis(acceptance_rate, *both, energy, ess, tail)
+
+
+def _runaway(target, near, last):
+    """Warning where chains are far wider than their start and nothing holds them back.
+
+    A density that can be normalised has ``E[-(x_j - c) g_j] = 1`` for every feature, whatever
+    ``c`` and its width; where the gradient vanishes or points outwards it is 0 or less.
+    """
+    start, spread = ((x - x.median(0).values).abs().median(0).values for x in (near, last))
+    wide = (start > 0) & (spread > _WIDE * start)
+    if not wide.any():
+        return None
+    with torch.no_grad():
+        pull = -(last - last.median(0).values) * target.gradient(last)
+    # Four standard errors above the mean, and still far from 1.
+    most = pull.mean(0) + 4 * pull.std(0) / math.sqrt(len(last))
+    loose = (wide & (most < 0.1)).nonzero()
+    if not len(loose):
+        return None
+    worst = int(loose[0])
+    return (
+        f"Chains run away from their start: in feature {worst} the trial run ends "
+        f"{float(spread[worst] / start[worst]):.2g} times as wide as it began, and the "
+        "gradient does not lead back. Does target return the *log* density (not the "
+        "density), with the right sign, and is it normalisable?"
+    )
+
+
+def _disagreement(found, target, plan, n_each):
+    """Warning where the starts of the chains still show."""
+    d = target.n_features
+    both = np.append(found.nested_rhat, found.energy_nested_rhat)
+    worst = int(np.nanargmax(both)) if np.isfinite(both).any() else 0
+    name = f"feature {worst}" if worst < d else "the energy"
+    limit = math.sqrt(1 + chi2.isf(_FALSE_ALARM / (d + 1), 3) / (3 * n_each))
+    if both[worst] < limit:
+        return None
+    return (
+        f"Chains from two kinds of start disagree after {plan.n_steps} steps: nested R-hat "
+        f"of {name} is {both[worst]:.2f}, above {limit:.2f}, below which chains that "
+        "agree stay. They have not reached all modes or tails; "
+        f"{_advice(plan.kernel, target)}"
+    )
+
+
+def _advice(kernel, target):
+    """What to do about chains that do not meet."""
+    if target.has_noisy_score:
+        return "use method='annealed'."
+    if kernel.n_replicas > 1:
+        return "raise n_steps, or start wider (init)."
+    if target.has_log_density:
+        return "use method='tempered', or raise n_steps."
+    return "raise n_steps, or give the log density and use method='tempered'."
