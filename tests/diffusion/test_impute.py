@@ -7,6 +7,7 @@ import torch
 from skdiffusion._random import normals, row_keys
 from skdiffusion.diffusion.solve import log_levels
 from skdiffusion.diffusion.window import draw as impute
+from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.draw import draw_missing
 from skdiffusion.diffusion.window.gaussian import WindowGaussian
@@ -22,7 +23,8 @@ def ar_covariance(n):
 
 def exact_model():
     covariance = torch.from_numpy(ar_covariance(LENGTH))
-    return GaussianDenoiser(WindowGaussian(torch.zeros(LENGTH).double(), covariance))
+    gaussian = WindowGaussian(torch.zeros(LENGTH).double(), covariance)
+    return GaussianDenoiser(WindowBase(gaussian, LENGTH, 1))
 
 
 def one_gap(first, last, n=40):
@@ -37,8 +39,8 @@ def draw(series, n_draws, stride=8, n_steps=40, cells_per_batch=10**6, step="dpm
     keys = row_keys(series.values[:, 0].split(series.offsets.diff().tolist()), seed=0)
     number, cell = series.address()
 
-    def noise(cells, draws, step):
-        return normals(keys[number[cells]], draws[:, None], step, cell[cells])
+    def noise(cells, step):
+        return normals(keys[number[cells]], torch.arange(n_draws)[:, None], step, cell[cells])
 
     return draw_missing(
         exact_model(),
@@ -135,7 +137,7 @@ def test_progress_rises_to_one():
     draw_missing(
         exact_model(),
         series,
-        lambda cells, draws, step: torch.zeros(len(draws), len(cells)),
+        lambda cells, step: torch.zeros(2, len(cells)),
         n_draws=2,
         stride=8,
         noise_levels=log_levels(5, 0.02, 10.0),

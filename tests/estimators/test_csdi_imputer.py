@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skdiffusion import CSDIImputer
 from skdiffusion.diffusion.solve import STEPS
-from skdiffusion.estimators.imputation import _model as _imputer_model
+from skdiffusion.diffusion.statespace import base as _base
+from skdiffusion.diffusion.window import denoiser as _denoiser
 
 FAST = {"max_iter": 15, "n_draws": 4, "n_channels": 8, "random_state": 0}
 # Without validation the network stays in charge, however little it has learnt.
@@ -169,11 +170,16 @@ def same_draws(X, a, b):
 def test_draws_do_not_depend_on_memory_or_threads(fitted, monkeypatch):
     X, imputer = fitted
     whole = imputer.sample(X)
-    draw = _imputer_model.draw_missing
+    asked, draw = [], _denoiser.draw_missing
     monkeypatch.setattr(
-        _imputer_model, "draw_missing", lambda *a, **k: draw(*a, **{**k, "cells_per_batch": 30})
+        _denoiser,
+        "draw_missing",
+        lambda *a, **k: draw(*a, **{**k, "cells_per_batch": asked.append(1) or 30}),
     )
+    # One series is smoothed after the other.
+    monkeypatch.setattr(_base, "_NUMBERS", 1)
     same_draws(X, imputer.sample(X), whole)
+    assert asked == [1]
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -311,6 +317,10 @@ def test_lists_of_frames_come_back_as_frames(frame):
 # ------------------------------------------------------------------ times
 
 
+def numbers_of(imputer):
+    return imputer._model.base_arrays()[1]
+
+
 def test_removed_rows_are_like_rows_without_values(frame):
     """Same model; the same conditional distribution of the cells both can be asked for."""
     holes = frame.copy()
@@ -321,8 +331,10 @@ def test_removed_rows_are_like_rows_without_values(frame):
         for X in (holes, removed)
     )
     assert with_nan.time_step_ == without.time_step_ == 3600
-    covariance = without._model.moments()[1]
-    np.testing.assert_allclose(with_nan._model.moments()[1], covariance, rtol=1e-6, atol=1e-9)
+    model = numbers_of(without)
+    assert model.keys() == numbers_of(with_nan).keys()
+    for name, array in numbers_of(with_nan).items():
+        np.testing.assert_allclose(array, model[name], rtol=1e-6, atol=1e-9, err_msg=name)
     a, b = with_nan.transform(holes).loc[removed.index], without.transform(removed)
     sd = without.sample(removed).std(axis=1)
     error = np.abs(a - b) / np.where(sd > 0, sd, 1)
@@ -330,7 +342,7 @@ def test_removed_rows_are_like_rows_without_values(frame):
     # Taking the rows as equally spaced gives something else.
     plain = removed.reset_index(drop=True)
     c = CSDIImputer(**GAUSSIAN, window_length=8).fit(plain)
-    assert np.abs(c._model.moments()[1] - covariance).max() > 1e-3
+    assert np.abs(numbers_of(c)["transition"] - model["transition"]).max() > 1e-3
 
 
 def test_timestamps_are_a_datetime_index():
@@ -410,7 +422,7 @@ def test_skops_needs_no_trust_but_in_the_package(options):
 
 def test_a_fitted_grid_search_is_reproducible_and_pickles():
     X, options = KINDS["series"]
-    search = GridSearchCV(CSDIImputer(**GAUSSIAN, **options), {"window_length": [4, 10]}, cv=2)
+    search = GridSearchCV(CSDIImputer(**GAUSSIAN, **options), {"n_draws": [4, 10]}, cv=2)
     first, second = (clone(search).fit(X).cv_results_["mean_test_score"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert np.isfinite(first).all()

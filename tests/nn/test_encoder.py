@@ -5,6 +5,7 @@ import pytest
 import scoringrules
 import torch
 
+from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.gaussian import WindowGaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
@@ -21,7 +22,8 @@ def rng(seed=0):
 def base():
     factor = torch.randn(12, 12, generator=rng(), dtype=torch.float64)
     covariance = factor @ factor.T / 12 + 0.3 * torch.eye(12, dtype=torch.float64)
-    return WindowGaussian(torch.randn(12, generator=rng(1), dtype=torch.float64), covariance)
+    mean = torch.randn(12, generator=rng(1), dtype=torch.float64)
+    return WindowBase(WindowGaussian(mean, covariance), LENGTH, N_FEATURES)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_the_held_out_loss_is_the_crps_of_the_conditional_normals(base, untraine
     values, observed, targets = windows()
     with torch.no_grad():
         loss = float(untrained.held_out_loss(*shown(values, observed), values, targets))
-    given = base.condition(values.flatten(1), observed.flatten(1))
+    given = base.gaussian.condition(values.flatten(1), observed.flatten(1))
     hidden = targets.flatten(1).numpy()
     truth, mean, sd = (
         x.numpy()[hidden].astype(float) for x in (values.flatten(1), given.mean, given.sd)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import (
+    _check_feature_names,
     _check_feature_names_in,
     check_consistent_length,
     check_is_fitted,
@@ -17,6 +18,7 @@ from skdiffusion._random import draw_seed, row_keys
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
+from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import crps_loss, make_imputation_scorer
 
@@ -197,6 +199,9 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         if self.n_draws < 2:
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
         check_is_fitted(self)
+        if is_frame(X):
+            # Before anything is said of columns that are not those of the fit.
+            _check_feature_names(self, X, reset=False)
         if y is not None and is_target(y):
             check_consistent_length(X, y)
         scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
