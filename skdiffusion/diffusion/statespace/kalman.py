@@ -9,7 +9,7 @@ through loadings and noise of their own,
     f_t = A \xi_{t-1} + w_t, \qquad \xi_t = (f_t, ..., f_{t-P+1}), \qquad x_t = H f_t + e_t,
 
 with :math:`w \sim N(0, Q)` and :math:`e \sim N(0, \mathrm{diag}\,R)`; ``n = r P`` is the size of
-:math:`\xi`, which starts from N(0, S). Where every cell has a state of its own ``H`` is the identity.
+:math:`\xi`, which starts from N(0, S). With a state for every cell ``H`` is the identity.
 
 *Filter* [1]_. With the prediction :math:`N(m, V)` of :math:`\xi_t` and the information
 :math:`W = H' R_o^{-1} H` of the observed cells ``o``, the filtered covariance is
@@ -134,7 +134,7 @@ def filter_states(model, values, observed):
         Their covariances.
     """
     batch, n_times, _ = values.shape
-    r, n = model.transition.shape
+    n = model.transition.shape[1]
     means = values.new_empty((n_times, batch, n))
     covariances = values.new_empty((n_times, batch, n, n))
     mean, covariance = values.new_zeros((batch, n)), model.initial.expand(batch, n, n)
