@@ -3,8 +3,8 @@ r"""Means that come back with the clock: harmonics of the day, the week and the 
 A column has the mean :math:`\mu(t) = \sum_j a_j \cos(2 \pi j t / T) + b_j \sin(2 \pi j t / T)` for
 each of a few periods ``T``. What is left is strongly correlated in time, so that plain least
 squares would see seasons everywhere; values and waves are first differenced with the damping ``p``
-of the column, :math:`x_{t+1} - p\, x_t`, which leaves nearly independent errors [1]_. A period stays
-with a column if it lowers Bayes' information criterion.
+of the column, :math:`x_{t+1} - p\, x_t`, which leaves nearly independent errors [1]_. A period
+stays with a column if it lowers Bayes' information criterion.
 
 References
 ----------

@@ -2,8 +2,8 @@
 
 A linear model gives every missing cell a normal law, while its errors have a peak and long tails:
 some days are easy and some are not. With ``u`` a residual in predicted standard deviations, the
-map takes the quantiles of a normal ``|z|`` to those of ``|u|`` on cells kept from the fit. It is odd
-and monotone, so that joint draws keep their order and dependence.
+map takes the quantiles of a normal ``|z|`` to those of ``|u|`` on cells kept from the fit. It is
+odd and monotone, so that joint draws keep their order and dependence.
 """
 
 from dataclasses import dataclass

@@ -116,7 +116,7 @@ class WindowedSeries:
 
     def place(self, rows):
         """Series number, row inside the series and length of the series, of rows."""
-        number = torch.searchsorted(self.offsets, rows, right=True) - 1
+        number = torch.searchsorted(self.offsets, rows.contiguous(), right=True) - 1
         return number, rows - self.offsets[number], self.offsets.diff()[number]
 
     def all_starts(self):
