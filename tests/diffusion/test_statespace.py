@@ -444,7 +444,7 @@ def test_what_is_fitted_says_of_other_cells_what_the_truth_says(order):
 
     def crps(model):
         smoothed = smooth(model, fresh.values * seen, seen)
-        mean, variance = fit_module.cell_moments(model, smoothed)
+        mean, variance = model.cells(smoothed.mean, smoothed.covariance)
         deviation = (variance + model.noise).sqrt()
         return float(normal_crps(fresh.values - mean, deviation)[hidden].mean())
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdiffusion import CSDIImputer
-from skdiffusion.diffusion.statespace.fit import cell_moments, normal_crps
+from skdiffusion.diffusion.statespace.fit import normal_crps
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
 from skdiffusion.metrics import crps_loss
 
@@ -77,7 +77,7 @@ def best_crps(truth, seen, hidden):
     """Mean CRPS of the Kalman smoother that knows the model."""
     model, seen = true_model(), torch.from_numpy(seen)[None]
     smoothed = smooth(model, torch.from_numpy(truth)[None] * seen, seen)
-    mean, variance = cell_moments(model, smoothed)
+    mean, variance = model.cells(smoothed.mean, smoothed.covariance)
     crps = normal_crps(torch.from_numpy(truth)[None] - mean, (variance + model.noise).sqrt())
     return float(crps[0][torch.from_numpy(hidden)].mean())
 

@@ -117,9 +117,8 @@ class SeriesGaussian:
 
     def _cells(self, mean, covariance):
         """Mean and variance, noise included, of every cell (B, T, K)."""
-        r, loadings = self.model.n_states, self.model.loadings
-        half = loadings @ covariance[..., :r, :r]
-        return mean[..., :r] @ loadings.T, (half * loadings).sum(-1) + self.model.noise
+        mean, variance = self.model.cells(mean, covariance)
+        return mean, variance + self.model.noise
 
     def given(self, smoothed, rows, cells=None, pad=None):
         """What is known of windows.

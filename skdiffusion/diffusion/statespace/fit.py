@@ -18,8 +18,8 @@ import torch
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
 
 # Rows of a piece that EM takes as a series of its own: pieces are a batch, and what a piece loses
-# at its ends is some correlation times, a hundredth of it.
-PIECE = 512
+# at its ends is some correlation times, a fiftieth of it.
+PIECE = 256
 # Floors: a noise of one percent of the standard deviation, and innovations far below any noise.
 _LEAST_NOISE, _LEAST_INNOVATION = 1e-4, 1e-5
 # EM raises a noise that is too small within two steps and creeps down from one that is too large,
@@ -129,7 +129,11 @@ def maximise(model, smoothed, pieces, observed, ridge):
     mean, covariance = smoothed.mean, smoothed.covariance
     step = (pieces.real[:, 1:] & pieces.real[:, :-1]).double()
     before, now = mean[:, :-1] * step[..., None], mean[:, 1:, :r]
-    sums = lambda c: torch.einsum("bt,btij->ij", step, c)  # noqa: E731
+
+    def sums(c):
+        # Laid out as the loop over time left it: rows first.
+        return torch.einsum("tb,tbij->ij", step.T, c.transpose(0, 1))
+
     old = torch.einsum("bti,btj->ij", before, mean[:, :-1]) + sums(covariance[:, :-1])
     across = covariance[:, 1:, :r] @ smoothed.gain[:, :-1].mT
     cross = torch.einsum("bti,btj->ij", now, before) + sums(across)
@@ -150,19 +154,11 @@ def maximise(model, smoothed, pieces, observed, ridge):
 
 def _noise(model, smoothed, values, observed):
     """Noise of every column, with a hundredth of a cell at 1 against columns with few values."""
-    mean, variance = cell_moments(model, smoothed)
+    mean, variance = model.cells(smoothed.mean, smoothed.covariance)
     error = ((values - mean).square() + variance) * observed
     n_cells = observed.sum((0, 1))
     noise = (error.sum((0, 1)) + 0.01) / (n_cells + 1)
     return (noise * (noise / model.noise) ** _HASTE).clamp(min=_LEAST_NOISE)
-
-
-def cell_moments(model, smoothed):
-    """Mean and variance of what every cell would be without its noise, (B, T, K) each."""
-    r = model.n_states
-    mean = smoothed.mean[..., :r] @ model.loadings.T
-    half = model.loadings @ smoothed.covariance[..., :r, :r]
-    return mean, (half * model.loadings).sum(-1)
 
 
 @dataclass
@@ -248,7 +244,7 @@ def _judged(model, pieces, hidden):
     """Smooth without the hidden cells, and compare these with what the smoother says."""
     seen = pieces.observed & ~hidden
     smoothed = smooth(model, pieces.values * seen, seen)
-    mean, variance = cell_moments(model, smoothed)
+    mean, variance = model.cells(smoothed.mean, smoothed.covariance)
     deviation = (variance + model.noise).sqrt()[hidden]
     error = (pieces.values - mean)[hidden]
     column = torch.nonzero(hidden)[:, -1]

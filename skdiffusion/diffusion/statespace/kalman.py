@@ -89,6 +89,15 @@ class StateSpace:
         older = torch.cat([side.mT, covariance[..., : n - r, : n - r]], -1)
         return torch.cat([rows, older], -2), cross
 
+    def cells(self, mean, covariance):
+        """Mean and variance, without noise, of all cells from moments of states."""
+        r, loadings = self.n_states, self.loadings
+        if torch.equal(loadings, torch.eye(len(loadings), r).to(loadings)):
+            variance = covariance.diagonal(dim1=-2, dim2=-1)[..., :r]
+            return mean[..., :r], variance
+        half = loadings @ covariance[..., :r, :r]
+        return mean[..., :r] @ loadings.T, (half * loadings).sum(-1)
+
     def information(self, observed):
         """A root ``G`` with ``W = G G'`` of the information in the observed cells of rows."""
         weight = observed / self.noise.sqrt()
