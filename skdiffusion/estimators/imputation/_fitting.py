@@ -11,6 +11,7 @@ from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import row_keys, torch_generator
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
+from skdiffusion.columns.spikes import Spikes
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
 from skdiffusion.diffusion.statespace.season import Season
@@ -95,7 +96,7 @@ def learn_columns(flat, settings, names):
         columns = columns.unscaled()
     elif settings.method == "gaussian" or settings.network != "csdi":
         # The paper's network gets the standardised values of the paper.
-        columns = columns.mapped(Bend.learn, flat)
+        columns = columns.mapped(lambda u: Spikes.learn(Bend.learn(u), u), flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
         warnings.warn(
