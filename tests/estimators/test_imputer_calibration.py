@@ -14,6 +14,9 @@ from skdiffusion.diffusion.statespace.fit import (
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
 from skdiffusion.metrics import crps_loss
 
+# Some forty fits.
+pytestmark = pytest.mark.slow
+
 TRANSITION = np.array([[0.9, 0.1, 0.0], [-0.1, 0.85, 0.1], [0.0, 0.0, 0.8]])
 INNOVATION = 0.2 * np.array([[1.0, 0.6, 0.3], [0.6, 1.0, 0.0], [0.3, 0.0, 1.0]])
 NOISE = np.array([0.02, 0.05, 0.1])
