@@ -7,8 +7,10 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.training._loop import train
 
-# Training ends when so many validations in a row are no better than the best before. The one of
-# the untrained network does not count: it may be passed only after some hundred steps.
+# Training ends when so many validations in a row are no better than the best before, of five at
+# least: while the learning rate is high the losses wander, and what a network gains on its Gaussian
+# it gains late. The validation of the untrained network does not count.
+_FEWEST_BEFORE = 5
 _N_WITHOUT_GAIN = 3
 # Validation shows about this many cells, in chunks of about so many.
 _VALIDATION_CELLS, _CELLS_PER_CHUNK = 50_000, 10_000
@@ -157,7 +159,7 @@ def _gains_no_more(trace):
     """Whether the last validations are no better than those of the trained network before."""
     losses = [loss for _, loss in trace[1:]]
     before, last = losses[:-_N_WITHOUT_GAIN], losses[-_N_WITHOUT_GAIN:]
-    return len(before) > 0 and min(last) >= min(before)
+    return len(before) >= _FEWEST_BEFORE and min(last) >= min(before)
 
 
 def hides_nothing(series, starts, strategy, *, n_windows, seed):
