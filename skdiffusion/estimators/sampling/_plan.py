@@ -182,18 +182,18 @@ def _round_coordinates(coordinates, method, starts, settings, device):
     """Coordinates in which the target is about a standard Gaussian, by trial runs."""
     first, before, seed = coordinates, None, settings.seed ^ 2
     x = starts.draw(coordinates, N_PILOT, seed)
+    u = coordinates.forward(x, torch.float64, device)
     for i in range(_N_PILOT_RUNS):
         target = coordinates.target(torch.float64, device)
         keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
-        draws = _trial_run(
-            target, method, coordinates.forward(x, torch.float64, device), keys, settings
-        )
+        draws = _trial_run(target, method, u, keys, settings)
         before = roundness(target, draws[-1]) if before is None else before
-        cloud = coordinates.inverse(draws)
-        x, cloud = cloud[-1], cloud.reshape(-1, cloud.shape[-1])
+        clouds = coordinates.free(draws)
+        cloud = clouds.reshape(-1, clouds.shape[-1])
         coordinates = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
+        u = coordinates.from_free(clouds[-1], torch.float64, device)
     target = coordinates.target(torch.float64, device)
-    after = roundness(target, coordinates.forward(x, torch.float64, device))
+    after = roundness(target, u)
     keeps = settings.preconditioner == "pilot" or after < before / _LEAST_GAIN
     return coordinates if keeps else first
 

@@ -87,12 +87,12 @@ def refuse_constant(X, names):
         )
 
 
-def as_target(target, n_features, dtype, device, extent):
-    """Recognise what the user gave."""
+def as_target(target, n_features, dtype, device, extent=None, support=None):
+    """Recognise what the user gave; its points lie on a support, if there is one."""
     if isinstance(target, Target):
         return target
     if isinstance(target, torch.distributions.Distribution):
-        return from_distribution(target, dtype, device)
+        return from_distribution(target, dtype, device, support)
     if hasattr(target, "covariance_type") and hasattr(target, "means_"):
         arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
@@ -104,7 +104,7 @@ def as_target(target, n_features, dtype, device, extent):
     if hasattr(target, "log_density_gradient"):
         return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
-        return FunctionTarget(target, n_features, dtype, device)
+        return FunctionTarget(target, n_features, dtype, device, support)
     return _refuse(target)
 
 
