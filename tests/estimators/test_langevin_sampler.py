@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -566,6 +568,23 @@ def test_export_to_arviz():
     lp = np.asarray(tree["sample_stats"]["lp"])
     np.testing.assert_allclose(lp[1], log_density(torch.tensor(x[1])), rtol=1e-9)
     np.testing.assert_array_equal(np.asarray(tree["sample_stats"]["energy"]), -lp)
+
+
+def test_export_to_either_generation_of_arviz(monkeypatch):
+    """Before version 1 groups are arguments of from_dict, since then one dictionary."""
+    before, since = types.ModuleType("arviz"), types.ModuleType("arviz")
+    before.from_dict = lambda posterior=None, *, sample_stats=None: (posterior, sample_stats)
+    since.from_dict = lambda data, *, name=None: (data["posterior"], data["sample_stats"])
+    sampler = fitted(log_density, method="mala", n_steps=10)
+    for module in (before, since):
+        monkeypatch.setitem(sys.modules, "arviz", module)
+        posterior, stats_ = sampler.to_inference_data(n_chains=3, n_draws=20)
+        assert posterior["x"].shape == (3, 20, 2)
+        assert stats_["lp"].shape == (3, 20)
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    with pytest.raises(ImportError, match="pip install arviz"):
+        sampler.to_inference_data(n_chains=2, n_draws=5)
 
 
 # ------------------------------------------------------------------ supports and stuck chains
