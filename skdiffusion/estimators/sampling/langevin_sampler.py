@@ -74,10 +74,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         * another fitted estimator with ``log_density_gradient(X, noise_level)``; give rows of X
           to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
-    method : {"auto", "ula", "mala", "underdamped", "annealed", "tempered"}, default="auto"
+    method : {"auto", "ula", "mala", "underdamped", "hmc", "annealed", "tempered"}, default="auto"
         How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
         only the log density is known, and "ula" where there is only a gradient, with a warning:
-        a plain chain does not cross between modes.
+        a plain chain does not cross between modes. "hmc" is the quickest way through a smooth
+        log density of one mode with many or unequal features, by trajectories whose length is
+        found in ``fit``.
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
         (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
