@@ -719,6 +719,17 @@ def test_chains_that_start_outside_walk_in_or_are_refused():
         LangevinSampler(positive_part, n_features=1, method="ula", random_state=0).fit()
 
 
+@pytest.mark.parametrize("method", ["ula", "mala", "hmc", "tempered"])
+def test_a_log_density_of_flat_pieces_has_a_step_size(method):
+    """Its curvature is zero nearly everywhere; the step must not be infinite."""
+    laplace = lambda x: -x.abs().sum(1)  # noqa: E731
+    sampler = LangevinSampler(laplace, n_features=3, method=method, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = sampler.set_params(n_steps=300).fit().sample(2000)
+    np.testing.assert_allclose(x.std(0), math.sqrt(2), rtol=0.12)
+
+
 def test_stuck_chains_are_reported():
     needle = lambda x: torch.logaddexp(  # noqa: E731
         -0.5 * x.square().sum(1), 30 - 0.5 * ((x - 50) / 1e-6).square().sum(1)
