@@ -116,6 +116,8 @@ class Kernel:
         Evaluations of the target a step and replica.
     scout : str or None
         Name of a cheaper kernel that finds coordinates for this one; None for itself.
+    temperature : float
+        Temperature at which the target is sampled.
     """
 
     needs = "gradient"
@@ -128,6 +130,7 @@ class Kernel:
     alternatives = ()
     cost = 1.0
     scout = None
+    temperature = 1.0
 
     @classmethod
     def suited(cls, target, x, **options):

@@ -70,6 +70,9 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     diagnosis : Diagnosis
         Comparison of the chains, and warnings for the user.
     """
+    if plan.kernel.temperature != 1:
+        # Nothing is known to compare with.
+        return Diagnosis.empty(coordinates.n_features)
     target = coordinates.target(torch.float64, device)
     # A chain of many replicas is dear, and needs fewer like it: single chains cross less often.
     half = N_PILOT // 2 if plan.kernel.n_replicas > 1 else N_PILOT

@@ -87,6 +87,17 @@ def refuse_constant(X, names):
         )
 
 
+def can_score(sampler):
+    """Whether the target gives log densities; the reason is in the error otherwise."""
+    kind = getattr(sampler, "target_kind_", None)
+    if kind in ("gradient", "minibatch"):
+        raise AttributeError(
+            "score_samples needs a log density, but the target gives only a gradient: return the "
+            "log density, or the pair (log_density, gradient)."
+        )
+    return True
+
+
 def as_target(target, n_features, dtype, device, extent=None, support=None):
     """Recognise what the user gave; its points lie on a support, if there is one."""
     if isinstance(target, Target):

@@ -20,11 +20,12 @@ from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
-from skdiffusion.estimators.sampling._diagnosis import Diagnosis, diagnose, stuck_chains
+from skdiffusion.estimators.sampling._diagnosis import diagnose, stuck_chains
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
 from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_method, find_plan
 from skdiffusion.estimators.sampling._running import run_in_blocks
 from skdiffusion.estimators.sampling._targets import (
+    can_score,
     check_target,
     kind_of,
     number_of_features,
@@ -33,17 +34,6 @@ from skdiffusion.estimators.sampling._targets import (
     unfrozen,
 )
 from skdiffusion.inputs.frames import infinity_named
-
-
-def _can_score(sampler):
-    """Whether the target gives log densities; the reason is in the error otherwise."""
-    kind = getattr(sampler, "target_kind_", None)
-    if kind in ("gradient", "minibatch"):
-        raise AttributeError(
-            "score_samples needs a log density, but the target gives only a gradient: return the "
-            "log density, or the pair (log_density, gradient)."
-        )
-    return True
 
 
 class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -323,11 +313,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self._coordinates, self._plan = find_plan(
                 coordinates, self.method_, self._starts(), self._settings(), device
             )
-            coordinates, seed = self._coordinates, self._seed ^ 3
-            diagnosis = Diagnosis.empty(self.n_features_in_)
-            # At another temperature nothing is known to compare with.
-            if self.temperature == 1:
-                diagnosis = diagnose(coordinates, self._plan, self._starts(), X, seed, device)
+            chains, seed = (self._coordinates, self._plan, self._starts()), self._seed ^ 3
+            diagnosis = diagnose(*chains, X, seed, device)
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
                 warnings.warn(text, ConvergenceWarning, stacklevel=3)
@@ -381,10 +368,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_data(X)
         keys = row_keys(X, self._seed)
-        draws = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0]
-        return draws[0].astype(X.dtype, copy=False)
+        moved = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0][0]
+        return moved.astype(X.dtype, copy=False)
 
-    @available_if(_can_score)
+    @available_if(can_score)
     def score_samples(self, X):
         """Log density of each row, as the target gives it.
 
@@ -402,7 +389,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._check_data(X)
         return self._coordinates.log_density(X, resolve_device(self.device))
 
-    @available_if(_can_score)
+    @available_if(can_score)
     def score(self, X, y=None):
         """Mean log density of the rows.
 
