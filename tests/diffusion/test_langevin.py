@@ -9,6 +9,7 @@ from scipy import stats
 
 from skdiffusion._random import ChainNoise, chain_keys
 from skdiffusion.diffusion.langevin import (
+    HMC,
     KERNELS,
     MALA,
     Annealed,
@@ -18,6 +19,8 @@ from skdiffusion.diffusion.langevin import (
     adapt,
     anneal,
     autograd,
+    choose,
+    hmc,
     mala,
     minibatch_gradient,
     relax,
@@ -28,6 +31,7 @@ from skdiffusion.diffusion.langevin import (
     ula,
     underdamped,
 )
+from skdiffusion.diffusion.langevin.hmc import van_der_corput
 from skdiffusion.diffusion.target.targets import Target
 
 FALSE_ALARM = 1e-6
@@ -365,6 +369,67 @@ def test_every_kernel_brings_what_the_loop_asks(name):
     slack = 0.1 if name == "ula" else 0.0
     variance = draws[-1].var(0)
     assert torch.all((variance - 1).abs() < stats.norm.isf(FALSE_ALARM) * math.sqrt(1e-3) + slack)
+
+
+@pytest.mark.parametrize("density", [gaussian, banana])
+def test_hmc_can_be_reversed_and_its_acceptance_is_that_of_the_energy(density):
+    noise = noise_of(300, 2, seed=2)
+    x, velocity, h = noise.normal(0), noise.normal(1), 0.2
+    always = torch.full((300,), -1e9).double()
+    state = start(x, density)
+    end, info = hmc(state, density, h, velocity, always, 3)
+    # The velocity at the end is found by the way back, which must lead to the start.
+    half = lambda g: h / 2 * truncated(g, h**2 / 2)  # noqa: E731
+    position, v = x, velocity
+    for _ in range(3):
+        v = v + half(density(position)[1])
+        position = position + h * v
+        v = v + half(density(position)[1])
+    moved = info.accepted
+    assert moved.sum() > 290
+    torch.testing.assert_close(end.position[moved], position[moved])
+    back, there = hmc(start(position, density), density, h, -v, always, 3)
+    torch.testing.assert_close(back.position[moved], x[moved])
+    energy = density(position)[0] - density(x)[0] + (velocity**2 - v**2).sum(1) / 2
+    torch.testing.assert_close(info.acceptance, energy.clamp(max=0).exp())
+    torch.testing.assert_close(there.acceptance, (-energy).clamp(max=0).exp())
+
+
+def test_hmc_leaves_a_gaussian_unchanged_and_the_test_sees_a_planted_bug():
+    kernel = lambda *args: hmc(*args, 3)  # noqa: E731
+    assert_moments(run_mala(kernel, step_size=0.9)[0].position, 0.0, COVARIANCE.numpy())
+
+    def without_test(state, evaluate, step_size, noise, log_uniform):
+        return hmc(state, evaluate, step_size, noise, log_uniform - 1e9, 3)
+
+    state = run_mala(without_test, step_size=0.9)[0]
+    with pytest.raises(AssertionError):
+        assert_moments(state.position, 0.0, COVARIANCE.numpy())
+
+
+def test_lengths_of_trajectories_are_spread_evenly():
+    numbers = np.array([van_der_corput(i) for i in range(1, 64)])
+    np.testing.assert_allclose(np.sort(numbers), np.arange(1, 64) / 64)
+    kernel = HMC(0.1, 4)
+    lengths = np.ceil(2 * 4 * numbers)
+    assert (lengths.min(), lengths.max()) == (1, 8)
+    assert abs(lengths.mean() - kernel.cost) < 0.1
+
+
+def test_long_trajectories_are_chosen_for_an_oblong_target():
+    def oblong(ratio):
+        target = Normal(2)
+        variance = torch.tensor([1.0, ratio**2])
+        target.evaluate = lambda x: (-0.5 * (x.square() / variance).sum(1), -x / variance)
+        return target
+
+    noise = noise_of(128, 2, seed=4)
+    chosen = [
+        choose(oblong(ratio), HMC(1.0), noise.normal(10**6), noise)[0].n_leapfrog
+        for ratio in (1.0, 30.0)
+    ]
+    assert chosen[0] <= 2
+    assert chosen[1] >= 16
 
 
 def test_a_ladder_is_followed_by_steps_that_suit_the_target():

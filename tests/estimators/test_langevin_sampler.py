@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -79,10 +81,10 @@ def assert_gaussian(X, alarm=1e-6, slack=0.0):
 
 @pytest.mark.parametrize(
     ("method", "slack"),
-    [("mala", 0.0), ("tempered", 0.0), ("ula", 0.06), ("underdamped", 0.06)],
+    [("mala", 0.0), ("tempered", 0.0), ("hmc", 0.0), ("ula", 0.06), ("underdamped", 0.06)],
 )
 def test_every_method_samples_a_gaussian(method, slack):
-    parameters = {"n_steps": 150} if method in ("mala", "tempered") else {"n_steps": 300}
+    parameters = {"n_steps": {"mala": 150, "tempered": 150, "hmc": 50}.get(method, 300)}
     assert_gaussian(fitted(log_density, method=method, **parameters).sample(3000), slack=slack)
 
 
@@ -568,6 +570,23 @@ def test_export_to_arviz():
     np.testing.assert_array_equal(np.asarray(tree["sample_stats"]["energy"]), -lp)
 
 
+def test_export_to_either_generation_of_arviz(monkeypatch):
+    """Before version 1 groups are arguments of from_dict, since then one dictionary."""
+    before, since = types.ModuleType("arviz"), types.ModuleType("arviz")
+    before.from_dict = lambda posterior=None, *, sample_stats=None: (posterior, sample_stats)
+    since.from_dict = lambda data, *, name=None: (data["posterior"], data["sample_stats"])
+    sampler = fitted(log_density, method="mala", n_steps=10)
+    for module in (before, since):
+        monkeypatch.setitem(sys.modules, "arviz", module)
+        posterior, stats_ = sampler.to_inference_data(n_chains=3, n_draws=20)
+        assert posterior["x"].shape == (3, 20, 2)
+        assert stats_["lp"].shape == (3, 20)
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    with pytest.raises(ImportError, match="pip install arviz"):
+        sampler.to_inference_data(n_chains=2, n_draws=5)
+
+
 # ------------------------------------------------------------------ supports and stuck chains
 
 
@@ -619,6 +638,77 @@ def test_a_target_that_is_not_finite_everywhere(init, method):
     assert x.std() == pytest.approx(math.sqrt(3), rel=0.1)
 
 
+@pytest.mark.parametrize("method", ["mala", "tempered", "underdamped", "hmc"])
+def test_bounds_sample_in_the_users_coordinates(method):
+    """Gamma, a normal between -1 and 1, a Dirichlet, and a normal that is free."""
+
+    def log_posterior(x):
+        shares = td.Dirichlet(torch.tensor([1.0, 2.0, 3.0]).double()).log_prob(x[:, 2:5])
+        normal = -0.5 * x[:, 1].square() - 0.5 * (x[:, 5] - 7).square()
+        return 2 * x[:, 0].log() - x[:, 0] + normal + shares
+
+    bounds = [(0, None), (-1, 1), ("simplex", 3), None]
+    sampler = LangevinSampler(log_posterior, bounds=bounds, method=method, random_state=0)
+    x = sampler.set_params(n_steps=50 if method == "hmc" else 400).fit().sample(2000)
+    assert sampler.n_features_in_ == 6
+    assert sampler.rhat_.shape == (6,)
+    mean = [3, 0, 1 / 6, 2 / 6, 3 / 6, 7]
+    shares = np.sqrt(np.array([5, 8, 9]) / 36 / 7)
+    sd = np.array([math.sqrt(3), stats.truncnorm(-1, 1).std(), *shares, 1])
+    slack = 0.1 if method == "underdamped" else 0.0
+    assert np.all(np.abs(x.mean(0) - mean) < (5 / math.sqrt(2000) + slack) * sd)
+    np.testing.assert_allclose(x.std(0), sd, rtol=0.15 if method == "underdamped" else 0.1)
+    np.testing.assert_allclose(x[:, 2:5].sum(1), 1)
+    rows = torch.tensor(x[:9])
+    np.testing.assert_allclose(sampler.score_samples(x[:9]), log_posterior(rows), rtol=1e-9)
+    known = [2 / x[:9, 0] - 1, -x[:9, 1]]
+    np.testing.assert_allclose(sampler.log_density_gradient(x[:9])[:, :2].T, known, rtol=1e-6)
+    rows[0, 0] = -1
+    assert np.isneginf(sampler.score_samples(rows.numpy())[0])
+    with pytest.raises(ValueError, match="1 of 9 points lie outside bounds, first row 0"):
+        sampler.transform(rows.numpy())
+    assert sampler.transform(x[:9]).shape == (9, 6)
+
+
+def test_a_posterior_of_positive_parameters():
+    values = torch.tensor(np.random.default_rng(0).gamma(3.0, 2.0, 200))
+
+    def log_posterior(x):
+        a, b = x[:, :1], x[:, 1:]
+        terms = a * b.log() - a.lgamma() + (a - 1) * values.log() - b * values
+        return terms.sum(1) - a[:, 0] - b[:, 0]
+
+    sampler = LangevinSampler(log_posterior, n_features=2, bounds="positive", random_state=0)
+    shape, rate = sampler.fit().sample(500).T
+    assert shape.mean() == pytest.approx(3.0, abs=0.06)
+    assert rate.mean() == pytest.approx(0.52, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "mean"),
+    [
+        (td.Gamma(torch.tensor(3.0), torch.tensor(1.0)), [3.0]),
+        (td.Beta(torch.tensor(2.0), torch.tensor(3.0)), [0.4]),
+        (td.Dirichlet(torch.tensor([1.0, 2.0, 3.0])), [1 / 6, 2 / 6, 3 / 6]),
+        (td.Independent(td.Exponential(torch.tensor([1.0, 2.0])), 1), [1.0, 0.5]),
+    ],
+)
+def test_distributions_bring_their_bounds(distribution, mean):
+    sampler = LangevinSampler(distribution, method="mala", n_steps=300, random_state=0).fit()
+    x = sampler.sample(3000)
+    np.testing.assert_allclose(x.mean(0), mean, rtol=0.1)
+    again = pickle.loads(pickle.dumps(sampler))
+    np.testing.assert_array_equal(again.transform(x[:5]), sampler.transform(x[:5]))
+
+
+def test_ordered_features():
+    target = lambda x: -0.5 * x.square().sum(1)  # noqa: E731
+    sampler = LangevinSampler(target, n_features=3, bounds="ordered", random_state=0).fit()
+    x = sampler.sample(2000)
+    assert (np.diff(x) > 0).all()
+    np.testing.assert_allclose(x.mean(0), [-0.846, 0, 0.846], atol=0.1)
+
+
 def test_chains_that_start_outside_walk_in_or_are_refused():
     near = LangevinSampler(positive_part, init=[[-0.1], [2.0]], method="mala", random_state=0)
     assert near.fit().sample(40).min() > 0
@@ -627,6 +717,17 @@ def test_chains_that_start_outside_walk_in_or_are_refused():
         far.fit()
     with pytest.raises(FloatingPointError, match=r"walk across the border.*method='mala'"):
         LangevinSampler(positive_part, n_features=1, method="ula", random_state=0).fit()
+
+
+@pytest.mark.parametrize("method", ["ula", "mala", "hmc", "tempered"])
+def test_a_log_density_of_flat_pieces_has_a_step_size(method):
+    """Its curvature is zero nearly everywhere; the step must not be infinite."""
+    laplace = lambda x: -x.abs().sum(1)  # noqa: E731
+    sampler = LangevinSampler(laplace, n_features=3, method=method, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = sampler.set_params(n_steps=300).fit().sample(2000)
+    np.testing.assert_allclose(x.std(0), math.sqrt(2), rtol=0.12)
 
 
 def test_stuck_chains_are_reported():
@@ -663,7 +764,7 @@ def nan_init(n_chains, rng):
         ({"noise_levels": [1.0, 0.0]}, ValueError, "noise_levels must be positive"),
         ({"n_steps": 0}, InvalidParameterError, "n_steps"),
         ({"step_size": -1.0}, InvalidParameterError, "step_size"),
-        ({"method": "hmc"}, InvalidParameterError, "method"),
+        ({"method": "nuts"}, InvalidParameterError, "method"),
         ({"device": "cuda:9"}, InvalidParameterError, "cuda:9"),
         ({"random_state": "a"}, InvalidParameterError, "random_state"),
         ({"temperature": 2.0}, ValueError, "method='ula' only"),
@@ -671,7 +772,18 @@ def nan_init(n_chains, rng):
         ({"target": KernelDensity()}, NotFittedError, "KernelDensity"),
         ({"target": ScoreSDE()}, NotFittedError, "ScoreSDE"),
         ({"target": KernelDensity(kernel="tophat").fit(data())}, ValueError, "kernel='tophat'"),
-        ({"target": td.Gamma(1.0, 1.0), "fit": None}, ValueError, "whole space"),
+        ({"target": td.Poisson(3.0), "fit": None}, ValueError, "mapped to the whole space"),
+        ({"target": log_density, "bounds": [(0, 1)]}, ValueError, "'bounds': 1"),
+        ({"target": log_density, "bounds": [(1, 0), None]}, ValueError, "low < high"),
+        ({"target": log_density, "bounds": [1, 2]}, ValueError, r"one pair \(low, high\)"),
+        ({"target": log_density, "bounds": "round"}, InvalidParameterError, "bounds"),
+        ({"target": log_density, "bounds": [("round", 2)]}, ValueError, "knows the words"),
+        (
+            {"target": log_density, "bounds": "positive"},
+            ValueError,
+            r"of 64 points lie outside bounds, first row \d",
+        ),
+        ({"bounds": "positive"}, ValueError, "with an estimator or data"),
         ({"target": td.Normal(torch.zeros(2), 1.0), "fit": None}, ValueError, "batch_shape"),
         ({"target": 3.0}, TypeError, "type float is not understood"),
         ({"target": lambda x: x.sum(1).detach()}, ValueError, "cannot be differentiated"),

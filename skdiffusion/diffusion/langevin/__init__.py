@@ -3,6 +3,7 @@
 from skdiffusion.diffusion.langevin.annealing import Annealed, anneal, ladder, relax
 from skdiffusion.diffusion.langevin.chains import Chains, Divergence, Plan, run
 from skdiffusion.diffusion.langevin.gradients import autograd, minibatch_gradient
+from skdiffusion.diffusion.langevin.hmc import HMC, hmc
 from skdiffusion.diffusion.langevin.kernels import (
     Info,
     Kernel,
@@ -12,7 +13,7 @@ from skdiffusion.diffusion.langevin.kernels import (
 )
 from skdiffusion.diffusion.langevin.mala import MALA, mala, truncated
 from skdiffusion.diffusion.langevin.tempering import Bridge, Tempered, tempered
-from skdiffusion.diffusion.langevin.tuning import adapt, curvature, roundness, tune
+from skdiffusion.diffusion.langevin.tuning import adapt, choose, curvature, roundness, tune
 from skdiffusion.diffusion.langevin.ula import ULA, ula
 from skdiffusion.diffusion.langevin.underdamped import Underdamped, underdamped
 
@@ -20,11 +21,13 @@ KERNELS = {
     "ula": ULA,
     "mala": MALA,
     "underdamped": Underdamped,
+    "hmc": HMC,
     "annealed": Annealed,
     "tempered": Tempered,
 }
 
 __all__ = [
+    "HMC",
     "KERNELS",
     "MALA",
     "ULA",
@@ -42,7 +45,9 @@ __all__ = [
     "adapt",
     "anneal",
     "autograd",
+    "choose",
     "curvature",
+    "hmc",
     "ladder",
     "mala",
     "minibatch_gradient",

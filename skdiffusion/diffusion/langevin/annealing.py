@@ -144,6 +144,10 @@ class Annealed(Kernel):
         """Kernel of the steps after the ladder."""
         return self.after
 
+    def with_local(self, kernel):
+        """Kernel with other steps after the ladder."""
+        return dataclasses.replace(self, after=kernel)
+
     @property
     def step_size(self):
         """Step size after the ladder."""

@@ -10,6 +10,8 @@ leaves ``p`` unchanged; a kernel is one step of a discretisation of it.
   the bias [1]_; an acceptance of 0.574 is the best in high dimension [2]_.
 * :func:`underdamped` adds a velocity and splits the step as B-A-O-A-B [3]_, whose positions are
   exact on a Gaussian and off by O(h**2) elsewhere.
+* :func:`hmc` follows the velocity over many steps without noise and accepts the end or refuses it,
+  which crosses a wide target in fewer evaluations than the random walk of the others.
 * :func:`anneal` walks a cloud of points down a ladder of noise levels [4]_: at a high level the
   noisy density has one mode and every point finds it, on the way down the modes separate and
   the points are shared out with the right weights. It needs the *noisy* score.
@@ -108,6 +110,14 @@ class Kernel:
         Ladders, of which most kernels have none.
     forgets_start : bool
         Whether the start of a chain is forgotten before its first step.
+    alternatives : tuple of Kernel
+        Kernels of which the best one is to be taken; none but itself where empty.
+    cost : float
+        Evaluations of the target a step and replica.
+    scout : str or None
+        Name of a cheaper kernel that finds coordinates for this one; None for itself.
+    temperature : float
+        Temperature at which the target is sampled.
     """
 
     needs = "gradient"
@@ -117,6 +127,10 @@ class Kernel:
     noise_levels = ()
     inverse_temperatures = (1.0,)
     forgets_start = False
+    alternatives = ()
+    cost = 1.0
+    scout = None
+    temperature = 1.0
 
     @classmethod
     def suited(cls, target, x, **options):
@@ -127,6 +141,10 @@ class Kernel:
     def local(self):
         """Kernel of the steps alone, without the way from the start to the target."""
         return self
+
+    def with_local(self, kernel):
+        """Kernel with other steps of the same kind."""
+        return kernel
 
     def init(self, target, x, noise, report):
         """Begin chains at ``x``.

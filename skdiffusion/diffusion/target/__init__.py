@@ -5,6 +5,14 @@ from skdiffusion.diffusion.target.recognise import (
     change_coordinates,
     from_distribution,
 )
+from skdiffusion.diffusion.target.supports import (
+    Blocks,
+    Box,
+    Ordered,
+    Supported,
+    Transformed,
+    support_of,
+)
 from skdiffusion.diffusion.target.targets import (
     Affine,
     DenoiserTarget,
@@ -16,12 +24,18 @@ from skdiffusion.diffusion.target.targets import (
 
 __all__ = [
     "Affine",
+    "Blocks",
+    "Box",
     "DenoiserTarget",
     "EstimatorTarget",
     "FunctionTarget",
     "MinibatchPosterior",
     "MixtureTarget",
+    "Ordered",
+    "Supported",
     "Target",
+    "Transformed",
     "change_coordinates",
     "from_distribution",
+    "support_of",
 ]

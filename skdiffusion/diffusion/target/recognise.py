@@ -23,6 +23,8 @@ class FunctionTarget(Target):
         Type of the chains. A function that refuses it is called with float32 or float64 instead.
     device : torch.device
         Device of the chains.
+    support : callable, optional
+        Map of free coordinates to points that the function knows and their log-Jacobian.
 
     Raises
     ------
@@ -33,12 +35,14 @@ class FunctionTarget(Target):
         other.
     """
 
-    def __init__(self, function, n_features, dtype, device):
+    def __init__(self, function, n_features, dtype, device, support=None):
         super().__init__(n_features)
         self._function, self._dtype = function, dtype
         self._name = getattr(function, "__qualname__", None) or repr(function)
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn((3, n_features), generator=generator, dtype=torch.float64)
+        n_free = n_features if support is None else support.n_free
+        x = torch.randn((3, n_free), generator=generator, dtype=torch.float64)
+        x = x if support is None else support(x)[0]
         self._kind = self._recognise(x.to(device=device, dtype=dtype))
         self.has_log_density = self._kind != "gradient"
 
@@ -150,18 +154,20 @@ def change_coordinates(target, shift, factor):
     return MixtureTarget(gaussian_mixture(weights, means, covariances, kind).to(means))
 
 
-def from_distribution(distribution, dtype, device):
+def from_distribution(distribution, dtype, device, support=None):
     """Turn a torch distribution into a target.
 
     Parameters
     ----------
     distribution : torch.distributions.Distribution
-        A distribution over the whole space with ``batch_shape == ()`` and an event of at most
-        one dimension. Gaussians and mixtures of Gaussians become closed form.
+        A distribution over the whole space, or over ``support``, with ``batch_shape == ()`` and
+        an event of at most one dimension. Gaussians and mixtures of Gaussians become closed form.
     dtype : torch.dtype
         Type of the chains.
     device : torch.device
         Device of the chains.
+    support : callable, optional
+        Map of free coordinates to points of the distribution and their log-Jacobian.
 
     Returns
     -------
@@ -183,16 +189,16 @@ def from_distribution(distribution, dtype, device):
     closed_form = _gaussian_arrays(distribution)
     if closed_form is not None:
         return MixtureTarget(gaussian_mixture(*closed_form).to(device=device, dtype=dtype))
-    if not _covers_the_space(distribution.support):
+    if support is None and not _covers_the_space(distribution.support):
         raise ValueError(
             f"target distribution has the support {distribution.support}; Langevin chains need "
-            "the whole space: sample a transformed variable, such as its logarithm "
+            "the whole space: give bounds, or sample a transformed variable "
             "(torch.distributions.TransformedDistribution)."
         )
     column = (lambda x: x) if event else (lambda x: x[:, 0])
     log_density = lambda x: distribution.log_prob(column(x))  # noqa: E731
     log_density.__qualname__ = f"{type(distribution).__name__}.log_prob"
-    return FunctionTarget(log_density, event[0] if event else 1, dtype, device)
+    return FunctionTarget(log_density, event[0] if event else 1, dtype, device, support)
 
 
 def _gaussian_arrays(distribution):

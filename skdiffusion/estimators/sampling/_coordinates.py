@@ -8,6 +8,7 @@ import torch
 
 from skdiffusion._random import ChainNoise, chain_keys
 from skdiffusion.diffusion.target.recognise import change_coordinates
+from skdiffusion.diffusion.target.supports import Supported
 from skdiffusion.estimators.sampling._running import block_size
 from skdiffusion.estimators.sampling._targets import (
     as_target,
@@ -27,7 +28,10 @@ _N_TRIES = 30
 
 @dataclasses.dataclass(frozen=True)
 class ChainCoordinates:
-    """Coordinates ``u`` of ``x = shift + factor u``, and the density that chains sample there.
+    """Coordinates ``u`` of chains, and the density that they sample there.
+
+    Free coordinates are ``y = shift + factor u``; they are the user's ``x``, or lead to it through
+    the support.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ class ChainCoordinates:
         Reach and local scale of an estimator, for its ladder.
     own : bool
         Whether the source counts noise in coordinates of its own, which chains then use.
+    support : object or None
+        Map from free coordinates to the user's, where those are not free.
     """
 
     source: object
@@ -48,10 +54,16 @@ class ChainCoordinates:
     factor: np.ndarray
     extent: tuple | None = None
     own: bool = False
+    support: object = None
 
     @property
     def n_features(self):
-        """Number of features."""
+        """Number of features of the user's points."""
+        return self.n_free if self.support is None else self.support.n_features
+
+    @property
+    def n_free(self):
+        """Number of free coordinates."""
         return len(self.shift)
 
     @property
@@ -65,28 +77,61 @@ class ChainCoordinates:
 
     def target(self, dtype, device):
         """What chains sample."""
-        target = as_target(self.source, self.n_features, dtype, device, self.extent)
-        untouched = np.array_equal(self.factor, np.eye(self.n_features)) and not self.shift.any()
+        target = self.given(dtype, device)
+        target = target if self.support is None else Supported(target, self.support)
+        untouched = np.array_equal(self.factor, np.eye(self.n_free)) and not self.shift.any()
         if self.own or untouched:
             return target
         arrays = (torch.as_tensor(a, dtype=dtype, device=device) for a in (self.shift, self.factor))
         return change_coordinates(target, *arrays)
 
+    def given(self, dtype, device):
+        """The density in the coordinates of its source."""
+        return as_target(self.source, self.n_features, dtype, device, self.extent, self.support)
+
     def forward(self, X, dtype, device):
         """Points in the coordinates of the chains."""
         X, parts = np.asarray(X, dtype=np.float64), model_parts(self.source)
         if parts is not None:
-            u = parts.forward(X)
-        else:
-            u = np.linalg.solve(self.factor, (X - self.shift).T).T
+            return torch.as_tensor(parts.forward(X).copy(), dtype=dtype, device=device)
+        if self.support is not None:
+            self._check_inside(X)
+            X = self.support.inverse(torch.as_tensor(X)).numpy()
+        return self.from_free(X, dtype, device)
+
+    def from_free(self, y, dtype, device):
+        """Coordinates of the chains for free ones."""
+        u = np.linalg.solve(self.factor, (y - self.shift).T).T
         return torch.as_tensor(u.copy(), dtype=dtype, device=device)
 
     def inverse(self, u):
         """Points in the user's coordinates, in float64."""
-        u, parts = u.cpu().double(), model_parts(self.source)
+        parts = model_parts(self.source)
         if parts is not None:
+            u = u.cpu().double()
             return parts.inverse(u.reshape(-1, u.shape[-1])).reshape(u.shape)
-        return u.numpy() @ self.factor.T + self.shift
+        y = self.free(u)
+        if self.support is None:
+            return y
+        x, _ = self.support(torch.as_tensor(y.reshape(-1, y.shape[-1])))
+        return x.numpy().reshape(*y.shape[:-1], -1)
+
+    def free(self, u):
+        """Free coordinates, in float64."""
+        return u.cpu().double().numpy() @ self.factor.T + self.shift
+
+    def spread(self, normal):
+        """Starting points out of standard normals, in the user's coordinates."""
+        return self.free(normal) if self.support is None else self.inverse(normal)
+
+    def _check_inside(self, X):
+        """Refuse points that the support does not have."""
+        outside = np.flatnonzero(~self.support.contains(torch.as_tensor(X)).numpy())
+        if len(outside):
+            raise ValueError(
+                f"{len(outside)} of {len(X)} points lie outside bounds, first row {outside[0]}: "
+                f"{X[outside[0]].tolist()}"
+            )
 
     def finite(self, X):
         """Whether the target is finite at points; closed forms and models are so everywhere."""
@@ -103,6 +148,14 @@ class ChainCoordinates:
                 # X has lost the names of its columns on the way.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return np.asarray(self.source.score_samples(X))
+        if self.support is not None:
+            x = torch.as_tensor(X, dtype=torch.float64, device=device)
+            inside = self.support.contains(x)
+            values = np.full(len(X), -np.inf)
+            if inside.any():
+                given = self.given(torch.float64, device)
+                values[inside.cpu().numpy()] = log_densities(given, x[inside])
+            return values
         target = self.target(torch.float64, device)
         values = log_densities(target, self.forward(X, torch.float64, device))
         return values - np.linalg.slogdet(self.factor)[1]
@@ -118,13 +171,16 @@ class ChainCoordinates:
                 f"noise_level={noise_level} needs a noisy score, but the target is a "
                 f"{kind_of(target)}: use noise_level=0, a mixture, a KernelDensity or data."
             )
-        u = self.forward(X, torch.float64, device)
+        u, to_x = self.forward(X, torch.float64, device), np.linalg.inv(self.factor)
+        if self.support is not None:
+            u, to_x = torch.as_tensor(X, dtype=torch.float64, device=device), np.eye(X.shape[1])
+            target = self.given(torch.float64, device)
         with torch.no_grad():
             parts = [
                 target.score(part, noise_level) if noise_level > 0 else target.gradient(part)
                 for part in u.split(block_size(target, torch.float64, device))
             ]
-        return torch.cat(parts).cpu().numpy() @ np.linalg.inv(self.factor)
+        return torch.cat(parts).cpu().numpy() @ to_x
 
 
 def log_densities(target, u):
@@ -146,7 +202,7 @@ def finite(target, u):
     return good
 
 
-def first_coordinates(source, n_features, X, preconditioner, device):
+def first_coordinates(source, n_features, X, preconditioner, device, support=None):
     """Coordinates before any trial run: those of the source, or of a covariance that was given.
 
     Parameters
@@ -161,6 +217,8 @@ def first_coordinates(source, n_features, X, preconditioner, device):
         As the parameter of the sampler.
     device : torch.device
         Where to evaluate.
+    support : object or None
+        Map from free coordinates to those of the density.
 
     Returns
     -------
@@ -168,19 +226,25 @@ def first_coordinates(source, n_features, X, preconditioner, device):
         The coordinates.
     """
     extent = _extent(source, X)
-    target = as_target(source, n_features, torch.float64, device, extent)
+    target = as_target(source, n_features, torch.float64, device, extent, support)
     if model_parts(source) is not None or kind_of(target) == "estimator":
         if not (preconditioner is None or _is(preconditioner, "auto")):
             raise ValueError(
                 "preconditioner cannot be used with an estimator as target, whose noise is added "
                 "in its own coordinates: scale the data instead."
             )
+        if support is not None:
+            raise ValueError(
+                "bounds cannot be used with an estimator or data, whose noisy densities have none: "
+                "transform the columns instead, as ScoreSDE(marginals='auto') does."
+            )
         centre, unit = units_of(source, n_features)
         return ChainCoordinates(source, centre, np.diag(unit), extent, own=True)
-    factor = np.eye(n_features)
+    n_free = n_features if support is None else support.n_free
+    factor = np.eye(n_free)
     if not (preconditioner is None or isinstance(preconditioner, str)):
-        factor = _covariance_root(preconditioner, n_features)
-    return ChainCoordinates(source, np.zeros(n_features), factor, extent)
+        factor = _covariance_root(preconditioner, n_free)
+    return ChainCoordinates(source, np.zeros(n_free), factor, extent, support=support)
 
 
 def _is(value, word):
@@ -248,15 +312,13 @@ class Starts:
 
     def _normal(self, coordinates, n_chains, seed):
         """Standard normals in the coordinates of the chains, each where the target is finite."""
-        noise = ChainNoise(chain_keys(seed, 0, n_chains), coordinates.n_features)
-        inside = coordinates.finite
-        points = noise.normal(START).numpy() @ coordinates.factor.T + coordinates.shift
+        noise = ChainNoise(chain_keys(seed, 0, n_chains), coordinates.n_free)
+        points = coordinates.spread(noise.normal(START))
         for i in range(1, _N_TRIES):
-            outside = ~inside(points)
+            outside = ~coordinates.finite(points)
             if not outside.any():
                 break
-            again = noise.normal(START + i).numpy() @ coordinates.factor.T + coordinates.shift
-            points[outside] = again[outside]
+            points[outside] = coordinates.spread(noise.normal(START + i))[outside]
         return points
 
     def _from_function(self, n_chains, d, seed):

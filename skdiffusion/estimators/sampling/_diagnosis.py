@@ -70,6 +70,9 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     diagnosis : Diagnosis
         Comparison of the chains, and warnings for the user.
     """
+    if plan.kernel.temperature != 1:
+        # Nothing is known to compare with.
+        return Diagnosis.empty(coordinates.n_features)
     target = coordinates.target(torch.float64, device)
     # A chain of many replicas is dear, and needs fewer like it: single chains cross less often.
     half = N_PILOT // 2 if plan.kernel.n_replicas > 1 else N_PILOT
@@ -83,11 +86,12 @@ def diagnose(coordinates, plan, starts, X, seed, device):
         raise Divergence(f"trial run in fit: {error}") from None
     mean_rate = np.nan if rate is None else float(rate.mean())
     if plan.kernel.forgets_start:
-        return Diagnosis.empty(target.n_features, mean_rate)
-    found = _compare(target, draws.transpose(0, 1), np.arange(2 * half) // (half // 2), mean_rate)
+        return Diagnosis.empty(coordinates.n_features, mean_rate)
+    x, groups = coordinates.inverse(draws.transpose(0, 1)), np.arange(2 * half) // (half // 2)
+    found = _compare(x, _energies(target, draws.transpose(0, 1)), groups, mean_rate)
     warnings = (
         _runaway(target, near, draws[-1]),
-        stuck_chains(rate, coordinates.inverse(draws[-1]), plan),
+        stuck_chains(rate, x[:, -1], plan),
         _disagreement(found, target, plan, half // 2),
     )
     return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
@@ -109,18 +113,22 @@ def _far_starts(coordinates, target, near, X, seed):
     return far
 
 
-def _compare(target, draws, superchains, acceptance_rate):
+def _compare(x, energies, superchains, acceptance_rate):
     """Diagnostics of trial chains of shape (n_chains, n_draws, n_features)."""
-    x = draws.cpu().numpy()
-    n, n_draws, d = x.shape
-    energy = np.nan
-    if target.has_log_density:
-        values = -log_densities(target, draws.reshape(-1, d)).reshape(n, n_draws)
-        _refuse_outside(values)
-        energy = nested_r_hat(values, superchains)
+    n, n_draws, _ = x.shape
+    energy = np.nan if energies is None else nested_r_hat(energies, superchains)
     ess, tail = (effective_sample_size(x, k) * 1000 / (n * n_draws) for k in ("bulk", "tail"))
     both = r_hat(x), nested_r_hat(x, superchains)
     return Diagnosis(acceptance_rate, *both, energy, ess, tail)
+
+
+def _energies(target, draws):
+    """Minus the log densities of draws, where they are known."""
+    if not target.has_log_density:
+        return None
+    values = -log_densities(target, draws.reshape(-1, draws.shape[-1]))
+    _refuse_outside(values)
+    return values.reshape(draws.shape[:-1])
 
 
 def _refuse_outside(energies):
@@ -192,7 +200,7 @@ def _runaway(target, near, last):
 
 def _disagreement(found, target, plan, n_each):
     """Warning where the starts of the chains still show."""
-    d = target.n_features
+    d = len(found.nested_rhat)
     both = np.append(found.nested_rhat, found.energy_nested_rhat)
     worst = int(np.nanargmax(both)) if np.isfinite(both).any() else 0
     name = f"feature {worst}" if worst < d else "the energy"

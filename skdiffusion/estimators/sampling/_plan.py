@@ -10,7 +10,7 @@ from sklearn.covariance import ledoit_wolf
 from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
-from skdiffusion.diffusion.langevin.tuning import curvature, roundness, tune
+from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 from skdiffusion.estimators.sampling._coordinates import START
 from skdiffusion.estimators.sampling._running import chain_noise
@@ -164,8 +164,7 @@ def make_plan(target, method, u, keys, settings):
     if settings.step_size != "auto":
         kernel = kernel.given(settings.step_size)
     elif kernel.target_acceptance is not None:
-        tuned, _ = tune(target, kernel.local, u, noise, n_steps=_N_TUNING_STEPS)
-        kernel = kernel.with_step_size(tuned.step_size)
+        kernel = kernel.with_local(choose(target, kernel.local, u, noise, _N_TUNING_STEPS)[0])
     n_steps = kernel.default_steps if settings.n_steps == "auto" else settings.n_steps
     return Plan(kernel, n_steps, settings.thin)
 
@@ -182,25 +181,25 @@ def _round_coordinates(coordinates, method, starts, settings, device):
     """Coordinates in which the target is about a standard Gaussian, by trial runs."""
     first, before, seed = coordinates, None, settings.seed ^ 2
     x = starts.draw(coordinates, N_PILOT, seed)
+    u = coordinates.forward(x, torch.float64, device)
     for i in range(_N_PILOT_RUNS):
         target = coordinates.target(torch.float64, device)
         keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
-        draws = _trial_run(
-            target, method, coordinates.forward(x, torch.float64, device), keys, settings
-        )
+        draws = _trial_run(target, method, u, keys, settings)
         before = roundness(target, draws[-1]) if before is None else before
-        cloud = coordinates.inverse(draws)
-        x, cloud = cloud[-1], cloud.reshape(-1, cloud.shape[-1])
+        clouds = coordinates.free(draws)
+        cloud = clouds.reshape(-1, clouds.shape[-1])
         coordinates = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
+        u = coordinates.from_free(clouds[-1], torch.float64, device)
     target = coordinates.target(torch.float64, device)
-    after = roundness(target, coordinates.forward(x, torch.float64, device))
+    after = roundness(target, u)
     keeps = settings.preconditioner == "pilot" or after < before / _LEAST_GAIN
     return coordinates if keeps else first
 
 
 def _trial_run(target, method, u, keys, settings):
     """Draws of tuned chains, of which the first half of the run is left out."""
-    plan = make_plan(target, method, u, keys, settings)
+    plan = make_plan(target, KERNELS[method].scout or method, u, keys, settings)
     thin = _PILOT_STEPS // (2 * (_N_PILOT_DRAWS - 1))
     plan = dataclasses.replace(plan, n_steps=_PILOT_STEPS // 2, thin=thin)
     noise = chain_noise(keys, plan.kernel, target, u.dtype)

@@ -88,12 +88,23 @@ def refuse_constant(X, names):
         )
 
 
-def as_target(target, n_features, dtype, device, extent):
-    """Recognise what the user gave."""
+def can_score(sampler):
+    """Whether the target gives log densities; the reason is in the error otherwise."""
+    kind = getattr(sampler, "target_kind_", None)
+    if kind in ("gradient", "minibatch"):
+        raise AttributeError(
+            "score_samples needs a log density, but the target gives only a gradient: return the "
+            "log density, or the pair (log_density, gradient)."
+        )
+    return True
+
+
+def as_target(target, n_features, dtype, device, extent=None, support=None):
+    """Recognise what the user gave; its points lie on a support, if there is one."""
     if isinstance(target, Target):
         return target
     if isinstance(target, torch.distributions.Distribution):
-        return from_distribution(target, dtype, device)
+        return from_distribution(target, dtype, device, support)
     if hasattr(target, "covariance_type") and hasattr(target, "means_"):
         arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
@@ -105,7 +116,7 @@ def as_target(target, n_features, dtype, device, extent):
     if hasattr(target, "log_density_gradient"):
         return EstimatorTarget(target, *units_of(target, n_features), *(extent or (None, None)))
     if callable(target):
-        return FunctionTarget(target, n_features, dtype, device)
+        return FunctionTarget(target, n_features, dtype, device, support)
     return _refuse(target)
 
 

@@ -10,18 +10,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.distributions import Transform
+from torch.distributions.constraints import Constraint
 
 from skdiffusion._device import resolve_device
 from skdiffusion._random import chain_keys, draw_seed, row_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
+from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
-from skdiffusion.estimators.sampling._diagnosis import Diagnosis, diagnose, stuck_chains
+from skdiffusion.estimators.sampling._diagnosis import diagnose, stuck_chains
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
 from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_method, find_plan
 from skdiffusion.estimators.sampling._running import run_in_blocks
 from skdiffusion.estimators.sampling._targets import (
+    can_score,
     check_target,
     kind_of,
     number_of_features,
@@ -30,17 +34,6 @@ from skdiffusion.estimators.sampling._targets import (
     unfrozen,
 )
 from skdiffusion.inputs.frames import infinity_named
-
-
-def _can_score(sampler):
-    """Whether the target gives log densities; the reason is in the error otherwise."""
-    kind = getattr(sampler, "target_kind_", None)
-    if kind in ("gradient", "minibatch"):
-        raise AttributeError(
-            "score_samples needs a log density, but the target gives only a gradient: return the "
-            "log density, or the pair (log_density, gradient)."
-        )
-    return True
 
 
 class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -71,10 +64,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         * another fitted estimator with ``log_density_gradient(X, noise_level)``; give rows of X
           to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
-    method : {"auto", "ula", "mala", "underdamped", "annealed", "tempered"}, default="auto"
+    method : {"auto", "ula", "mala", "underdamped", "hmc", "annealed", "tempered"}, default="auto"
         How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
         only the log density is known, and "ula" where there is only a gradient, with a warning:
-        a plain chain does not cross between modes.
+        a plain chain does not cross between modes. "hmc" is the quickest way through a smooth
+        log density of one mode with many or unequal features, by trajectories whose length is
+        found in ``fit``.
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
         (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
@@ -108,6 +103,16 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Where chains start: N(0, I) in the coordinates of the preconditioner, rows of X,
         ``init(n_chains, rng)`` with a numpy Generator, or the rows of an array, used in turn.
         "annealed" adds the noise of the first level.
+    bounds : {"positive", "simplex", "ordered"}, array-like or object, default=None
+        Where the target lives: a pair ``(low, high)`` for every feature, with None or infinity
+        where there is no bound; a word for all features together, positive numbers, shares that
+        sum to one, or increasing numbers; a constraint or bijective transform of
+        ``torch.distributions``; or blocks of features such as ``[("simplex", 3), (0, 1)]``, which
+        are a word, constraint or transform with its number of features. Chains then run in free
+        coordinates with the Jacobian counted, and everything given and returned stays in those
+        of the target; ``init="normal"``, the preconditioner, ``mean_`` and ``scale_`` are in the
+        free ones: logarithms, logits, and logarithms of steps. On a simplex the density is that
+        of all features but the last one. A torch distribution brings its own bounds.
     n_features : int, default=None
         Number of features, for a callable target when neither X nor an ``init`` array tells.
     max_iter : int, default=2000
@@ -216,6 +221,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "n_chains": [None, Interval(Integral, 1, None, closed="left")],
         "thin": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"normal", "data"}), callable, "array-like"],
+        "bounds": [None, StrOptions({*WORDS}), "array-like", Constraint, Transform],
         "n_features": [None, Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "dtype": [StrOptions({"auto", "float32", "float64"})],
@@ -242,6 +248,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         n_chains=None,
         thin=1,
         init="normal",
+        bounds=None,
         n_features=None,
         max_iter=2000,
         dtype="auto",
@@ -259,6 +266,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.n_chains = n_chains
         self.thin = thin
         self.init = init
+        self.bounds = bounds
         self.n_features = n_features
         self.max_iter = max_iter
         self.dtype = dtype
@@ -293,8 +301,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             if source is None:
                 source = self.score_model_ = self._learn(X)
                 self.n_iter_ = max(source.n_iter_, 1)
+            support = read_bounds(self.bounds, source, self.n_features_in_)
             coordinates = first_coordinates(
-                source, self.n_features_in_, X, self.preconditioner, device
+                source, self.n_features_in_, X, self.preconditioner, device, support
             )
             target = coordinates.target(torch.float64, device)
             self.target_kind_ = kind_of(target)
@@ -304,7 +313,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self._coordinates, self._plan = find_plan(
                 coordinates, self.method_, self._starts(), self._settings(), device
             )
-            diagnosis = self._diagnose(X, device)
+            chains, seed = (self._coordinates, self._plan, self._starts()), self._seed ^ 3
+            diagnosis = diagnose(*chains, X, seed, device)
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
                 warnings.warn(text, ConvergenceWarning, stacklevel=3)
@@ -358,10 +368,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_data(X)
         keys = row_keys(X, self._seed)
-        draws = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0]
-        return draws[0].astype(X.dtype, copy=False)
+        moved = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0][0]
+        return moved.astype(X.dtype, copy=False)
 
-    @available_if(_can_score)
+    @available_if(can_score)
     def score_samples(self, X):
         """Log density of each row, as the target gives it.
 
@@ -379,7 +389,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._check_data(X)
         return self._coordinates.log_density(X, resolve_device(self.device))
 
-    @available_if(_can_score)
+    @available_if(can_score)
     def score(self, X, y=None):
         """Mean log density of the rows.
 
@@ -482,13 +492,6 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         seed = getattr(self, "_seed", 0)
         return Settings(*steps, levels, self.preconditioner, float(self.temperature), seed)
 
-    def _diagnose(self, X, device):
-        """Comparison of trial chains; at another temperature nothing is known to compare with."""
-        if self.temperature != 1:
-            return Diagnosis.empty(self.n_features_in_)
-        seed = self._seed ^ 3
-        return diagnose(self._coordinates, self._plan, self._starts(), X, seed, device)
-
     def _publish(self, diagnosis, device):
         """Attributes for the user."""
         coordinates, kernel = self._coordinates, self._plan.kernel
@@ -519,6 +522,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             n_features=self.n_features,
             X=None if X is None else X.shape[1],
             init=start_array(self.init).shape[1] if array else None,
+            bounds=number_of_bounds(self.bounds),
             target=unfrozen(self.target),
         )
         return X
