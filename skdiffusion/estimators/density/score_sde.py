@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 
 from skdiffusion._device import load_numpy_state, memory_advice, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
+from skdiffusion._threads import one_thread
 from skdiffusion.columns.marginals import Marginals, fit_marginals
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.analytic.kinds import RowMixture
@@ -279,6 +280,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
 
     @_fit_context(prefer_skip_nested_validation=True)
     @memory_advice(_SMALLER_BATCHES)
+    @one_thread()
     def fit(self, X, y=None, sample_weight=None):
         """Fit the density.
 
@@ -323,6 +325,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
 
     @_fit_context(prefer_skip_nested_validation=True)
     @memory_advice(_SMALLER_BATCHES)
+    @one_thread()
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train the network further on new rows, once over them.
 
@@ -373,6 +376,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         return self
 
     @memory_advice("Too little memory to draw: lower n_samples and draw several times.")
+    @one_thread()
     def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
         """Draw rows from the model.
 
@@ -442,6 +446,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         with torch.no_grad():
             return self._restore(self._to_units(self._solve(denoise, z, noise)))
 
+    @one_thread()
     def score_samples(self, X, y=None):
         """Log-density of every row under the probability-flow ODE.
 
@@ -471,6 +476,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         values = self._log_density(self._rows(X), self._encode_condition(y, len(X)))
         return values.cpu().numpy() + self._log_jacobian(X)
 
+    @one_thread()
     def score(self, X, y=None):
         """Mean log-density of the rows.
 
@@ -488,6 +494,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         """
         return float(self.score_samples(X, y).mean())
 
+    @one_thread()
     def nll_bound(self, X, y=None, *, n_draws=64, return_std=False):
         """Upper bound on the negative log-likelihood of every row under the reverse SDE.
 
@@ -520,6 +527,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         bound = bound.cpu().numpy() - self._log_jacobian(X)
         return (bound, error.cpu().numpy()) if return_std else bound
 
+    @one_thread()
     def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
         """Denoising score matching loss with the weighting of the likelihood bound.
 
@@ -562,6 +570,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         return (value, error) if return_std else value
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def entropy(self, X, *, n_draws=64, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
 
@@ -604,6 +613,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(X)))
         return (value, error) if return_std else value
 
+    @one_thread()
     def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
         """Upper bound on the divergence of the data from the SDE model.
 
@@ -642,6 +652,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         return (value, error) if return_std else value
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def log_density_gradient(self, X, noise_level=_MIN_LEVEL):
         """Gradient of the log density of noisy data, the score.
 
@@ -674,6 +685,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         slope, log_jacobian_slope = self._marginals.slopes(self._standardised(X))
         return (score.cpu().numpy() * slope + log_jacobian_slope) / self.scale_
 
+    @one_thread()
     def transform(self, X):
         """Take rows along the probability-flow ODE to independent standard normals.
 
@@ -698,6 +710,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         root = self.prior_.eigenvectors
         return ((z @ root) / scale @ root.T).cpu().numpy()
 
+    @one_thread()
     def inverse_transform(self, X):
         """Take standard normals back to data, the inverse of :meth:`transform`.
 
@@ -718,6 +731,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         z = self._from_latent(self._tensor(torch.as_tensor(Z)))
         return self._restore(self._to_units(self._move(z, self._max_level, _MIN_LEVEL)))
 
+    @one_thread()
     def impute(self, X, n_draws=None, *, random_state=None):
         """Draw the missing values of every row given its observed ones.
 

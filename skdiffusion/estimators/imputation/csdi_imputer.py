@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 )
 
 from skdiffusion._random import draw_seed
+from skdiffusion._threads import one_thread
 from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators.imputation._fitting import ImputerFit
 from skdiffusion.estimators.imputation._model import ImputerModel
@@ -267,6 +268,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         self.verbose = verbose
         self.random_state = random_state
 
+    @one_thread()
     def fit(self, X, y=None, *, timestamps=None):
         """Learn the distribution of missing cells given observed ones.
 
@@ -308,6 +310,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         """
         return self.fit(X, y, timestamps=timestamps).transform(X, timestamps=timestamps)
 
+    @one_thread()
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
 
@@ -330,6 +333,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "history_"))
 
+    @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
 
@@ -351,6 +355,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         filled = self._fill(data, lambda draws: statistic(draws, axis=0), self.n_draws)
         return self._output(data, filled)
 
+    @one_thread()
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
 
@@ -377,6 +382,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         filled = self._fill(data, lambda draws: draws, n_draws, random_state)
         return data.restore_draws(self._keep(filled))
 
+    @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
 
@@ -410,6 +416,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
         of = lambda draws: np.quantile(draws, levels, axis=0, method="weibull")  # noqa: E731
         return data.restore_draws(self._keep(self._fill(data, of, self.n_draws)))
 
+    @one_thread()
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
+from skdiffusion._threads import one_thread
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.langevin.chains import Divergence, Plan, run
 from skdiffusion.diffusion.langevin.tuning import curvature, roundness, tune
@@ -295,6 +296,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @one_thread()
     def fit(self, X=None, y=None):
         """Recognise or learn the target, choose steps and ladder, and try the chains out.
 
@@ -341,6 +343,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._diagnose(target, plan, device, X)
         return self
 
+    @one_thread()
     def sample(self, n_samples=1, random_state=None, return_trajectory=False):
         """Draw from the target.
 
@@ -375,6 +378,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
         return (X, trajectory) if return_trajectory else X
 
+    @one_thread()
     def transform(self, X):
         """Move the given points by the chosen dynamics.
 
@@ -395,6 +399,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return draws[0].astype(X.dtype, copy=False)
 
     @available_if(_can_score)
+    @one_thread()
     def score_samples(self, X):
         """Log density of each row, as the target gives it.
 
@@ -413,6 +418,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self._log_density(X)
 
     @available_if(_can_score)
+    @one_thread()
     def score(self, X, y=None):
         """Mean log density of the rows.
 
@@ -431,6 +437,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return float(np.mean(self._log_density(self._check_data(X))))
 
+    @one_thread()
     def log_density_gradient(self, X, noise_level=0.0):
         """Gradient of the log density, with noise if asked.
 
@@ -468,6 +475,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             ]
         return torch.cat(parts).cpu().numpy() @ np.linalg.inv(self._factor)
 
+    @one_thread()
     def to_inference_data(self, n_chains=4, n_draws=1000, random_state=None):
         """Run a few chains and hand their draws to ArviZ.
 

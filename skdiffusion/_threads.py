@@ -1,0 +1,70 @@
+"""One thread inside computations that gain nothing from more.
+
+Diffusion models are thousands of small operations one after the other. Torch would split each of
+them over all cores and wait, spinning, until the last core is done: on an idle machine that gains
+little, and where a core has other work to do every operation waits for it.
+
+OpenMP, on whose threads torch and the trees of scikit-learn run, keeps the number of threads for
+each thread of Python. A limit therefore holds for the calling thread alone: several fits in several
+threads do not meet, and nothing of the process changes. The BLAS of numpy has one number for the
+whole process, and is left alone.
+"""
+
+import functools
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+# Not "vcomp" of Visual C++: its number of threads is one for the whole process.
+_OF_A_THREAD = ["libgomp", "libiomp", "libomp"]
+_setting = threading.Lock()
+
+
+@contextmanager
+def one_thread():
+    """Run what is inside with one thread; also a decorator of functions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion._threads import one_thread
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    # A new thread takes over torch's number at the first question, and must not do so inside.
+    torch.get_num_threads()
+    with _openmp().limit(limits=1, user_api="openmp"):
+        n_threads = _mkl_threads()
+        if n_threads == 1:
+            yield
+            return
+        _set_torch_threads(1)
+        try:
+            yield
+        finally:
+            _set_torch_threads(n_threads)
+
+
+@functools.cache
+def _openmp():
+    """OpenMP libraries of the process; looking for them takes longer than many a call."""
+    return ThreadpoolController().select(prefix=_OF_A_THREAD)
+
+
+def _mkl_threads():
+    """Threads of MKL in this thread: those of OpenMP until ``torch.set_num_threads`` is called."""
+    found = re.search(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+    return int(found[1]) if found else 1
+
+
+def _set_torch_threads(n_threads):
+    """``torch.set_num_threads`` for this thread, and not for those that are still to start."""
+    with _setting, ThreadPoolExecutor(1) as new_thread:
+        default = new_thread.submit(torch.get_num_threads).result()
+        torch.set_num_threads(n_threads)
+        new_thread.submit(torch.set_num_threads, default).result()
