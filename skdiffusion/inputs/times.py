@@ -138,7 +138,7 @@ def time_grid(data, timestamps, step, longest):
                 "X has no times, but had them in fit: its rows are taken as one time step apart; "
                 "pass timestamps= or a DatetimeIndex as in fit.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return data
     step = step or min((grid_step(t) for t in times if len(t) > 1), default=1.0)

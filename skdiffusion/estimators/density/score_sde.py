@@ -782,7 +782,7 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
                 f"For {poor} of {len(codes)} rows fewer than 10 of the candidates of impute count: "
                 "their draws repeat. The base describes these rows badly; more observed columns "
                 'or base="mixture" help.',
-                stacklevel=2,
+                stacklevel=3,
             )
         if n_draws is None:
             return self._restore(completed[:, 0])

@@ -58,7 +58,7 @@ class ImputerFit:
                 f"X has only {len(starts)} windows, too few to train a network and to check it: "
                 "the Gaussian over the window is used alone.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         elif self.method == "diffusion":
             self._require_targets(series, starts, strategy)
@@ -117,7 +117,7 @@ class ImputerFit:
                 f"Features {self._names(~valid)} have no observed value and are {fate}: "
                 "see keep_empty_features.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _warn_unscaled(self, mean, scale):
@@ -128,7 +128,7 @@ class ImputerFit:
                 f"Features {self._names(off)} are far from mean 0 and standard deviation 1, which "
                 "scale=False expects: set scale=True.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _names(self, mask):
@@ -174,7 +174,7 @@ class ImputerFit:
             warnings.warn(
                 'test_pattern is not used: set target_strategy="test_pattern".',
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if callable(self.target_strategy):
             return user_strategy(self.target_strategy)
@@ -287,7 +287,7 @@ class ImputerFit:
                 f"{len(history['loss'])} training steps did not lower the loss on held-out windows "
                 "(see history_): raise max_iter or lower learning_rate.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _better(self, model, series, held_out, strategy):

@@ -54,7 +54,7 @@ class ImputerInput:
             kind = self._require_kind(kind, form, X)
         frames = parts if all(is_frame(part) for part in parts) else None
         if reset and kind == "table" and frames and has_times(parts[0]):
-            warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=4)
+            warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=5)
         if reset and frames and timestamps is None:
             self._warn_index(frames[0], kind)
         if self.add_indicator and form in ("3-D array", "list"):
@@ -69,9 +69,9 @@ class ImputerInput:
         """Say so where an index holds times or series that are not taken as such."""
         if getattr(frame.index, "nlevels", 1) > 1:
             if kind == "series":
-                warnings.warn(_HINT_MULTI_INDEX, UserWarning, stacklevel=5)
+                warnings.warn(_HINT_MULTI_INDEX, UserWarning, stacklevel=6)
         elif not has_times(frame) and has_dates_as_text(frame):
-            warnings.warn(_HINT_TO_DATETIME, UserWarning, stacklevel=5)
+            warnings.warn(_HINT_TO_DATETIME, UserWarning, stacklevel=6)
 
     def _require_kind(self, kind, form, X):
         """Compare the form of ``X`` with that seen in ``fit``; samples may serve as series."""
@@ -126,7 +126,7 @@ class ImputerInput:
                 f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
                 "are unconditional.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _output(self, data, filled):

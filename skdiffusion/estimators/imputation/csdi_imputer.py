@@ -409,7 +409,7 @@ class CSDIImputer(ImputerInput, ImputerFit, ImputerModel, TransformerMixin, Base
                 f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
                 f"set n_draws to {needed} or more.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         data = self._checked(X, timestamps)
         # The m-th of n exchangeable draws lies, in expectation, at level m / (n + 1).

@@ -667,7 +667,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "cross between modes. Give the log density to allow parallel tempering, or pass "
                 "method='ula' to silence this warning.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return "ula"
 
@@ -680,7 +680,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "gradient, and (n_chains,) as the log density: if it is the log density, "
                 "return it without the last axis, for example with .sum(1).",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # ---------------------------------------------------------------- coordinates
@@ -980,7 +980,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "gradient does not lead back. Does target return the *log* density (not the "
                 "density), with the right sign, and is it normalisable?",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _compare(self, target, draws, superchains, plan):
@@ -1007,7 +1007,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 "agree stay. They have not reached all modes or tails; "
                 f"{_advice(plan.method, target)}",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _far_starts(self, target, n, seed, X, near):
