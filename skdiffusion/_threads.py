@@ -17,11 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import ThreadpoolController
 
 # Not "vcomp" of Visual C++: its number of threads is one for the whole process.
 _OF_A_THREAD = ["libgomp", "libiomp", "libomp"]
 _setting = threading.Lock()
+# How many threads the thread of Python had outside, the outermost of nested limits.
+_here = threading.local()
 
 
 @contextmanager
@@ -37,17 +40,59 @@ def one_thread():
     1
     """
     # A new thread takes over torch's number at the first question, and must not do so inside.
-    torch.get_num_threads()
+    n_workers, outside = torch.get_num_threads(), getattr(_here, "n_workers", None)
+    _here.n_workers = n_workers if outside is None else outside
     with _openmp().limit(limits=1, user_api="openmp"):
         n_threads = _mkl_threads()
-        if n_threads == 1:
-            yield
-            return
-        _set_torch_threads(1)
+        if n_threads > 1:
+            _set_torch_threads(1)
         try:
             yield
         finally:
-            _set_torch_threads(n_threads)
+            if n_threads > 1:
+                _set_torch_threads(n_threads)
+            _here.n_workers = outside
+
+
+def spread(function, items):
+    """Apply a function to independent items, in as many workers as there were threads outside.
+
+    Workers do not wait for each other at every operation, so that a busy core delays no other.
+    What they return must not depend on which items run at once.
+
+    Parameters
+    ----------
+    function : callable
+        What to compute, of one item, with one thread.
+    items : sequence
+        Items, each worth some milliseconds at least.
+
+    Returns
+    -------
+    results : list
+        In the order of the items.
+
+    Examples
+    --------
+    >>> from skdiffusion._threads import spread
+    >>> spread(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+    n_workers = min(getattr(_here, "n_workers", None) or 1, len(items))
+    if n_workers > 1:
+        # Of a quota of processor time OpenMP knows nothing.
+        n_workers = min(n_workers, cpu_count())
+    if n_workers <= 1:
+        return [function(item) for item in items]
+    worker = delayed(functools.partial(_work, function, torch.is_grad_enabled()))
+    return Parallel(n_workers, require="sharedmem")(worker(item) for item in items)
+
+
+def _work(function, with_gradients, item):
+    """Call a function in a worker, where it has no workers of its own."""
+    with one_thread(), torch.set_grad_enabled(with_gradients):
+        _here.n_workers = 1
+        return function(item)
 
 
 @functools.cache

@@ -6,11 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from joblib import cpu_count
 from sklearn.mixture import GaussianMixture
 from torch.overrides import TorchFunctionMode
 
 from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE
-from skdiffusion._threads import _mkl_threads, one_thread
+from skdiffusion._threads import _mkl_threads, one_thread, spread
 from skdiffusion.training import train
 
 X = np.random.default_rng(0).normal(size=(60, 2))
@@ -129,6 +130,40 @@ def test_limits_in_several_threads_do_not_meet(threads):
 def test_a_decorated_function_is_the_same_to_the_eye():
     assert train.__name__ == "train"
     assert "n_steps" in train.__doc__
+
+
+# ------------------------------------------------------------------ workers
+
+
+def test_workers_are_as_many_as_the_threads_outside(threads):
+    """Each with one thread, without workers of its own, and with the caller's gradients."""
+
+    def look(item):
+        met.wait()
+        inside = spread(lambda _: threading.get_ident(), range(3))
+        return item, counts(), torch.is_grad_enabled(), set(inside) == {threading.get_ident()}
+
+    threads(2)
+    met = threading.Barrier(min(2, cpu_count()), timeout=10)
+    outside = counts()
+    with one_thread(), torch.no_grad():
+        found = spread(look, range(4))
+    assert found == [(item, (1, 1), False, True) for item in range(4)]
+    assert counts() == outside
+
+
+def test_without_threads_outside_there_are_no_workers(threads):
+    threads(1)
+    here = threading.get_ident()
+    with one_thread():
+        assert spread(lambda _: threading.get_ident(), range(3)) == [here] * 3
+    assert spread(lambda _: threading.get_ident(), range(3)) == [here] * 3
+
+
+def test_an_error_in_a_worker_is_raised(threads):
+    threads(2)
+    with pytest.raises(ZeroDivisionError), one_thread():
+        spread(lambda item: 1 / item, [1, 0, 2])
 
 
 # ------------------------------------------------------------------ the estimators
@@ -263,6 +298,21 @@ def test_draws_do_not_depend_on_the_number_of_threads(kind, threads):
         return estimator.sample(*CALLS[kind]["sample"])
 
     np.testing.assert_array_equal(draws(2), draws(1))
+
+
+def test_blocks_of_chains_in_workers_are_the_same_draws(threads):
+    """Several blocks, of draws and of rows."""
+    sampler = LangevinSampler(MIXTURE, n_steps=2, random_state=0).fit()
+    density = ScoreSDE(base=None, **SMALL).fit(X)
+    rows = np.random.default_rng(2).normal(size=(1100, 2))
+
+    def results(n_threads):
+        threads(n_threads)
+        draws, path = sampler.sample(9000, return_trajectory=True)
+        return draws, path, sampler.transform(rows), density.score_samples(rows)
+
+    for two, one in zip(results(2), results(1), strict=True):
+        np.testing.assert_array_equal(two, one)
 
 
 @pytest.mark.filterwarnings("ignore")

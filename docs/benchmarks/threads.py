@@ -45,7 +45,7 @@ def langevin():
 
 
 def score_sde():
-    """200 steps of training on 2000 rows of circles, 500 log-densities and 2000 draws."""
+    """100 steps of training on 2000 rows of circles, 1000 log-densities and 2000 draws."""
     from sklearn.datasets import make_circles
 
     from skdiffusion import ScoreSDE
@@ -53,22 +53,22 @@ def score_sde():
     X, _ = make_circles(2000, noise=0.05, factor=0.5, random_state=0)
 
     def job():
-        model = ScoreSDE(base=None, max_iter=200, random_state=0).fit(X)
-        model.score_samples(X[:500])
+        model = ScoreSDE(base=None, max_iter=50, random_state=0).fit(X)
+        model.score_samples(X[:1000])
         model.sample(2000)
 
     return job
 
 
 def csdi_imputer():
-    """10 steps of training on a month of weather, 18 columns, and 20 draws of a fifth of it."""
+    """5 steps of training on a month of weather, 18 columns, and 20 draws of a fifth of it."""
     import numpy as np
 
     from skdiffusion import CSDIImputer
     from skdiffusion.datasets import ampute, load_nyc_weather
 
     X, _ = ampute(np.asarray(load_nyc_weather().data)[:720], missing_rate=0.2, random_state=0)
-    imputer = CSDIImputer(window_length=24, max_iter=10, n_draws=20, random_state=0)
+    imputer = CSDIImputer(window_length=24, max_iter=5, n_draws=20, random_state=0)
     return lambda: imputer.fit(X).transform(X)
 
 
@@ -83,6 +83,7 @@ def run_job(name, setting, repeats):
     if setting == "before":
         without = types.ModuleType("skdiffusion._threads")
         without.one_thread = contextmanager(lambda: (yield))
+        without.spread = lambda function, items: [function(item) for item in items]
         sys.modules["skdiffusion._threads"] = without
     job = JOBS[name]()
     for _ in range(repeats):
@@ -165,10 +166,10 @@ def page(rows, repeats):
             "# Threads: alone and beside other work",
             "",
             "Wall-clock seconds of three small jobs with `OMP_NUM_THREADS` 1 and 2 and with "
-            f"nothing set, each in a fresh process; medians of {repeats}. In the column *before* "
-            "nothing is set and the limit of one thread inside the package is switched off; one "
-            f"run, stopped after {LIMIT} seconds, of which some ten are imports. *default / best* "
-            "should not exceed 1.3; *before / default* says what the limit gains.",
+            f"nothing set, each in a fresh process; medians of {repeats} runs. In the column "
+            "*before* nothing is set and the limit of one thread inside the package is switched "
+            f"off; one run, stopped after {LIMIT} seconds, of which some ten are imports. "
+            "*default / best* should not exceed 1.3; *before / default* says what the limit gains.",
             "",
             *jobs,
             "",

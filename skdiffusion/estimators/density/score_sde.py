@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 
 from skdiffusion._device import load_numpy_state, memory_advice, resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, normals, row_keys, torch_generator
-from skdiffusion._threads import one_thread
+from skdiffusion._threads import one_thread, spread
 from skdiffusion.columns.marginals import Marginals, fit_marginals
 from skdiffusion.diffusion import likelihood
 from skdiffusion.diffusion.analytic.kinds import RowMixture
@@ -43,7 +43,8 @@ _MAX_EXACT_FEATURES = 32
 _N_PROBES = 16
 # Runge-Kutta steps over the range of noise levels: for scores, for maps, for early stopping.
 _SCORE_STEPS, _MAP_STEPS, _HELD_OUT_STEPS = 40, 80, 8
-_CHUNK = 2000
+# Rows that are scored or moved together: fewer cost more each, more leave workers idle.
+_CHUNK = 500
 _SMALLER_BATCHES = "Too little memory to fit: lower batch_size or hidden_layer_sizes."
 _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
 # Fewer rows do not tell a histogram from noise.
@@ -1118,14 +1119,12 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
     def _log_density(self, x, condition=None):
         """Log-density of standardised rows under the fitted model."""
         conditions = [None] * len(x) if condition is None else condition.split(_CHUNK)
-        parts = [
-            self._log_density_of_chunk(part, given)
-            for part, given in zip(x.split(_CHUNK), conditions)
-        ]
-        return torch.cat(parts)
+        chunks = list(zip(x.split(_CHUNK), conditions))
+        return torch.cat(spread(self._log_density_of_chunk, chunks))
 
-    def _log_density_of_chunk(self, x, condition):
+    def _log_density_of_chunk(self, chunk):
         """Log-density of rows that fit in memory together."""
+        x, condition = chunk
         density = self.denoiser_.base.given(condition).log_density(x)
         if self.denoiser_.network is None:
             return density
@@ -1164,12 +1163,11 @@ class ScoreSDE(TableReader, RowCompleter, OneToOneFeatureMixin, TransformerMixin
         def slope(state, u):
             return (state[0] - self.denoiser_(state[0], math.exp(u)),)
 
+        def move(part):
+            return flow(slope, (part,), math.log(start), math.log(stop), _MAP_STEPS)[0]
+
         with torch.no_grad():
-            parts = [
-                flow(slope, (part,), math.log(start), math.log(stop), _MAP_STEPS)[0]
-                for part in z.split(_CHUNK)
-            ]
-        return torch.cat(parts)
+            return torch.cat(spread(move, z.split(_CHUNK)))
 
     @memory_advice(_FEWER_ROWS)
     def _latent_bound(self, X, y, n_draws):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import ChainNoise, chain_keys, draw_seed, row_keys, torch_generator
-from skdiffusion._threads import one_thread
+from skdiffusion._threads import one_thread, spread
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.langevin.chains import Divergence, Plan, run
 from skdiffusion.diffusion.langevin.tuning import curvature, roundness, tune
@@ -893,25 +893,30 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         block = self._block(target, dtype) // plan.n_replicas or 1
         n_levels = max(len(plan.noise_levels) - 1, 0)
         n_steps = n_levels + plan.n_steps + (n_draws - 1) * plan.thin
-        draws = np.empty((n_draws, *X.shape))
-        paths, rates = [], []
         starts = range(0, len(X), block)
         bar = tqdm(total=n_steps * len(starts), disable=not self.verbose, desc="LangevinSampler")
-        for first in starts:
+
+        def run_block(first):
             last = min(first + block, len(X))
             u = self._to_u(X[first:last], dtype)
             noise = _noise(keys(first, last).to(u.device), plan, target, dtype)
             path = _Path(plan.thin, n_steps) if with_trajectory else None
             try:
-                part, rate = run(target, plan, u, noise, n_draws, path, bar.update)
+                draws, rate = run(target, plan, u, noise, n_draws, path, bar.update)
             except Divergence as error:
                 raise Divergence(f"block of chains from {first}: {error}") from None
-            draws[:, first:last] = self._to_x(part)
-            rates += [] if rate is None else [rate.cpu().numpy()]
-            paths += [self._to_x(path.points())] if with_trajectory else []
+            points = self._to_x(path.points()) if with_trajectory else None
+            return self._to_x(draws), points, rate
+
+        # A function of the user's need not bear being called by two workers at once.
+        ours = isinstance(target, MixtureTarget | DenoiserTarget)
+        results = (spread if ours else map)(run_block, starts)
+        draws, paths, rates = zip(*results, strict=True)
         bar.close()
         trajectory = np.concatenate(paths, 1) if with_trajectory else None
-        return draws, trajectory, float(np.mean(np.concatenate(rates))) if rates else np.nan
+        rates = [rate.cpu().numpy() for rate in rates if rate is not None]
+        acceptance = float(np.mean(np.concatenate(rates))) if rates else np.nan
+        return np.concatenate(draws, 1), trajectory, acceptance
 
     def _log_density(self, X):
         """Log density of validated rows, in float64 and the user's coordinates."""
