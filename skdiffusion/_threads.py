@@ -39,8 +39,11 @@ def one_thread():
     ...     torch.get_num_threads()
     1
     """
-    # A new thread takes over torch's number at the first question, and must not do so inside.
-    n_workers, outside = torch.get_num_threads(), getattr(_here, "n_workers", None)
+    # A new thread takes over torch's number at the first question, and must do so neither inside
+    # nor while another thread is at _set_torch_threads.
+    with _setting:
+        n_workers = torch.get_num_threads()
+    outside = getattr(_here, "n_workers", None)
     _here.n_workers = n_workers if outside is None else outside
     with _openmp().limit(limits=1, user_api="openmp"):
         n_threads = _mkl_threads()
@@ -108,7 +111,11 @@ def _mkl_threads():
 
 
 def _set_torch_threads(n_threads):
-    """``torch.set_num_threads`` for this thread, and not for those that are still to start."""
+    """``torch.set_num_threads`` for this thread, and not for those that are still to start.
+
+    One that asks torch for the first time within these lines, and is not ours, gets the number
+    meant for this one.
+    """
     with _setting, ThreadPoolExecutor(1) as new_thread:
         default = new_thread.submit(torch.get_num_threads).result()
         torch.set_num_threads(n_threads)
