@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
 )
 
 from skdiffusion._random import draw_seed, row_keys
+from skdiffusion._threads import one_thread
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -33,6 +34,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
     def _fit(self, X, timestamps, go_on):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
+    @one_thread()
     def fit(self, X, y=None, *, timestamps=None):
         """Learn the distribution of missing cells given observed ones.
 
@@ -73,6 +75,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """
         return self.fit(X, y, timestamps=timestamps).transform(X, timestamps=timestamps)
 
+    @one_thread()
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
 
@@ -95,6 +98,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "_model"))
 
+    @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
 
@@ -118,6 +122,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         names = self.get_feature_names_out()
         return self._reader.write(data, filled, names, self.add_indicator)
 
+    @one_thread()
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
 
@@ -144,6 +149,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         filled = self._filled(data, lambda draws: draws, n_draws, random_state)
         return data.restore_draws(self._reader.keep(filled))
 
+    @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
 
@@ -175,6 +181,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         filled = self._filled(data, of, self.n_draws)
         return data.restore_draws(self._reader.keep(filled))
 
+    @one_thread()
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
 

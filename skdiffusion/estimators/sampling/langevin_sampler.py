@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdiffusion._device import resolve_device
 from skdiffusion._random import chain_keys, draw_seed, row_keys
+from skdiffusion._threads import one_thread
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
@@ -267,6 +268,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @one_thread()
     def fit(self, X=None, y=None):
         """Recognise or learn the target, choose steps and ladder, and try the chains out.
 
@@ -310,6 +312,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 warnings.warn(text, ConvergenceWarning, stacklevel=3)
         return self
 
+    @one_thread()
     def sample(self, n_samples=1, random_state=None, return_trajectory=False):
         """Draw from the target.
 
@@ -342,6 +345,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
         return (X, trajectory) if return_trajectory else X
 
+    @one_thread()
     def transform(self, X):
         """Move the given points by the chosen dynamics.
 
@@ -362,6 +366,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return draws[0].astype(X.dtype, copy=False)
 
     @available_if(_can_score)
+    @one_thread()
     def score_samples(self, X):
         """Log density of each row, as the target gives it.
 
@@ -380,6 +385,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self._coordinates.log_density(X, resolve_device(self.device))
 
     @available_if(_can_score)
+    @one_thread()
     def score(self, X, y=None):
         """Mean log density of the rows.
 
@@ -398,6 +404,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return float(np.mean(self.score_samples(X)))
 
+    @one_thread()
     def log_density_gradient(self, X, noise_level=0.0):
         """Gradient of the log density, with noise if asked.
 
@@ -420,6 +427,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"noise_level must be a number >= 0, got {noise_level!r}")
         return self._coordinates.gradient(X, noise_level, resolve_device(self.device))
 
+    @one_thread()
     def to_inference_data(self, n_chains=4, n_draws=1000, random_state=None):
         """Run a few chains and hand their draws to ArviZ.
 
