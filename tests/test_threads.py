@@ -1,7 +1,6 @@
 """One thread inside every public call, and nothing changed outside."""
 
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -336,23 +335,3 @@ def test_two_fits_at_once(threads):
             assert result == outside
         else:
             np.testing.assert_array_equal(result, expected)
-
-
-WARNED = {
-    "no values": lambda: CSDIImputer(**GAUSSIAN).fit(np.c_[GAPS, np.full(60, np.nan)]),
-    "few draws": lambda: CSDIImputer(**GAUSSIAN).fit(GAPS).predict_quantiles(GAPS, [0.01]),
-    "only gradients": lambda: LangevinSampler(lambda x: -x, n_features=2, random_state=0).fit(),
-    "no log": lambda: LangevinSampler(
-        lambda x: torch.exp(-(x**2).sum(-1)), n_features=2, n_steps=50, random_state=0
-    ).fit(),
-}
-GAUSSIAN = {"method": "gaussian", "n_draws": 20, "random_state": 0}
-
-
-@pytest.mark.parametrize("reason", WARNED)
-def test_warnings_name_the_line_of_the_user(reason):
-    """A decorator is one more call between the warning and that line."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        WARNED[reason]()
-    assert {warning.filename for warning in caught} == {__file__}

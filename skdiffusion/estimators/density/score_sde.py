@@ -1,6 +1,5 @@
 """A density model that learns the score of noisy data."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed, row_keys, torch_generator
 from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.diffusion.loss import NOISE_LAWS
 from skdiffusion.diffusion.sde import SDE
 from skdiffusion.diffusion.solve import STEPS
@@ -400,11 +400,10 @@ class ScoreSDE(DiffusionDensity):
         completed, sizes = self._complete(codes, _seed_of_call(self, random_state), n_copies)
         poor = int((sizes < _FEWEST_CANDIDATES).sum())
         if poor:
-            warnings.warn(
+            warn(
                 f"For {poor} of {len(codes)} rows fewer than 10 of the candidates of impute count: "
                 "their draws repeat. The base describes these rows badly; more observed columns "
                 'or base="mixture" help.',
-                stacklevel=2,
             )
         if n_draws is None:
             return self._restore(completed[:, 0])

@@ -1,6 +1,5 @@
 """What every imputer by diffusion does with its fitted model."""
 
-import warnings
 from abc import ABC, abstractmethod
 from functools import partial
 
@@ -15,6 +14,7 @@ from sklearn.utils.validation import (
 
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -170,11 +170,9 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         levels = quantile_levels(quantiles)
         needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
-            warnings.warn(
+            warn(
                 f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
                 f"set n_draws to {needed} or more.",
-                UserWarning,
-                stacklevel=2,
             )
         data = self._read(X, timestamps)
         of = partial(quantiles_of_draws, levels=levels, axis=0)

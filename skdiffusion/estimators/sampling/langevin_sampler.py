@@ -1,6 +1,5 @@
 """LangevinSampler: draws from a density that can be written down, or from data."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skdiffusion._device import resolve_device
 from skdiffusion._random import chain_keys, draw_seed, row_keys
 from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
@@ -302,14 +302,14 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.target_kind_ = kind_of(target)
             self.method_, notes = choose_method(self.method, target)
             for text in notes + one_column_note(target):
-                warnings.warn(text, UserWarning, stacklevel=3)
+                warn(text)
             self._coordinates, self._plan = find_plan(
                 coordinates, self.method_, self._starts(), self._settings(), device
             )
             diagnosis = self._diagnose(X, device)
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
-                warnings.warn(text, ConvergenceWarning, stacklevel=3)
+                warn(text, ConvergenceWarning)
         return self
 
     @one_thread()
@@ -475,7 +475,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         draws, path, rates = run_in_blocks(self._coordinates, self._plan, X, keys, **options)
         text = stuck_chains(rates, draws[-1], self._plan)
         if text:
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+            warn(text, ConvergenceWarning)
         return draws, path
 
     def _starts(self):
