@@ -33,8 +33,8 @@ _SCORE_STEPS, _MAP_STEPS = 40, 80
 # Columns up to which a trace is exact, at one backward pass a column, and directions of its
 # estimate above.
 MAX_EXACT_FEATURES, N_PROBES = 32, 16
-# Rows at once: the largest network layers then stay within some 10 MB.
-_CHUNK = 2000
+# Rows at once: fewer cost more each, more leave workers idle among whom they are spread.
+_CHUNK = 500
 # Solvers stop at this multiple of s_min and take the denoiser's estimate of the data from there,
 # whose error is below what is resolved.
 _LAST_LEVEL = 2
@@ -124,14 +124,14 @@ class DensityModel:
             share is Hutchinson's estimate from 16 fixed directions.
         """
 
-        def of_chunk(model, part):
+        def of_part(model, part):
             density = model.base.log_density(part)
             if self.denoiser.network is None:
                 return density
             directions = likelihood.trace_directions(part, MAX_EXACT_FEATURES, N_PROBES)
             return density + model.log_ratio(part, _SCORE_STEPS, directions)
 
-        return torch.cat([of_chunk(*chunk) for chunk in self._chunks(x)])
+        return torch.cat([of_part(*part) for part in self.parts(x)])
 
     def log_ratio(self, x, n_steps, directions=None, reference=None):
         """Log-density of rows along the ODE over that of a density in closed form.
@@ -272,13 +272,13 @@ class DensityModel:
             Points at the second level.
         """
 
-        def of_chunk(model, part):
+        def of_part(model, part):
             denoise = partial(model.denoiser, condition=model.condition)
             ends = math.log(start), math.log(stop)
             return flow(_velocity(denoise), (part,), *ends, _MAP_STEPS)[0]
 
         with torch.no_grad():
-            return torch.cat([of_chunk(*chunk) for chunk in self._chunks(z)])
+            return torch.cat([of_part(*part) for part in self.parts(z)])
 
     def bound(self, x, uniforms, noise):
         """Upper bound on the negative log-likelihood of rows under the reverse SDE.
@@ -344,8 +344,19 @@ class DensityModel:
             "s_max": self.s_max,
         }
 
-    def _chunks(self, x):
-        """Rows that fit in memory together, each part with the model under its conditions."""
+    def parts(self, x):
+        """Divide rows into parts that can be asked about one by one.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        parts : list of tuples (DensityModel, tensor)
+            The model under the conditions of a part, and its rows.
+        """
         parts = x.split(_CHUNK)
         conditions = [None] * len(parts) if self.condition is None else self.condition.split(_CHUNK)
         return [(self.given(one), part) for one, part in zip(conditions, parts, strict=True)]

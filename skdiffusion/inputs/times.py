@@ -1,10 +1,10 @@
 """Times of rows: time stamps as seconds, the regular grid behind them, the slot of each row."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 
+from skdiffusion._warn import warn
 from skdiffusion.inputs.frames import has_times
 
 # The day, the week and the year, in seconds, and how often a series must see them.
@@ -137,11 +137,9 @@ def time_grid(data, timestamps, step, longest):
     times = _times(data, timestamps)
     if times is None:
         if step is not None and data.kind == "series":
-            warnings.warn(
+            warn(
                 "X has no times, but had them in fit: its rows are taken as one time step apart; "
                 "pass timestamps= or a DatetimeIndex as in fit.",
-                UserWarning,
-                stacklevel=5,
             )
         return data
     step = step or min((grid_step(t) for t in times if len(t) > 1), default=1.0)

@@ -1,6 +1,5 @@
 """Scorers of imputers: hide cells that are known, let the imputer fill them, compare."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.metadata_routing import UNUSED
 
+from skdiffusion._warn import warn
 from skdiffusion.datasets import ampute
 from skdiffusion.inputs.imputers import (
     answers,
@@ -158,11 +158,9 @@ class ImputationScorer(BaseEstimator):
     def _scored(self, loss, truth, draws, scored):
         """Name and value of a score."""
         if loss in OF_A_STATISTIC and 1 < draws.shape[1] < FEW_DRAWS:
-            warnings.warn(
+            warn(
                 f"n_draws={draws.shape[1]}: the median and mean of so few draws are noisy, which "
                 f'makes "{loss}" too large; draw at least {FEW_DRAWS}, or score by "crps"',
-                UserWarning,
-                stacklevel=4,
             )
         value = float((loss if callable(loss) else LOSSES[loss])(truth, draws, mask=scored))
         name = getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss

@@ -6,7 +6,10 @@ import math
 import torch
 from tqdm.auto import tqdm
 
+from skdiffusion._threads import one_thread
 
+
+@one_thread()
 def train(
     module,
     loss,

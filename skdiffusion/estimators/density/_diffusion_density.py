@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion._threads import one_thread, spread
+from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.estimators.density._reader import spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
@@ -60,6 +62,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self.coordinates_.scale
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def score_samples(self, X, y=None):
         """Log-density of every row under the probability-flow ODE.
 
@@ -86,9 +89,10 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows, log_jacobian = self._rows(self._read(X))
-        values = self.model_.given(self._encode(y, len(rows))).log_density(rows)
+        values = self._spread(DensityModel.log_density, rows, self._encode(y, len(rows)))
         return values.cpu().numpy() + log_jacobian
 
+    @one_thread()
     def score(self, X, y=None):
         """Mean log-density of the rows.
 
@@ -106,6 +110,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         return float(self.score_samples(X, y).mean())
 
+    @one_thread()
     def nll_bound(self, X, y=None, *, n_draws=64, return_std=False):
         """Upper bound on the negative log-likelihood of every row under the reverse SDE.
 
@@ -138,6 +143,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         bound = bound.cpu().numpy() - log_jacobian
         return (bound, error.cpu().numpy()) if return_std else bound
 
+    @one_thread()
     def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
         """Denoising score matching loss with the weighting of the likelihood bound.
 
@@ -180,6 +186,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return (value, error) if return_std else value
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def entropy(self, X, *, n_draws=64, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
 
@@ -213,6 +220,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(rows)))
         return (value, error) if return_std else value
 
+    @one_thread()
     def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
         """Upper bound on the divergence of the data from the SDE model.
 
@@ -251,6 +259,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return (value, error) if return_std else value
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def log_density_gradient(self, X, noise_level=1e-3):
         """Gradient of the log density of noisy data, the score.
 
@@ -283,6 +292,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self.coordinates_.pull_back(codes, gradient, uniforms)
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def transform(self, X):
         """Take rows along the probability-flow ODE to independent standard normals.
 
@@ -298,9 +308,10 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows, _ = self._rows(self._read(X, fill=True))
-        return self.model_.to_latent(rows).cpu().numpy()
+        return self._spread(DensityModel.to_latent, rows).cpu().numpy()
 
     @memory_advice(_FEWER_ROWS)
+    @one_thread()
     def inverse_transform(self, X):
         """Take standard normals back to data, the inverse of :meth:`transform`.
 
@@ -318,7 +329,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Z = check_array(X, dtype=np.float64)
         if Z.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model {self.n_features_in_}.")
-        rows = self.model_.from_latent(self._tensor(Z)).cpu().numpy()
+        rows = self._spread(DensityModel.from_latent, self._tensor(Z)).cpu().numpy()
         return self._restore(self.coordinates_.inverse(rows))
 
     @memory_advice(_FEWER_ROWS)
@@ -329,6 +340,11 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         rows, log_jacobian = self._rows(self._read(X))
         model = self.model_.given(self._encode(y, len(rows)))
         return *model.bound(rows, *row_noise(rows, n_draws, self.random_state)), log_jacobian
+
+    def _spread(self, method, rows, condition=None):
+        """Answer of a method of the model, parts of the rows spread over workers."""
+        parts = self.model_.given(condition).parts(rows)
+        return torch.cat(spread(lambda part: method(*part), parts))
 
     def _spreading(self, codes):
         """Noise that spreads discrete columns."""

@@ -1,7 +1,5 @@
 """The user's table as numbers and codes, and numbers and codes as a table of the user's kind."""
 
-import warnings
-
 import numpy as np
 import torch
 from scipy.special import ndtr
@@ -9,6 +7,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._random import normals, row_keys
+from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import is_tied
 from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named, refuse_times
 from skdiffusion.inputs.table import Table
@@ -130,11 +129,10 @@ def tied_columns(rows, names):
     """Columns that are tied in distinct rows, and a warning of what they do."""
     tied = np.array([is_tied(column) for column in rows.T])
     if tied.any():
-        warnings.warn(
+        warn(
             f"Columns {names[tied].tolist()} of X repeat more than half of their "
             "values and are not spread over a grid: the density of discrete values is "
             "unbounded and its likelihood means little. Add noise as wide as the distance of "
             "the values to dequantise them, or make them categories of a DataFrame.",
-            stacklevel=4,
         )
     return tied

@@ -1,10 +1,10 @@
 """Training rows: weights as repeats, groups that must not be split, gaps filled by draws."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from skdiffusion._warn import warn
 from skdiffusion.columns.standard import column_moments
 
 # Rows per row at most for integer weights, and on average for others.
@@ -193,10 +193,9 @@ def standardised(values, names, tied):
     spread = np.diff(np.nanquantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
     far = (np.abs(rows) > _FURTHEST).any(0) | ((spread < _NARROW) & ~tied)
     if far.any():
-        warnings.warn(
+        warn(
             f"Columns {names[far].tolist()} of X have values far outside all others, which "
             "rule the scale or are pulled in to 100 standard deviations: remove impossible "
             "records or transform the columns (for example with QuantileTransformer).",
-            stacklevel=4,
         )
     return mean, scale, np.clip(rows, -_FURTHEST, _FURTHEST)

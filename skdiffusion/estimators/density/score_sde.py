@@ -1,6 +1,5 @@
 """A density model that learns the score of noisy data."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,6 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed, row_keys, torch_generator
+from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.diffusion.loss import NOISE_LAWS
 from skdiffusion.diffusion.sde import SDE
 from skdiffusion.diffusion.solve import STEPS
@@ -232,6 +233,7 @@ class ScoreSDE(DiffusionDensity):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @memory_advice(_SMALLER_BATCHES)
+    @one_thread()
     def fit(self, X, y=None, sample_weight=None):
         """Fit the density.
 
@@ -263,6 +265,7 @@ class ScoreSDE(DiffusionDensity):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @memory_advice(_SMALLER_BATCHES)
+    @one_thread()
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train the network further on new rows, once over them.
 
@@ -298,6 +301,7 @@ class ScoreSDE(DiffusionDensity):
         return self
 
     @memory_advice("Too little memory to draw: lower n_samples and draw several times.")
+    @one_thread()
     def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
         """Draw rows from the model.
 
@@ -350,6 +354,7 @@ class ScoreSDE(DiffusionDensity):
         )
         return self._restore(self.coordinates_.inverse(rows.cpu().numpy()))
 
+    @one_thread()
     def impute(self, X, n_draws=None, *, random_state=None):
         """Draw the missing values of every row given its observed ones.
 
@@ -395,11 +400,10 @@ class ScoreSDE(DiffusionDensity):
         completed, sizes = self._complete(codes, _seed_of_call(self, random_state), n_copies)
         poor = int((sizes < _FEWEST_CANDIDATES).sum())
         if poor:
-            warnings.warn(
+            warn(
                 f"For {poor} of {len(codes)} rows fewer than 10 of the candidates of impute count: "
                 "their draws repeat. The base describes these rows badly; more observed columns "
                 'or base="mixture" help.',
-                stacklevel=2,
             )
         if n_draws is None:
             return self._restore(completed[:, 0])

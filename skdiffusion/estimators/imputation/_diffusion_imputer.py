@@ -1,6 +1,5 @@
 """What every imputer by diffusion does with its fitted model."""
 
-import warnings
 from abc import ABC, abstractmethod
 from functools import partial
 
@@ -15,6 +14,8 @@ from sklearn.utils.validation import (
 )
 
 from skdiffusion._random import draw_seed, row_keys
+from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -35,6 +36,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
     def _fit(self, X, timestamps, go_on):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
+    @one_thread()
     def fit(self, X, y=None, *, timestamps=None):
         """Learn the distribution of missing cells given observed ones.
 
@@ -75,6 +77,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """
         return self.fit(X, y, timestamps=timestamps).transform(X, timestamps=timestamps)
 
+    @one_thread()
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
 
@@ -97,6 +100,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "_model"))
 
+    @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
 
@@ -120,6 +124,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         names = self.get_feature_names_out()
         return self._reader.write(data, filled, names, self.add_indicator)
 
+    @one_thread()
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
 
@@ -146,6 +151,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         filled = self._filled(data, lambda draws: draws, n_draws, random_state)
         return data.restore_draws(self._reader.keep(filled))
 
+    @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
 
@@ -166,17 +172,16 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         levels = quantile_levels(quantiles)
         needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
-            warnings.warn(
+            warn(
                 f"n_draws={self.n_draws} draws cannot resolve the outermost of these quantiles: "
                 f"set n_draws to {needed} or more.",
-                UserWarning,
-                stacklevel=2,
             )
         data = self._read(X, timestamps)
         of = partial(quantiles_of_draws, levels=levels, axis=0)
         filled = self._filled(data, of, self.n_draws)
         return data.restore_draws(self._reader.keep(filled))
 
+    @one_thread()
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
 

@@ -1,6 +1,5 @@
 """How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import row_keys, torch_generator
+from skdiffusion._warn import warn
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.spikes import Spikes
@@ -99,11 +99,9 @@ def learn_columns(flat, settings, names):
         columns = columns.mapped(lambda u: Spikes.learn(Bend.learn(u), u), flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
-        warnings.warn(
+        warn(
             f"Features {names[~columns.valid].tolist()} have no observed value and are {fate}: "
             "see keep_empty_features.",
-            UserWarning,
-            stacklevel=4,
         )
     return columns
 
@@ -113,11 +111,9 @@ def _warn_unscaled(columns, names):
     centre, scale = columns.centre, columns.scale
     off = (np.abs(centre) > 3) | (scale > 10) | ((scale > 0) & (scale < 0.1))
     if off.any():
-        warnings.warn(
+        warn(
             f"Features {names[off].tolist()} are far from mean 0 and standard deviation 1, which "
             "scale=False expects: set scale=True.",
-            UserWarning,
-            stacklevel=5,
         )
 
 
@@ -194,11 +190,9 @@ def fit_imputation_model(windows, columns, settings, seed, *, stationary, previo
         denoiser = previous.continued(blueprint)
     history = nothing_trained()
     if settings.method == "diffusion" and few:
-        warnings.warn(
+        warn(
             f"X has only {len(windows.train)} windows, too few to train a network and to check "
             "it: the Gaussian over the window is used alone.",
-            UserWarning,
-            stacklevel=4,
         )
     elif settings.method == "diffusion":
         _require_targets(windows, strategy, settings, seed)
@@ -331,11 +325,10 @@ def _warn_useless(denoiser, history):
     """Say so if training led nowhere and there is no closed form to answer instead."""
     useless = history["validation"] and history["best_step"] == 0
     if useless and denoiser.closed_form() is None:
-        warnings.warn(
+        warn(
             f"{len(history['loss'])} training steps did not lower the loss on held-out windows "
             "(see history_): raise max_iter or lower learning_rate.",
             ConvergenceWarning,
-            stacklevel=5,
         )
 
 

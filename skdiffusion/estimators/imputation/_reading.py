@@ -1,6 +1,5 @@
 """The way into and out of an imputer: what a user hands over, and how the answer goes back."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
+from skdiffusion._warn import warn
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.inputs.frames import (
     has_dates_as_text,
@@ -210,11 +210,9 @@ def warn_empty(data, valid):
     """Say so when a sample offers nothing to condition on."""
     empty = sum(bool(np.isnan(x[:, valid]).all()) for x in data.rows)
     if empty:
-        warnings.warn(
+        warn(
             f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
             "are unconditional.",
-            UserWarning,
-            stacklevel=5,
         )
 
 
@@ -223,14 +221,14 @@ def _warn_unread_index(parts, kind, timestamps):
     if not all(is_frame(part) for part in parts):
         return
     if kind == "table" and has_times(parts[0]):
-        warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=5)
+        warn(_HINT_WINDOW_LENGTH)
     if timestamps is not None:
         return
     if getattr(parts[0].index, "nlevels", 1) > 1:
         if kind == "series":
-            warnings.warn(_HINT_MULTI_INDEX, UserWarning, stacklevel=5)
+            warn(_HINT_MULTI_INDEX)
     elif not has_times(parts[0]) and has_dates_as_text(parts[0]):
-        warnings.warn(_HINT_TO_DATETIME, UserWarning, stacklevel=5)
+        warn(_HINT_TO_DATETIME)
 
 
 def _window_rows(data, window_length):

@@ -1,6 +1,5 @@
 """Any regressor or classifier on several completed copies of the data, pooled."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._pooling import collinear, pool_rubin, variance_formula
 from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
 from skdiffusion.inputs.imputers import answers, drawing_method, require_imputer_alone
@@ -338,11 +338,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         which = collinear(X, self.estimator.fit_intercept)
         if which.any():
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[which].tolist()
-            warnings.warn(
+            warn(
                 f"Columns {names} of X are constant or follow from each other: their coefficients "
                 "are not determined and those in pooled_ mean nothing; drop such columns.",
-                UserWarning,
-                stacklevel=4,
             )
 
 

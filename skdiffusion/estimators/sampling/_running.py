@@ -6,7 +6,9 @@ from tqdm import tqdm
 
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import ChainNoise
+from skdiffusion._threads import spread
 from skdiffusion.diffusion.langevin.chains import Divergence, run
+from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 
 # Bytes of the largest matrix of a block: more and it leaves the processor's cache.
 _BLOCK_BYTES = 800_000
@@ -72,23 +74,29 @@ def run_in_blocks(
     target = coordinates.target(dtype, device)
     block = block_size(target, dtype, device) // plan.kernel.n_replicas or 1
     n_steps = plan.total_steps(n_draws)
-    draws, paths, rates = np.empty((n_draws, *X.shape)), [], []
     starts = range(0, len(X), block)
-    with tqdm(total=n_steps * len(starts), disable=not verbose, desc="LangevinSampler") as bar:
-        for first in starts:
-            last = min(first + block, len(X))
-            u = coordinates.forward(X[first:last], dtype, device)
-            noise = chain_noise(keys(first, last).to(u.device), plan.kernel, target, dtype)
-            path = Path(plan.thin, n_steps) if with_trajectory else None
-            try:
-                part, rate = run(target, plan, u, noise, n_draws, path, bar.update)
-            except Divergence as error:
-                raise Divergence(f"block of chains from {first}: {error}") from None
-            draws[:, first:last] = coordinates.inverse(part)
-            rates += [] if rate is None else [rate.cpu().numpy()]
-            paths += [coordinates.inverse(path.points())] if with_trajectory else []
+    bar = tqdm(total=n_steps * len(starts), disable=not verbose, desc="LangevinSampler")
+
+    def run_block(first):
+        last = min(first + block, len(X))
+        u = coordinates.forward(X[first:last], dtype, device)
+        noise = chain_noise(keys(first, last).to(u.device), plan.kernel, target, dtype)
+        path = Path(plan.thin, n_steps) if with_trajectory else None
+        try:
+            draws, rate = run(target, plan, u, noise, n_draws, path, bar.update)
+        except Divergence as error:
+            raise Divergence(f"block of chains from {first}: {error}") from None
+        points = coordinates.inverse(path.points()) if with_trajectory else None
+        return coordinates.inverse(draws), points, None if rate is None else rate.cpu().numpy()
+
+    # A function of the user's need not bear being called by two workers at once.
+    ours = isinstance(target, MixtureTarget | DenoiserTarget)
+    with bar:
+        results = list((spread if ours else map)(run_block, starts))
+    draws, paths, rates = zip(*results, strict=True)
     trajectory = np.concatenate(paths, 1) if with_trajectory else None
-    return draws, trajectory, np.concatenate(rates) if rates else None
+    refuses = rates[0] is not None
+    return np.concatenate(draws, 1), trajectory, np.concatenate(rates) if refuses else None
 
 
 class Path:

@@ -1,6 +1,5 @@
 """LangevinSampler: draws from a density that can be written down, or from data."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,6 +14,8 @@ from torch.distributions.constraints import Constraint
 
 from skdiffusion._device import resolve_device
 from skdiffusion._random import chain_keys, draw_seed, row_keys
+from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
@@ -275,6 +276,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @one_thread()
     def fit(self, X=None, y=None):
         """Recognise or learn the target, choose steps and ladder, and try the chains out.
 
@@ -309,7 +311,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.target_kind_ = kind_of(target)
             self.method_, notes = choose_method(self.method, target)
             for text in notes + one_column_note(target):
-                warnings.warn(text, UserWarning, stacklevel=3)
+                warn(text)
             self._coordinates, self._plan = find_plan(
                 coordinates, self.method_, self._starts(), self._settings(), device
             )
@@ -317,9 +319,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             diagnosis = diagnose(*chains, X, seed, device)
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
-                warnings.warn(text, ConvergenceWarning, stacklevel=3)
+                warn(text, ConvergenceWarning)
         return self
 
+    @one_thread()
     def sample(self, n_samples=1, random_state=None, return_trajectory=False):
         """Draw from the target.
 
@@ -352,6 +355,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
         return (X, trajectory) if return_trajectory else X
 
+    @one_thread()
     def transform(self, X):
         """Move the given points by the chosen dynamics.
 
@@ -372,6 +376,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return moved.astype(X.dtype, copy=False)
 
     @available_if(can_score)
+    @one_thread()
     def score_samples(self, X):
         """Log density of each row, as the target gives it.
 
@@ -390,6 +395,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self._coordinates.log_density(X, resolve_device(self.device))
 
     @available_if(can_score)
+    @one_thread()
     def score(self, X, y=None):
         """Mean log density of the rows.
 
@@ -408,6 +414,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return float(np.mean(self.score_samples(X)))
 
+    @one_thread()
     def log_density_gradient(self, X, noise_level=0.0):
         """Gradient of the log density, with noise if asked.
 
@@ -430,6 +437,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"noise_level must be a number >= 0, got {noise_level!r}")
         return self._coordinates.gradient(X, noise_level, resolve_device(self.device))
 
+    @one_thread()
     def to_inference_data(self, n_chains=4, n_draws=1000, random_state=None):
         """Run a few chains and hand their draws to ArviZ.
 
@@ -477,7 +485,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         draws, path, rates = run_in_blocks(self._coordinates, self._plan, X, keys, **options)
         text = stuck_chains(rates, draws[-1], self._plan)
         if text:
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+            warn(text, ConvergenceWarning)
         return draws, path
 
     def _starts(self):

@@ -1,0 +1,43 @@
+"""Warnings that name the line of the user."""
+
+import sys
+import warnings
+
+# What stands between that line and the warning: this package, what calls it on the user's behalf,
+# such as searches and checks of parameters, and what decorators leave on the stack.
+_BETWEEN = {"skdiffusion", "sklearn", "joblib", "torch", "contextlib", "functools"}
+
+
+def warn(message, category=UserWarning):
+    """Warn at the innermost line that is outside of this package and of those that call it.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do.
+    category : type, default=UserWarning
+        Class of the warning.
+
+    Notes
+    -----
+    A warning is shown once for every line that it names. In a worker of joblib there is no line of
+    the user; the one that started the worker stands for it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skdiffusion._warn import warn
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warn("Rows are few: pass more.")
+    >>> str(caught[0].message)
+    'Rows are few: pass more.'
+    """
+    frame, level = sys._getframe(), 1
+    while _is_between(frame) and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_between(frame):
+    """Whether a frame runs a module of the packages between warning and user."""
+    return frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN
