@@ -41,6 +41,8 @@ class Columns:
         From standard units to what a model sees.
     far : float, default=20.0
         Largest standard unit that a model sees.
+    low, high : float64 ndarrays of shape (n_features,), default=-inf, inf
+        Bounds of what comes back: 0 for a column that was never seen on its other side.
 
     Examples
     --------
@@ -58,6 +60,8 @@ class Columns:
     scale: np.ndarray
     column_map: object = Straight()
     far: float = _FAR
+    low: np.ndarray | float = -np.inf
+    high: np.ndarray | float = np.inf
 
     @classmethod
     def learn(cls, x):
@@ -83,7 +87,10 @@ class Columns:
             raise ValueError("X has no observed value: there is nothing to learn from.")
         centre, scale = np.full((2, x.shape[1]), np.nan)
         centre[valid], scale[valid] = column_moments(x[:, valid].astype(float))
-        return cls(centre, scale)
+        low, high = np.full((2, x.shape[1]), [[-np.inf], [np.inf]])
+        low[valid] = np.where(np.nanmin(x[:, valid], axis=0) >= 0, 0.0, -np.inf)
+        high[valid] = np.where(np.nanmax(x[:, valid], axis=0) <= 0, 0.0, np.inf)
+        return cls(centre, scale, low=low, high=high)
 
     @property
     def valid(self):
@@ -124,8 +131,12 @@ class Columns:
     def inverse(self, z, feature):
         """Map what a model says back to the units of X; arguments as for :meth:`standard`."""
         scale, centre = self.scale[self.valid][feature], self.centre[self.valid][feature]
+        low, high = (
+            np.broadcast_to(bound, self.valid.shape)[self.valid][feature]
+            for bound in (self.low, self.high)
+        )
         with np.errstate(over="ignore"):
-            return centre + scale * self.standard(z, feature)
+            return np.clip(centre + scale * self.standard(z, feature), low, high)
 
     def _standard_units(self, x):
         """Valid columns in standard units, the far values pulled in."""

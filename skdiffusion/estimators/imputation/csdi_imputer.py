@@ -38,7 +38,7 @@ class CSDIImputer(DiffusionImputer):
     Parameters
     ----------
     method : {"diffusion", "gaussian"}, default="diffusion"
-        ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a window,
+        ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a series or a row,
         conditioned on whatever is observed. ``"diffusion"`` trains a network on top; where that
         does not help on held-out windows, the Gaussian alone is kept.
     network : {"encoder", "csdi"}, default="encoder"
@@ -46,7 +46,8 @@ class CSDIImputer(DiffusionImputer):
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
         its published setting is ``n_layers=4, n_channels=64``.
     window_length : int, optional
-        Number of time steps that are seen together. None means that the rows of a 2-D ``X`` are
+        Number of time steps that the network sees together; the Gaussian sees whole series, and
+        their season of the day, week or year where times are known. None means that the rows of a 2-D ``X`` are
         independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
         of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
         is one long series. When imputing windows overlap by half.
@@ -131,6 +132,10 @@ class CSDIImputer(DiffusionImputer):
 
     Notes
     -----
+    The Gaussian of series is a vector autoregression with noise, fitted by expectation
+    maximisation with gaps; Kalman smoother and backward sampling fill a gap from both sides in
+    time linear in the series. Columns with a spike at an end, such as no rain, keep it.
+
     With everything in noise-level coordinates ``z = r + s * eps``, one denoiser ``D(z, s)`` of
     the standardised residuals is trained by ``E |D(z, s) - r|^2``, and draws walk ``z`` from
     pure noise down to ``s = 0``. Windows that overlap share one noisy series and their
