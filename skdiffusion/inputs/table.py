@@ -51,7 +51,7 @@ class Table:
         """Remember the categories of every column of a frame that holds labels."""
         for j, name in enumerate(X.columns):
             if holds_labels(X[name]):
-                self.categories[j] = _categories_of(X[name])
+                self.categories[j] = categories_of(X[name])
 
     def codes(self, X):
         """Numbers of a frame, with codes for categories and NaN for what is missing."""
@@ -127,7 +127,7 @@ class Table:
         return (values.where(~missing) if missing.any() else values.astype(dtype)).array
 
 
-def _categories_of(column):
+def categories_of(column):
     """Categories of a column in their order, sorted where they have none."""
     if hasattr(column, "cat"):
         return np.asarray(column.cat.categories)

@@ -217,14 +217,12 @@ def test_nullable_types(options):
         }
     )
     out = CSDIImputer(**options).fit(X).transform(X)
-    assert out.dtypes.astype(str).tolist() == ["float64", "Float32", "float64", "float64"]
+    assert out.dtypes.astype(str).tolist() == ["Int64", "Float32", "float64", "float64"]
     assert out.notna().all(axis=None)
     assert X["o"].dtype == object
 
 
-@pytest.mark.parametrize(
-    "column", [["x", "y", "z"], pd.Categorical(["x", "y", "z"]), pd.date_range("2024", periods=3)]
-)
+@pytest.mark.parametrize("column", [[{}, {}, {}], pd.date_range("2024", periods=3)])
 def test_columns_without_numbers_are_named(column):
     X = pd.DataFrame({"temp": [1.0, 2.0, 3.0], "wind_dir": column})
     with pytest.raises(ValueError, match=r"Columns \['wind_dir'\] of X are not numeric: drop them"):

@@ -24,6 +24,7 @@ from skdiffusion.estimators.imputation._fitting import (
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
 from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.nn import load_csdi_checkpoint
 from skdiffusion.training.masking import STRATEGIES
 
@@ -109,7 +110,7 @@ class CSDIImputer(DiffusionImputer):
     Attributes
     ----------
     mean_, scale_ : ndarrays of shape (n_features,)
-        Centre and scale of the features; NaN for a feature without values.
+        Centre and scale of the features; NaN for a feature without values and for labels.
     window_length_ : int
         Time steps of a window.
     time_step_ : float or None
@@ -282,7 +283,8 @@ class CSDIImputer(DiffusionImputer):
         columns, seed = Columns(mean, scale), draw_seed(imputer.random_state)
         no_gaps = np.zeros(n_features, dtype=bool)
         kept = columns.valid | imputer.keep_empty_features
-        reader = SeriesReader("panel", length, None, kept, no_gaps)
+        encoding = Encoding.of_numbers(n_features)
+        reader = SeriesReader("panel", length, None, kept, no_gaps, encoding)
         sizes = {"n_layers": len(network.blocks), "n_channels": n_channels, "n_heads": n_heads}
         model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
         learner = copy.copy(imputer)
@@ -301,6 +303,7 @@ class CSDIImputer(DiffusionImputer):
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+            names = names[reader.encoding.owner]
             columns = learn_columns(data.flat, settings, names)
             seed, previous = draw_seed(self.random_state), None
         reader.require_length(data)
@@ -319,8 +322,8 @@ class CSDIImputer(DiffusionImputer):
             "_columns": columns,
             "_model": model,
             "_seed": seed,
-            "mean_": columns.centre,
-            "scale_": columns.scale,
+            "mean_": reader.encoding.of_features(columns.centre),
+            "scale_": reader.encoding.of_features(columns.scale),
             "window_length_": reader.length,
             "time_step_": reader.step,
             "method_": "gaussian" if model.name == "gaussian" else "diffusion",
