@@ -213,20 +213,7 @@ def _label_code(columns):
         joined = pd.concat(columns, ignore_index=True)
     else:
         joined = columns[0]
-    _require_one_type(joined)
     return ColumnCode("label", categories_of(joined), getattr(joined.dtype, "ordered", False))
-
-
-def _require_one_type(column):
-    """Refuse text and numbers in one column."""
-    if column.dtype != "object":
-        return
-    other = [value for value in column.dropna() if not isinstance(value, str)]
-    if other:
-        raise ValueError(
-            f"Column {column.name!r} of X mixes text and other values, such as {other[0]!r}: make "
-            "it one type, for example by .astype(str), or correct the odd ones."
-        )
 
 
 def _label_codes(column, categories):

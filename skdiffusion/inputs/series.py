@@ -133,6 +133,17 @@ def recognise(X, window_length):
     return ("table", "table", [X]) if window_length is None else ("series", "series", [X])
 
 
+def unmasked(X, placeholder=np.nan):
+    """Masked arrays, or those in a list, with a placeholder in their masked cells."""
+    if isinstance(X, np.ma.MaskedArray):
+        if X.dtype.kind in "iub" and np.isnan(placeholder):
+            X = X.astype(float)
+        return X.data if X.dtype.kind in "mM" else X.filled(placeholder)
+    if isinstance(X, (list, tuple)) and any(isinstance(x, np.ma.MaskedArray) for x in X):
+        return [unmasked(x, placeholder) for x in X]
+    return X
+
+
 def n_dimensions(X, name):
     """Number of dimensions of an array-like."""
     if hasattr(X, "ndim"):
@@ -174,7 +185,7 @@ def each_series(X, function):
 
 def cell_values(x):
     """Values of one array or frame as floats, NaN where missing."""
-    return check_array(x, dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
+    return check_array(unmasked(x), dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
 
 
 def flattened(X):

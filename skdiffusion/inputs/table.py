@@ -132,4 +132,17 @@ def categories_of(column):
     if hasattr(column, "cat"):
         return np.asarray(column.cat.categories)
     values = column.dropna().unique()
+    require_one_type(column)
     return np.asarray(sorted(values), dtype=object if column.dtype.kind != "b" else bool)
+
+
+def require_one_type(column):
+    """Refuse text and numbers in one column of a frame."""
+    if column.dtype != "object" or not any(isinstance(value, str) for value in column):
+        return
+    other = [value for value in column.dropna() if not isinstance(value, str)]
+    if other:
+        raise ValueError(
+            f"Column {column.name!r} of X mixes text and other values, such as {other[0]!r}: make "
+            "it one type, for example by .astype(str), or correct the odd ones."
+        )

@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._random import normals, row_keys
 from skdiffusion.columns.discrete import is_tied
-from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named, refuse_times
+from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named
+from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
 
 # Number of the stream of the noise that spreads discrete columns.
@@ -67,11 +68,10 @@ class TableReader:
     def _read(self, estimator, X, reset, allow_nan, checks):
         """Numbers and codes of a table; what is wrong with it is named."""
         checks |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
+        X = unmasked(X)
         is_frame = hasattr(X, "iloc") and X.ndim == 2
         if is_frame:
             check_columns(X)
-        elif getattr(X, "ndim", 1) == 2 and not hasattr(X, "nnz"):
-            refuse_times(dict(enumerate(np.asarray(X).T)))
         labelled = is_frame and any(holds_labels(X[c]) for c in X)
         try:
             with infinity_named(X):

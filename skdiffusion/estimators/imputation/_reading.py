@@ -18,7 +18,7 @@ from skdiffusion.inputs.frames import (
     is_frame,
     numeric_frame,
 )
-from skdiffusion.inputs.series import SeriesInput, recognise, rows_of
+from skdiffusion.inputs.series import SeriesInput, recognise, rows_of, unmasked
 from skdiffusion.inputs.times import possible_periods, time_grid
 
 _FORMS = {
@@ -90,6 +90,7 @@ class SeriesReader:
         data : SeriesInput
             The data.
         """
+        X = unmasked(X, estimator.missing_values)
         kind, form, parts = recognise(X, estimator.window_length)
         _warn_unread_index(parts, kind, timestamps)
         encoding = _learn_encoding(parts)
@@ -104,6 +105,7 @@ class SeriesReader:
 
     def read(self, estimator, X, timestamps):
         """Read ``X`` as in ``fit``; return the data as SeriesInput."""
+        X = unmasked(X, estimator.missing_values)
         kind, form, parts = recognise(X, self.length if self.kind == "series" else None)
         kind = self._require_kind(estimator, kind, form, X)
         data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
