@@ -29,8 +29,8 @@ class SeriesInput:
         The frames they came in.
     slots : list of ndarrays or None
         Place of each row on a regular time grid; None if the rows are the grid.
-    step : float or None
-        Step of that grid, if times are known.
+    grid : TimeGrid or None
+        That grid, if times are known.
     times : list of float64 ndarrays or None
         Seconds of the rows of every sample, if known.
     """
@@ -40,7 +40,7 @@ class SeriesInput:
     rows: object
     frames: list = None
     slots: list = None
-    step: float = None
+    grid: object = None
     times: list = None
 
     @property

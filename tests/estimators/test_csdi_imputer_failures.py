@@ -351,7 +351,6 @@ HOURS = pd.date_range("2024-01-01", periods=60, freq="h")
         (HOURS.to_series().replace(HOURS[7], pd.NaT), "missing value at row 7: drop the row"),
         (HOURS[:-1], r"shape \(59,\), but X has 60 rows"),
         (["yesterday"] * 60, "must be datetimes of one time zone or numbers"),
-        (np.r_[0:59, 58.01], "closer in time than half of the usual step.*resample"),
     ],
 )
 def test_times_that_make_no_grid(times, message):

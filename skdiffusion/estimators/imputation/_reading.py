@@ -19,7 +19,7 @@ from skdiffusion.inputs.frames import (
     numeric_frame,
 )
 from skdiffusion.inputs.series import SeriesInput, recognise, rows_of, unmasked
-from skdiffusion.inputs.times import possible_periods, time_grid
+from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
@@ -53,8 +53,8 @@ class SeriesReader:
         What is modelled.
     length : int
         Time steps of a window.
-    step : float or None
-        Step of the time grid, if times are known.
+    grid : TimeGrid or None
+        The time grid, if times are known.
     kept : bool ndarray of shape (n_features,)
         Features that come back.
     indicated : bool ndarray of shape (n_features,)
@@ -65,10 +65,15 @@ class SeriesReader:
 
     kind: str
     length: int
-    step: float | None
+    grid: TimeGrid | None
     kept: np.ndarray
     indicated: np.ndarray
     encoding: Encoding
+
+    @property
+    def step(self):
+        """Step of the time grid in seconds, if times are known."""
+        return None if self.grid is None else self.grid.seconds
 
     @classmethod
     def learn(cls, estimator, X, timestamps):
@@ -101,7 +106,7 @@ class SeriesReader:
         data = time_grid(data, timestamps, None, length)
         missing = np.isnan(data.flat)[:, encoding.first]
         kept = ~missing.all(axis=0) | estimator.keep_empty_features
-        return cls(data.kind, length, data.step, kept, missing.any(axis=0), encoding), data
+        return cls(data.kind, length, data.grid, kept, missing.any(axis=0), encoding), data
 
     def read(self, estimator, X, timestamps):
         """Read ``X`` as in ``fit``; return the data as SeriesInput."""
@@ -109,7 +114,7 @@ class SeriesReader:
         kind, form, parts = recognise(X, self.length if self.kind == "series" else None)
         kind = self._require_kind(estimator, kind, form, X)
         data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
-        return time_grid(data, timestamps, self.step, self.length)
+        return time_grid(data, timestamps, self.grid, self.length)
 
     def require_length(self, data):
         """At least one of several series must fill a window."""

@@ -114,7 +114,8 @@ class CSDIImputer(DiffusionImputer):
     window_length_ : int
         Time steps of a window.
     time_step_ : float or None
-        Step of the time grid in seconds, if times were given.
+        Step of the time grid in seconds, if times were given; the mean one for months. For the
+        numbers of an index, their own unit.
     n_iter_ : int
         Number of optimisation steps taken; the closed form counts as one.
     history_ : dict
