@@ -343,17 +343,25 @@ def _given_times(data, timestamps, grid):
         numbered = _is_numbered(data, grid)
         if not (numbered or all(map(has_times, data.frames))):
             return None
-        timestamps = timestamps if data.form == "list" else timestamps[0]
+        timestamps = timestamps if data.form in ("list", "long") else timestamps[0]
+    elif timestamps is not None and data.form == "long":
+        stamps = as_stamps(timestamps, name, None)
+        if len(stamps) != len(data.panel.frame):
+            raise ValueError(
+                f"timestamps has shape {stamps.shape}, but X has {len(data.panel.frame)} rows."
+            )
+        timestamps = [stamps[rows] for rows in data.panel.rows]
     if timestamps is None:
         return None
     sizes = [len(x) for x in data.rows]
-    if data.form != "list":
+    if data.form not in ("list", "long"):
         # All samples of a 3-D array share their times.
         times = [seconds(timestamps, sizes[0], name)] * len(sizes)
         return [as_stamps(timestamps, name, None)] * len(sizes), times, numbered
     if len(timestamps) != len(sizes):
         raise ValueError(f"timestamps has {len(timestamps)} entries for {len(sizes)} series of X.")
-    names = [f"{name}[{i}]" for i in range(len(sizes))]
+    of = range(len(sizes)) if data.panel is None else data.panel.names
+    names = [f"{name}[{label!r}]" for label in of]
     times = [seconds(*each) for each in zip(timestamps, sizes, names)]
     return [as_stamps(t, name, None) for t in timestamps], times, numbered
 
@@ -361,11 +369,12 @@ def _given_times(data, timestamps, grid):
 def _is_numbered(data, grid):
     """Whether the index of every frame of a list holds times as numbers, not numbers of rows."""
     indexes = [frame.index for frame in data.frames]
-    if data.form != "list" or any(index.nlevels > 1 for index in indexes):
+    if data.form not in ("list", "long") or any(index.nlevels > 1 for index in indexes):
         return False
     if any(index.dtype.kind not in "iuf" for index in indexes):
         return False
     if grid is not None:
         return grid.unit == "number"
     counted = all((np.diff(index.to_numpy()) == 1).all() for index in indexes)
-    return not counted and all(index.is_monotonic_increasing for index in indexes)
+    rising = data.form == "long" or all(index.is_monotonic_increasing for index in indexes)
+    return not counted and rising

@@ -672,17 +672,6 @@ def test_a_column_of_times_should_be_the_index():
         CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
 
 
-def test_a_multi_index_is_not_one_series():
-    X = dated(pd.MultiIndex.from_product([["north", "south"], DATES[:30]]))
-    with pytest.warns(UserWarning, match="pass a list of frames, one a series"):
-        CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
-    fills(X, GAUSSIAN)
-    parts = [part.droplevel(0) for _, part in X.groupby(level=0)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        CSDIImputer(**GAUSSIAN, window_length=6).fit(parts)
-
-
 def test_times_that_are_missing_after_fit_are_pointed_out():
     imputer = CSDIImputer(**GAUSSIAN, window_length=6).fit(dated(DATES))
     with pytest.warns(UserWarning, match="one time step apart; pass timestamps= or a Datetime"):

@@ -18,13 +18,14 @@ from skdiffusion.inputs.frames import (
     is_frame,
     numeric_frame,
 )
-from skdiffusion.inputs.series import SeriesInput, recognise, rows_of, unmasked
+from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
     "panel": "(n_samples, n_times, n_features)",
-    "series": "(n_times, n_features) with window_length, or a list of such",
+    "series": "(n_times, n_features) with window_length, a list of such, or a frame with a "
+    "MultiIndex of series and times",
 }
 _HINT_WINDOW_LENGTH = (
     "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
@@ -33,11 +34,6 @@ _HINT_WINDOW_LENGTH = (
 _HINT_TO_DATETIME = (
     "The index of X holds dates as text or objects, which are not read as times: set "
     "X.index = pd.to_datetime(X.index)."
-)
-_HINT_MULTI_INDEX = (
-    "X has a MultiIndex, but its rows are taken as one series: if it holds several, pass a list of "
-    "frames, one a series, for example "
-    "[part.droplevel(0) for _, part in X.groupby(level=0)]."
 )
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
@@ -186,7 +182,7 @@ class SeriesReader:
         """
         out = data.restore(self.keep(filled))
         if add_indicator:
-            missing = np.isnan(data.flat)[:, self.encoding.first]
+            missing = np.isnan(data.parts[0])[:, self.encoding.first]
             indicators = missing[:, self.indicated].astype(out.dtype)
             out = np.concatenate([out, indicators], axis=1)
         if data.frames is None:
@@ -194,7 +190,7 @@ class SeriesReader:
         frames = out if data.form == "list" else [out]
         frames = [
             self._frame(frame, x, names, np.isnan(given)[:, self.encoding.first])
-            for frame, x, given in zip(data.frames, frames, data.parts)
+            for frame, x, given in zip(data.given, frames, data.parts)
         ]
         return frames if data.form == "list" else frames[0]
 
@@ -255,10 +251,7 @@ def _warn_unread_index(parts, kind, timestamps):
         warnings.warn(_HINT_WINDOW_LENGTH, UserWarning, stacklevel=5)
     if timestamps is not None:
         return
-    if getattr(parts[0].index, "nlevels", 1) > 1:
-        if kind == "series":
-            warnings.warn(_HINT_MULTI_INDEX, UserWarning, stacklevel=5)
-    elif not has_times(parts[0]) and has_dates_as_text(parts[0]):
+    if not has_times(parts[0]) and has_dates_as_text(parts[0]):
         warnings.warn(_HINT_TO_DATETIME, UserWarning, stacklevel=5)
 
 
@@ -286,6 +279,7 @@ def _learn_encoding(parts):
 def _validated(estimator, X, kind, form, parts, encoding, reset):
     """Validate every 2-D part and lay them out as samples."""
     frames = parts if all(is_frame(part) for part in parts) else None
+    panel = LongFrame(X) if form == "long" else None
     if estimator.add_indicator and form in ("3-D array", "list"):
         raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
     fewest = 2 if reset and kind == "table" else 1
@@ -296,7 +290,7 @@ def _validated(estimator, X, kind, form, parts, encoding, reset):
         _validated_part(estimator, part, encoding if labelled else None, reset and i == 0, fewest)
         for i, part in enumerate(parts)
     ]
-    return SeriesInput(kind, form, rows_of(X, form, parts), frames)
+    return SeriesInput(kind, form, rows_of(X, form, parts), frames, panel=panel)
 
 
 def _require_labels_possible(estimator, frames):
