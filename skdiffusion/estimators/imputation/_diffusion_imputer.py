@@ -14,7 +14,7 @@ from sklearn.utils.validation import (
 
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
-from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
+from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import crps_loss, make_imputation_scorer
@@ -245,7 +245,10 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """Read ``X``; the parameters may have been set since ``fit``."""
         check_is_fitted(self)
         self._validate_params()
-        return self._reader.read(self, X, timestamps)
+        data = self._reader.read(self, X, timestamps)
+        names = _check_feature_names_in(self, None)[self._reader.encoding.owner]
+        warn_far(data, self._columns, names)
+        return data
 
     def _filled(self, data, reduce, n_draws, random_state=None):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each

@@ -37,6 +37,8 @@ _HINT_TO_DATETIME = (
 )
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
+# Standard deviations that half of a column is off only where its units are others.
+_FAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +243,23 @@ def warn_empty(data, valid):
             UserWarning,
             stacklevel=5,
         )
+
+
+def warn_far(data, columns, names):
+    """Name the columns that lie so far from what ``fit`` saw that their units must differ."""
+    known = columns.scale > 0
+    scale = np.where(known, columns.scale, 1.0)
+    distance = np.abs(data.flat - columns.centre) / scale
+    for j in np.flatnonzero(known):
+        seen = distance[~np.isnan(distance[:, j]), j]
+        if len(seen) and np.median(seen) > _FAR:
+            warnings.warn(
+                f"Column {names[j]} of X is around {np.nanmedian(data.flat[:, j]):g}, but fit "
+                f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
+                "give it in the units of fit, or fit again.",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def _warn_unread_index(parts, kind, timestamps):
