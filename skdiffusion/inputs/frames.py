@@ -113,7 +113,7 @@ def numeric_frame(frame):
         raise ValueError(
             f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
             "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
-            "X.index = pd.to_datetime(X.pop('time'))."
+            "X.index = pd.to_datetime(X.pop('time')), or drop it and pass it as timestamps."
         )
     objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
     if len(objects):

@@ -36,6 +36,8 @@ class SeriesInput:
         Seconds of the rows of every sample, if known.
     panel : LongFrame or None
         The frame in long form.
+    native : list of frames or None
+        The frames of polars or pyarrow that were given in place of ``frames``.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class SeriesInput:
     grid: object = None
     times: list = None
     panel: object = None
+    native: list = None
 
     @property
     def parts(self):

@@ -1,7 +1,7 @@
 """The way into and out of an imputer: what a user hands over, and how the answer goes back."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from skdiffusion.inputs.frames import (
     is_frame,
     numeric_frame,
 )
+from skdiffusion.inputs.native import as_pandas, like_native, native_of
 from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
@@ -93,13 +94,14 @@ class SeriesReader:
         data : SeriesInput
             The data.
         """
-        X = unmasked(X, estimator.missing_values)
+        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
         kind, form, parts = recognise(X, estimator.window_length)
         _warn_unread_index(parts, kind, timestamps)
         encoding = _learn_encoding(parts)
         data = _validated(estimator, X, kind, form, parts, encoding, reset=True)
         if encoding is None:
             encoding = Encoding.of_numbers(data.flat.shape[1])
+        data = replace(data, native=native)
         length = _window_rows(data, estimator.window_length)
         data = time_grid(data, timestamps, None, length)
         missing = np.isnan(data.flat)[:, encoding.first]
@@ -108,10 +110,11 @@ class SeriesReader:
 
     def read(self, estimator, X, timestamps):
         """Read ``X`` as in ``fit``; return the data as SeriesInput."""
-        X = unmasked(X, estimator.missing_values)
+        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
         kind, form, parts = recognise(X, self.length if self.kind == "series" else None)
         kind = self._require_kind(estimator, kind, form, X)
         data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
+        data = replace(data, native=native)
         return time_grid(data, timestamps, self.grid, self.length)
 
     def require_length(self, data):
@@ -194,6 +197,8 @@ class SeriesReader:
             self._frame(frame, x, names, np.isnan(given)[:, self.encoding.first])
             for frame, x, given in zip(data.given, frames, data.parts)
         ]
+        if data.native is not None:
+            frames = [like_native(*pair) for pair in zip(frames, data.native)]
         return frames if data.form == "list" else frames[0]
 
     def _frame(self, given, values, names, missing):
