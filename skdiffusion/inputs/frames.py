@@ -11,17 +11,52 @@ import numpy as np
 
 @contextmanager
 def infinity_named(X):
-    """Say in which columns of X its infinity is, which scikit-learn does not."""
+    """Say in which columns of X its infinity, its text or its times are; scikit-learn does not."""
+    if not hasattr(X, "iloc") and not hasattr(X, "nnz"):
+        refuse_time_array(X)
     try:
         yield
     except ValueError as error:
-        columns = _infinite_columns(X) if "X contains infinity" in str(error) else []
-        if not columns:
-            raise
-        raise ValueError(
-            f"Input X contains infinity in the columns {columns}: correct these values, or mark "
-            "them as missing (NaN) and impute them."
-        ) from error
+        text = str(error)
+        if "X contains infinity" in text and (columns := _infinite_columns(X)):
+            raise ValueError(
+                f"Input X contains infinity in the columns {columns}: correct these values, or "
+                "mark them as missing (NaN) and impute them."
+            ) from error
+        if "could not convert string" in text and (columns := _text_columns(X)):
+            raise ValueError(
+                f"Columns {columns} of X hold text ({text}): correct or drop them, or pass a "
+                "DataFrame with the text in columns of its own."
+            ) from error
+        raise
+
+
+def refuse_time_array(X):
+    """Refuse arrays, or lists of rows, that hold datetimes or durations."""
+    try:
+        X = np.asarray(X)
+    except ValueError:
+        return
+    if X.dtype.kind in "mM" or (X.dtype.kind == "O" and X.ndim == 2):
+        refuse_times(dict(enumerate(X.T if X.ndim == 2 else X.reshape(-1, X.shape[-1]).T)))
+
+
+def _text_columns(X):
+    """Names or numbers of the columns with text that is no number."""
+    if hasattr(X, "iloc"):
+        columns = {name: X.iloc[:, j] for j, name in enumerate(X.columns)}
+    else:
+        X = np.asarray(X)
+        columns = dict(enumerate(X.T)) if X.ndim == 2 else {}
+    return [name for name, column in columns.items() if not _reads_as_numbers(column)]
+
+
+def _reads_as_numbers(column):
+    try:
+        np.asarray(column, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _infinite_columns(X):
@@ -78,7 +113,7 @@ def numeric_frame(frame):
         raise ValueError(
             f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
             "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
-            "X.index = pd.to_datetime(X.pop('time'))."
+            "X.index = pd.to_datetime(X.pop('time')), or drop it and pass it as timestamps."
         )
     objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
     if len(objects):
@@ -116,7 +151,8 @@ def refuse_times(columns):
     if times:
         raise TypeError(
             f"Columns {times} of X hold times: turn them into numbers (for example the days since "
-            "the first, or the hour of the day) or drop them."
+            "the first, or the hour of the day) or drop them. Times of the rows of a series are no "
+            "columns: make them the index, or pass them as timestamps."
         )
 
 

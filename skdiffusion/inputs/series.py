@@ -1,7 +1,8 @@
 """What a user hands to an imputer, read as a list of series, and how the answer goes back.
 
 Three kinds: a *table* (2-D, independent rows), a *panel* (3-D, samples that start at a common
-time) and *series* (one long 2-D array, a list of them, or 3-D samples longer than a window).
+time) and *series* (one long 2-D array, a list of them, a frame in *long* form, whose index has a
+level for the series ahead of that of the times, or 3-D samples longer than a window).
 Inside, all are arrays of shape (n_times, n_features) with NaN where missing.
 """
 
@@ -21,18 +22,22 @@ class SeriesInput:
     ----------
     kind : {"table", "panel", "series"}
         What is modelled.
-    form : {"table", "3-D array", "series", "list"}
+    form : {"table", "3-D array", "series", "list", "long"}
         What the user gave and gets back.
     rows : ndarray of shape (n_samples, n_times, n_features) or list of 2-D ndarrays
         The values, NaN where missing.
     frames : list of DataFrames or None
-        The frames they came in.
+        The frames they came in; for the long form, one a series.
     slots : list of ndarrays or None
         Place of each row on a regular time grid; None if the rows are the grid.
-    step : float or None
-        Step of that grid, if times are known.
+    grid : TimeGrid or None
+        That grid, if times are known.
     times : list of float64 ndarrays or None
         Seconds of the rows of every sample, if known.
+    panel : LongFrame or None
+        The frame in long form.
+    native : list of frames or None
+        The frames of polars or pyarrow that were given in place of ``frames``.
     """
 
     kind: str
@@ -40,13 +45,22 @@ class SeriesInput:
     rows: object
     frames: list = None
     slots: list = None
-    step: float = None
+    grid: object = None
     times: list = None
+    panel: object = None
+    native: list = None
 
     @property
     def parts(self):
         """One 2-D array for each frame or array that was given."""
+        if self.form == "long":
+            return [self.panel.in_order(self.flat)]
         return self.rows if self.form == "list" else [self.flat]
+
+    @property
+    def given(self):
+        """The frames that were given."""
+        return [self.panel.frame] if self.form == "long" else self.frames
 
     @property
     def sizes(self):
@@ -96,6 +110,8 @@ class SeriesInput:
         """Completed samples in the form the user gave."""
         if self.form == "table":
             return samples[..., 0, :]
+        if self.form == "long":
+            return self.panel.in_order(np.concatenate(samples, axis=-2))
         return samples[0] if self.form == "series" else samples
 
     def restore_draws(self, samples):
@@ -107,7 +123,52 @@ class SeriesInput:
         samples = [x.swapaxes(0, 1) for x in samples]
         if self.form == "3-D array":
             return np.stack(samples).swapaxes(1, 2)
+        if self.form == "long":
+            return self.panel.in_order(np.concatenate(samples).swapaxes(0, 1)).swapaxes(0, 1)
         return samples[0] if self.form == "series" else samples
+
+
+class LongFrame:
+    """A frame of several series, told apart by all levels of its index but the last.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its rows may lie in any order; those of a series rise in time.
+
+    Attributes
+    ----------
+    frames : list of DataFrames
+        One a series, with the last level of the index as its own.
+    names : list
+        What they are called.
+    """
+
+    def __init__(self, frame):
+        levels = list(range(frame.index.nlevels - 1))
+        groups = frame.groupby(level=levels, sort=False, observed=True, dropna=False)
+        places = groups.ngroup().to_numpy()
+        order = np.argsort(places, kind="stable")
+        self.frame, self._back = frame, np.argsort(order)
+        ends = np.cumsum(np.bincount(places))
+        self.rows = np.split(order, ends[:-1])
+        self.frames = [frame.iloc[rows].droplevel(levels) for rows in self.rows]
+        labels = [frame.index[rows[0]][:-1] for rows in self.rows]
+        self.names = [label[0] if len(label) == 1 else label for label in labels]
+
+    @classmethod
+    def recognise(cls, X, window_length):
+        """The frame as one of several series, or None where it is a table or one series."""
+        if not is_frame(X) or X.index.nlevels < 2 or 0 in X.shape:
+            return None
+        if window_length is None and X.index.get_level_values(-1).dtype.kind not in "mMiuf":
+            return None
+        panel = cls(X)
+        return panel if window_length or max(map(len, panel.rows)) > 1 else None
+
+    def in_order(self, values):
+        """Rows laid end to end along axis -2, in the order of the frame."""
+        return values[..., self._back, :]
 
 
 def _is_array(rows):
@@ -118,6 +179,8 @@ def recognise(X, window_length):
     """Return kind, form and the 2-D parts of ``X``."""
     if _is_list_of_series(X):
         return "series", "list", list(X)
+    if (panel := LongFrame.recognise(X, window_length)) is not None:
+        return "series", "long", panel.frames
     n_dim = n_dimensions(X, "X")
     if n_dim == 3:
         X = np.asarray(X)
@@ -131,6 +194,17 @@ def recognise(X, window_length):
             "(n_samples, n_times, n_features): reshape X."
         )
     return ("table", "table", [X]) if window_length is None else ("series", "series", [X])
+
+
+def unmasked(X, placeholder=np.nan):
+    """Masked arrays, or those in a list, with a placeholder in their masked cells."""
+    if isinstance(X, np.ma.MaskedArray):
+        if X.dtype.kind in "iub" and np.isnan(placeholder):
+            X = X.astype(float)
+        return X.data if X.dtype.kind in "mM" else X.filled(placeholder)
+    if isinstance(X, (list, tuple)) and any(isinstance(x, np.ma.MaskedArray) for x in X):
+        return [unmasked(x, placeholder) for x in X]
+    return X
 
 
 def n_dimensions(X, name):
@@ -174,7 +248,7 @@ def each_series(X, function):
 
 def cell_values(x):
     """Values of one array or frame as floats, NaN where missing."""
-    return check_array(x, dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
+    return check_array(unmasked(x), dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
 
 
 def flattened(X):

@@ -51,7 +51,7 @@ class Table:
         """Remember the categories of every column of a frame that holds labels."""
         for j, name in enumerate(X.columns):
             if holds_labels(X[name]):
-                self.categories[j] = _categories_of(X[name])
+                self.categories[j] = categories_of(X[name])
 
     def codes(self, X):
         """Numbers of a frame, with codes for categories and NaN for what is missing."""
@@ -127,9 +127,22 @@ class Table:
         return (values.where(~missing) if missing.any() else values.astype(dtype)).array
 
 
-def _categories_of(column):
+def categories_of(column):
     """Categories of a column in their order, sorted where they have none."""
     if hasattr(column, "cat"):
         return np.asarray(column.cat.categories)
     values = column.dropna().unique()
+    require_one_type(column)
     return np.asarray(sorted(values), dtype=object if column.dtype.kind != "b" else bool)
+
+
+def require_one_type(column):
+    """Refuse text and numbers in one column of a frame."""
+    if column.dtype != "object" or not any(isinstance(value, str) for value in column):
+        return
+    other = [value for value in column.dropna() if not isinstance(value, str)]
+    if other:
+        raise ValueError(
+            f"Column {column.name!r} of X mixes text and other values, such as {other[0]!r}: make "
+            "it one type, for example by .astype(str), or correct the odd ones."
+        )

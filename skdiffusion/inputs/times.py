@@ -1,6 +1,6 @@
 """Times of rows: time stamps as seconds, the regular grid behind them, the slot of each row."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,15 @@ from skdiffusion.inputs.frames import has_times
 
 # The day, the week and the year, in seconds, and how often a series must see them.
 _PERIODS = ((86_400.0, 3), (604_800.0, 4), (31_556_952.0, 2))
+# Mean lengths of the units of grids, in seconds: a year of 365.2425 days; the other is unknown.
+_SECONDS = {"second": 1.0, "month": 2_629_746.0, "business day": 86_400.0, "number": 1.0}
+# Days that the first or last working day of a month moves by at most, and those of a weekend.
+_WEEKEND = 2
+# A common step finer than this share of the usual one is the resolution of a clock, no step.
+_FINEST = 16
+_HALVINGS = 4
+# Days within which 64-bit nanoseconds do not wrap around (292 years).
+_NANOSECONDS_HOLD = 100_000
 
 
 def seconds(timestamps, n_rows, name="timestamps"):
@@ -28,21 +37,7 @@ def seconds(timestamps, n_rows, name="timestamps"):
     times : float64 ndarray of shape (n_rows,)
         Seconds, or the numbers themselves.
     """
-    timestamps = getattr(timestamps, "array", timestamps)
-    if hasattr(timestamps, "to_timestamp"):
-        timestamps = timestamps.to_timestamp()
-    if getattr(timestamps, "tz", None) is not None:
-        timestamps = timestamps.tz_convert("UTC").tz_localize(None)
-    times = np.asarray(timestamps)
-    if times.dtype.kind == "m":
-        times = np.datetime64(0, "ns") + times
-    if times.dtype.kind not in "Mifu":
-        try:
-            times = times.astype("datetime64[ns]")
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name} must be datetimes of one time zone or numbers, got dtype {times.dtype}."
-            ) from error
+    times = as_stamps(timestamps, name)
     if times.shape != (n_rows,):
         raise ValueError(f"{name} has shape {times.shape}, but X has {n_rows} rows.")
     missing = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times.astype(float))
@@ -51,7 +46,7 @@ def seconds(timestamps, n_rows, name="timestamps"):
             f"{name} has a missing value at row {int(missing.argmax())}: drop the row."
         )
     if times.dtype.kind == "M":
-        times = (times - times[:1]).astype("timedelta64[ns]").astype(np.int64) * 1e-9
+        times = _elapsed(times)
     times = times.astype(float)
     steps = np.diff(times)
     if (steps < 0).any():
@@ -65,50 +60,204 @@ def seconds(timestamps, n_rows, name="timestamps"):
     return times
 
 
-def grid_slots(times, step, longest):
-    """Place irregular times on a regular grid.
+def as_stamps(timestamps, name, zone="UTC"):
+    """Timestamps as an array of datetime64 or numbers; of a zone in UTC, or by its own clock."""
+    timestamps = getattr(timestamps, "array", timestamps)
+    if hasattr(timestamps, "to_timestamp"):
+        timestamps = timestamps.to_timestamp()
+    if getattr(timestamps, "tz", None) is not None:
+        timestamps = timestamps.tz_convert(zone) if zone else timestamps
+        timestamps = timestamps.tz_localize(None)
+    times = np.asarray(timestamps)
+    if times.dtype.kind == "m":
+        times = np.datetime64(0, np.datetime_data(times.dtype)[0]) + times
+    if times.dtype.kind not in "Mifu":
+        try:
+            # Nanoseconds would wrap around beyond the year 2262.
+            times = times.astype("datetime64[us]")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must be datetimes of one time zone or numbers, got dtype {times.dtype}."
+            ) from error
+    return times
+
+
+def _elapsed(stamps):
+    """Seconds since the first of datetimes of any unit."""
+    if np.datetime_data(stamps.dtype)[0] in "YM":
+        stamps = stamps.astype("datetime64[D]")
+    elapsed = stamps - stamps[:1]
+    if len(elapsed) and np.abs(elapsed / np.timedelta64(1, "D")).max() > _NANOSECONDS_HOLD:
+        return elapsed / np.timedelta64(1, "s")
+    return elapsed.astype("timedelta64[ns]").astype(np.int64) * 1e-9
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """The regular grid behind the rows of series.
+
+    Attributes
+    ----------
+    unit : {"second", "month", "business day", "number"}
+        What it counts: seconds, calendar months of whatever length, days from Monday to Friday,
+        or the numbers of an index, whose unit is not known.
+    step : float
+        Distance of two slots in this unit.
+    """
+
+    unit: str
+    step: float
+
+    @property
+    def seconds(self):
+        """Mean length of a step in seconds; for numbers, in their own unit."""
+        return self.step * _SECONDS[self.unit]
+
+    @classmethod
+    def learn(cls, stamps, times, numbered):
+        """Find the grid of several series.
+
+        Parameters
+        ----------
+        stamps : list of ndarrays
+            Datetimes by the clock of their zone, or numbers.
+        times : list of ndarrays
+            The same as seconds or numbers.
+        numbered : bool
+            Whether they are numbers of an index.
+        """
+        unit = "number" if numbered else _calendar_unit(stamps)
+        if unit in _COUNTS:
+            ticks = [_COUNTS[unit](s) for s in stamps]
+            return cls(unit, float(np.gcd.reduce(np.concatenate([np.diff(t) for t in ticks]))))
+        return cls(unit, common_step(times))
+
+    def slots(self, stamps, times, longest):
+        """Slot of every row of a series, from 0 and strictly rising.
+
+        Rows that share a slot take the next free ones.
+
+        Parameters
+        ----------
+        stamps : ndarray of shape (n_rows,)
+            Datetimes by the clock of their zone, or numbers.
+        times : ndarray of shape (n_rows,)
+            The same as seconds or numbers.
+        longest : int
+            Gaps longer than this many slots are shortened to it: no window spans them.
+
+        Raises
+        ------
+        ValueError
+            If rows are so close in time that they would be moved by more than ``longest`` slots.
+        """
+        ticks = _COUNTS[self.unit](stamps) if self.unit in _COUNTS else times
+        nearest = np.rint((ticks - ticks[0]) / self.step)
+        free = np.maximum.accumulate(nearest - np.arange(len(nearest))) + np.arange(len(nearest))
+        if (free - nearest).max() > longest:
+            row = int((np.diff(nearest) < 1).argmax()) + 1
+            raise ValueError(
+                f"Rows {row - 1} and {row} are closer in time than half of the usual step of "
+                f"{self.step:g} {self.unit}s, and so are many that follow: resample X to the "
+                "steps of fit (for example frame.resample(...).mean()) or fit again."
+            )
+        gaps = np.minimum(np.diff(free), longest)
+        return np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)
+
+
+def _calendar_unit(stamps):
+    """Unit that the dates of all series count in."""
+    if not all(s.dtype.kind == "M" for s in stamps) or sum(map(len, stamps)) < 3:
+        return "second"
+    stamps = [s for s in stamps if len(s) > 1]
+    if not stamps:
+        return "second"
+    if all(map(_is_monthly, stamps)):
+        return "month"
+    # Some weekend must have been skipped for its absence to mean something.
+    busy = all(map(_is_weekdays, stamps)) and max(map(_weekends, stamps)) >= 2
+    return "business day" if busy else "second"
+
+
+def _is_monthly(stamps):
+    """Whether dates are one of a month at most, always about the same day of it."""
+    if (np.diff(_months(stamps)) < 1).any():
+        return False
+    days = stamps.astype("datetime64[D]")
+    since = (days - stamps.astype("datetime64[M]")).astype(int)
+    left = ((stamps.astype("datetime64[M]") + 1).astype("datetime64[D]") - days).astype(int)
+    return min(np.ptp(since), np.ptp(left)) <= _WEEKEND
+
+
+def _is_weekdays(stamps):
+    """Whether dates are one a day, mostly on consecutive ones, and never on a weekend."""
+    days = stamps.astype("datetime64[D]")
+    gaps = np.diff(days).astype(int)
+    same_hour = (stamps - days == (stamps - days)[:1]).all()
+    return bool(same_hour and np.is_busday(days).all() and np.median(gaps) == 1)
+
+
+def _weekends(stamps):
+    days = stamps.astype("datetime64[D]")
+    return int((np.diff(days).astype(int) == 1 + _WEEKEND).sum())
+
+
+def _months(stamps):
+    return stamps.astype("datetime64[M]").astype(np.int64)
+
+
+def _business_days(stamps):
+    days = stamps.astype("datetime64[D]")
+    return np.busday_count(days[0], days)
+
+
+_COUNTS = {"month": _months, "business day": _business_days}
+
+
+def common_step(times):
+    """One step for several series: the greatest that all gaps are multiples of.
+
+    Where there is none, as for times that jitter, the median gap, halved until no two rows
+    collide; where a few halves do not do, as for events, half of the median gap.
 
     Parameters
     ----------
-    times : ndarray of shape (n_rows,)
+    times : list of ndarrays
         Strictly rising times.
-    step : float
-        Distance between the slots of the grid.
-    longest : int
-        Gaps longer than this many slots are shortened to it: no window spans them.
 
     Returns
     -------
-    slots : int64 ndarray of shape (n_rows,)
-        Strictly rising slot of each row, from 0.
-
-    Raises
-    ------
-    ValueError
-        If two rows fall into one slot.
+    step : float
+        The step.
     """
-    nearest = np.rint((times - times[0]) / step)
-    gaps = np.diff(nearest)
-    if (gaps < 1).any():
-        row = int((gaps < 1).argmax()) + 1
-        raise ValueError(
-            f"Rows {row - 1} and {row} are closer in time than half of the usual step of "
-            f"{step:g}: resample X to a regular grid (for example frame.resample(...).mean())."
-        )
-    return np.concatenate([[0], np.cumsum(np.minimum(gaps, longest))]).astype(np.int64)
-
-
-def grid_step(times):
-    """Return the usual distance between times: the median, halved until no two rows collide."""
-    step = float(np.median(np.diff(times)))
-    for _ in range(4):
-        if (np.diff(np.rint((times - times[0]) / step)) >= 1).all():
-            break
+    gaps = np.concatenate([np.diff(t) for t in times])
+    if not len(gaps):
+        return 1.0
+    step = usual = float(np.median(gaps))
+    if (common := _greatest_divisor(gaps, usual)) is not None:
+        return common
+    for _ in range(_HALVINGS):
+        if all((np.diff(np.rint((t - t[0]) / step)) >= 1).all() for t in times):
+            return step
         step /= 2
-    return step
+    return usual / 2
 
 
-def time_grid(data, timestamps, step, longest):
+def _greatest_divisor(gaps, usual):
+    """Greatest number that all gaps are multiples of, None where it is much below the usual."""
+    divisor, tolerance = usual, 1e-6 * usual
+    for gap in np.unique(gaps):
+        a, b = gap, divisor
+        while b > tolerance:
+            a, b = b, abs(a - b * np.rint(a / b))
+        divisor = a
+        if divisor < usual / _FINEST:
+            return None
+    # Euclid's steps add up their rounding, which would move the last of many rows.
+    return usual / np.rint(usual / divisor) if divisor < (1 - 1e-9) * usual else usual
+
+
+def time_grid(data, timestamps, grid, longest):
     """Place the rows of series on a regular time grid, if times are known.
 
     Parameters
@@ -117,15 +266,15 @@ def time_grid(data, timestamps, step, longest):
         The series.
     timestamps : array-like, list of array-likes or None
         Times of the rows; by default those of a DatetimeIndex.
-    step : float or None
-        Step of the grid learnt in ``fit``.
+    grid : TimeGrid or None
+        The grid learnt in ``fit``.
     longest : int
         Longest gap kept, in steps.
 
     Returns
     -------
     data : SeriesInput
-        With slots and step.
+        With slots and grid.
     """
     if data.kind == "table":
         if timestamps is not None:
@@ -134,24 +283,28 @@ def time_grid(data, timestamps, step, longest):
                 "samples: set window_length to treat X as one long series."
             )
         return data
-    times = _times(data, timestamps)
-    if times is None:
-        if step is not None and data.kind == "series":
+    given = _given_times(data, timestamps, grid)
+    if given is None:
+        if grid is not None and data.kind == "series":
             warn(
                 "X has no times, but had them in fit: its rows are taken as one time step apart; "
                 "pass timestamps= or a DatetimeIndex as in fit.",
             )
         return data
-    step = step or min((grid_step(t) for t in times if len(t) > 1), default=1.0)
-    slots = [grid_slots(t, step, longest) for t in times]
+    stamps, times, numbered = given
+    if grid is None:
+        grid = TimeGrid.learn(stamps, times, numbered)
+    if grid.unit in _COUNTS and any(s.dtype.kind != "M" for s in stamps):
+        raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
+    slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
     if all(slot[-1] == len(slot) - 1 for slot in slots):
-        return replace(data, step=step, times=times)
+        return replace(data, grid=grid, times=times)
     if data.kind == "panel":
         raise ValueError(
             "The time steps of a 3-D X must be equally spaced: give the samples as a list of "
             "2-D arrays with timestamps and set window_length."
         )
-    return replace(data, slots=slots, step=step, times=times)
+    return replace(data, slots=slots, grid=grid, times=times)
 
 
 def possible_periods(data, length):
@@ -169,24 +322,57 @@ def possible_periods(data, length):
     periods : tuple of float
         Those that the longest series sees often enough, in four rows or more.
     """
-    if data.times is None:
-        return (float(length),) if 4 <= length <= max(data.sizes) / 3 else ()
+    if data.times is None or data.grid.unit == "number":
+        step = 1.0 if data.grid is None else data.grid.step
+        return (length * step,) if 4 <= length <= max(data.sizes) / 3 else ()
     span = max(times[-1] - times[0] for times in data.times)
-    return tuple(period for period, n in _PERIODS if n * period <= span and period >= 4 * data.step)
+    return tuple(
+        period for period, n in _PERIODS if n * period <= span and period >= 4 * data.grid.seconds
+    )
 
 
-def _times(data, timestamps):
-    """Seconds of the rows of every sample, or None if rows are all that is known."""
-    name = "timestamps"
-    if timestamps is None and data.frames is not None and all(map(has_times, data.frames)):
+def _given_times(data, timestamps, grid):
+    """Stamps and seconds of the rows of every sample and whether they are the numbers of an
+    index; None if rows are all that is known.
+    """
+    name, numbered = "timestamps", False
+    if timestamps is None and data.frames is not None:
         name, timestamps = "The index of X", [frame.index for frame in data.frames]
-        timestamps = timestamps if data.form == "list" else timestamps[0]
+        numbered = _is_numbered(data, grid)
+        if not (numbered or all(map(has_times, data.frames))):
+            return None
+        timestamps = timestamps if data.form in ("list", "long") else timestamps[0]
+    elif timestamps is not None and data.form == "long":
+        stamps = as_stamps(timestamps, name, None)
+        if len(stamps) != len(data.panel.frame):
+            raise ValueError(
+                f"timestamps has shape {stamps.shape}, but X has {len(data.panel.frame)} rows."
+            )
+        timestamps = [stamps[rows] for rows in data.panel.rows]
     if timestamps is None:
         return None
     sizes = [len(x) for x in data.rows]
-    if data.form != "list":
+    if data.form not in ("list", "long"):
         # All samples of a 3-D array share their times.
-        return [seconds(timestamps, sizes[0], name)] * len(sizes)
+        times = [seconds(timestamps, sizes[0], name)] * len(sizes)
+        return [as_stamps(timestamps, name, None)] * len(sizes), times, numbered
     if len(timestamps) != len(sizes):
         raise ValueError(f"timestamps has {len(timestamps)} entries for {len(sizes)} series of X.")
-    return [seconds(t, n, f"{name}[{i}]") for i, (t, n) in enumerate(zip(timestamps, sizes))]
+    of = range(len(sizes)) if data.panel is None else data.panel.names
+    names = [f"{name}[{label!r}]" for label in of]
+    times = [seconds(*each) for each in zip(timestamps, sizes, names)]
+    return [as_stamps(t, name, None) for t in timestamps], times, numbered
+
+
+def _is_numbered(data, grid):
+    """Whether the index of every frame of a list holds times as numbers, not numbers of rows."""
+    indexes = [frame.index for frame in data.frames]
+    if data.form not in ("list", "long") or any(index.nlevels > 1 for index in indexes):
+        return False
+    if any(index.dtype.kind not in "iuf" for index in indexes):
+        return False
+    if grid is not None:
+        return grid.unit == "number"
+    counted = all((np.diff(index.to_numpy()) == 1).all() for index in indexes)
+    rising = data.form == "long" or all(index.is_monotonic_increasing for index in indexes)
+    return not counted and rising

@@ -27,6 +27,7 @@ from skdiffusion.inputs.series import (
     is_list_of_series,
     is_target,
     require_alike,
+    unmasked,
 )
 from skdiffusion.metrics._losses import FEW_DRAWS, LOSSES, OF_A_STATISTIC
 from skdiffusion.metrics._steps import require_inverse, restored, unwrap
@@ -65,7 +66,7 @@ class ImputationScorer(BaseEstimator):
         """Truth, draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
         placeholder = placeholder_of(imputer)
-        X = each_series(X, lambda x: with_nan(x, placeholder))
+        X = each_series(unmasked(X, placeholder), lambda x: with_nan(x, placeholder))
         X, truth = self._question(X, y, placeholder)
         scored = np.isnan(flattened(X)) & ~np.isnan(truth)
         _require_cells(scored)

@@ -218,14 +218,12 @@ def test_nullable_types(options):
         }
     )
     out = CSDIImputer(**options).fit(X).transform(X)
-    assert out.dtypes.astype(str).tolist() == ["float64", "Float32", "float64", "float64"]
+    assert out.dtypes.astype(str).tolist() == ["Int64", "Float32", "float64", "float64"]
     assert out.notna().all(axis=None)
     assert X["o"].dtype == object
 
 
-@pytest.mark.parametrize(
-    "column", [["x", "y", "z"], pd.Categorical(["x", "y", "z"]), pd.date_range("2024", periods=3)]
-)
+@pytest.mark.parametrize("column", [[{}, {}, {}], pd.date_range("2024", periods=3)])
 def test_columns_without_numbers_are_named(column):
     X = pd.DataFrame({"temp": [1.0, 2.0, 3.0], "wind_dir": column})
     with pytest.raises(ValueError, match=r"Columns \['wind_dir'\] of X are not numeric: drop them"):
@@ -354,7 +352,6 @@ HOURS = pd.date_range("2024-01-01", periods=60, freq="h")
         (HOURS.to_series().replace(HOURS[7], pd.NaT), "missing value at row 7: drop the row"),
         (HOURS[:-1], r"shape \(59,\), but X has 60 rows"),
         (["yesterday"] * 60, "must be datetimes of one time zone or numbers"),
-        (np.r_[0:59, 58.01], "closer in time than half of the usual step.*resample"),
     ],
 )
 def test_times_that_make_no_grid(times, message):
@@ -674,17 +671,6 @@ def test_a_column_of_times_should_be_the_index():
     X = dated(None).assign(time=DATES)
     with pytest.raises(ValueError, match=r"X.index = pd.to_datetime\(X.pop\('time'\)\)"):
         CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
-
-
-def test_a_multi_index_is_not_one_series():
-    X = dated(pd.MultiIndex.from_product([["north", "south"], DATES[:30]]))
-    with pytest.warns(UserWarning, match="pass a list of frames, one a series"):
-        CSDIImputer(**GAUSSIAN, window_length=6).fit(X)
-    fills(X, GAUSSIAN)
-    parts = [part.droplevel(0) for _, part in X.groupby(level=0)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        CSDIImputer(**GAUSSIAN, window_length=6).fit(parts)
 
 
 def test_times_that_are_missing_after_fit_are_pointed_out():

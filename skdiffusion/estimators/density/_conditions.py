@@ -4,12 +4,14 @@ import numpy as np
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
+from skdiffusion._warn import warn
 from skdiffusion.columns.standard import column_moments
 from skdiffusion.diffusion.analytic.build import gaussian
 from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture, labelled_mixture
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._regression import LocationScaleRegression
 from skdiffusion.inputs.arguments import finite_number
+from skdiffusion.inputs.series import unmasked
 
 
 class Labels:
@@ -66,7 +68,9 @@ class Values:
     """Real values, standardised; after ``regress`` with location and log-scale of the data."""
 
     def __init__(self, y):
+        self.names = _names_of(y)
         y = self._check(y)
+        self.low, self.high = y.min(axis=0), y.max(axis=0)
         # Repeated values count once: a weight of two and a row given twice are the same.
         self.mean, self.scale = column_moments(np.unique(y, axis=0))
         if (self.scale == 0).any():
@@ -121,7 +125,30 @@ class Values:
         """Data and standardised values alone."""
         return rows[:, : rows.shape[1] - self.n_columns + self.n_values]
 
+    def warn_far(self, y):
+        """Name the columns of ``y`` that lie beyond the training range by more than its width."""
+        y = self._check(y)
+        if y.shape[1] != self.n_values:
+            return
+        span = self.high - self.low
+        far = ((y < self.low - span) | (y > self.high + span)).any(axis=0)
+        for j in np.flatnonzero(far):
+            name = int(j) if self.names is None else self.names[j]
+            warn(
+                f"Column {name!r} of y goes from {y[:, j].min():g} to {y[:, j].max():g}, but fit "
+                f"has seen {self.low[j]:g} to {self.high[j]:g}: nothing is known out there."
+            )
+
     def _check(self, y):
+        names = _names_of(y)
+        if self.names is not None and names is not None and names != self.names:
+            if sorted(names) != sorted(self.names):
+                raise ValueError(
+                    f"y has the columns {names}, but fit has seen {self.names}: select and name "
+                    "them as in fit."
+                )
+            y = y[self.names]
+        y = unmasked(y)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return y.reshape(len(y), -1)
 
@@ -168,8 +195,12 @@ def encoded_rows(encoder, y, n_rows):
     """Encoded y of a call, one row for each; None without a condition."""
     if y is None or encoder is None:
         return None
-    y = np.asarray(y)
-    encoded = encoder.encode(y[None] if y.ndim == 0 else y)
+    if _names_of(y) is None:
+        y = np.asarray(unmasked(y))
+        y = y[None] if y.ndim == 0 else y
+    encoded = encoder.encode(y)
+    if isinstance(encoder, Values):
+        encoder.warn_far(y)
     if len(encoded) not in (1, n_rows):
         raise ValueError(f"y has {len(encoded)} rows, but {n_rows} are needed.")
     return np.resize(encoded, (n_rows, encoded.shape[1]))
@@ -191,6 +222,12 @@ def checked_guidance(guidance, y, encoder):
             "or leave guidance at 1."
         )
     return guidance
+
+
+def _names_of(y):
+    """Names of the columns of a frame, None where there are none."""
+    names = list(getattr(y, "columns", []))
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _has_gaps(y):

@@ -205,4 +205,6 @@ def _weighted(codes, y, sample_weight):
     if not weight.any():
         raise ValueError("sample_weight is zero for all rows: nothing is left to fit.")
     kept = np.flatnonzero(weight > 0)
-    return codes[kept], None if y is None else np.asarray(y)[kept], weight[kept]
+    if y is not None:
+        y = y.iloc[kept] if hasattr(y, "iloc") else np.asarray(y)[kept]
+    return codes[kept], y, weight[kept]

@@ -9,7 +9,9 @@ from sklearn.utils.validation import check_array, validate_data
 from skdiffusion._random import normals, row_keys
 from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import is_tied
-from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named, refuse_times
+from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named
+from skdiffusion.inputs.native import as_pandas, as_polars
+from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
 
 # Number of the stream of the noise that spreads discrete columns.
@@ -48,6 +50,7 @@ class TableReader:
             Numbers, and codes of categories.
         """
         codes = self._read(estimator, X, True, allow_nan, checks)
+        X = as_pandas(X)
         types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
         self.table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
         return codes
@@ -61,16 +64,16 @@ class TableReader:
         container = _get_output_config("transform", estimator)["dense"]
         default = [f"x{i}" for i in range(codes.shape[1])]
         names = getattr(estimator, "feature_names_in_", default)
-        return self.table.restore(codes, names, container == "pandas")
+        table = self.table.restore(codes, names, container in ("pandas", "polars"))
+        return as_polars(table) if container == "polars" else table
 
     def _read(self, estimator, X, reset, allow_nan, checks):
         """Numbers and codes of a table; what is wrong with it is named."""
         checks |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
+        X = as_pandas(unmasked(X))
         is_frame = hasattr(X, "iloc") and X.ndim == 2
         if is_frame:
             check_columns(X)
-        elif getattr(X, "ndim", 1) == 2 and not hasattr(X, "nnz"):
-            refuse_times(dict(enumerate(np.asarray(X).T)))
         labelled = is_frame and any(holds_labels(X[c]) for c in X)
         try:
             with infinity_named(X):

@@ -1,7 +1,6 @@
 """What every imputer by diffusion does with its fitted model."""
 
 from abc import ABC, abstractmethod
-from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -17,7 +16,7 @@ from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
-from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty
+from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.series import is_target
@@ -120,7 +119,12 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         data = self._read(X, timestamps)
         require_plain_output(self, data)
         statistic = np.median if self.statistic == "median" else np.mean
-        filled = self._filled(data, lambda draws: statistic(draws, axis=0), self.n_draws)
+
+        def reduce(draws, columns):
+            shares = self._reader.encoding.shares(columns)
+            return np.where(shares, draws.mean(axis=0), statistic(draws, axis=0))
+
+        filled = self._filled(data, reduce, self.n_draws)
         names = self.get_feature_names_out()
         return self._reader.write(data, filled, names, self.add_indicator)
 
@@ -144,12 +148,14 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         draws : ndarray of shape (n_samples, n_draws, n_features), \
                 (n_samples, n_draws, n_times, n_features) for panels, or list
             Joint draws in the units of ``X``; observed cells are the same in all of them. For
-            one long series ``n_samples`` is its number of rows.
+            one long series ``n_samples`` is its number of rows. Where ``X`` has columns of
+            labels, a list of ``n_draws`` completed copies in the form of ``X``.
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
-        filled = self._filled(data, lambda draws: draws, n_draws, random_state)
-        return data.restore_draws(self._reader.keep(filled))
+        filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
+        names = self.get_feature_names_out()[: self._reader.kept.sum()]
+        return self._reader.write_draws(data, filled, names)
 
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
@@ -169,6 +175,8 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
             Laid out as the draws of :meth:`sample`; observed cells repeat their value.
         """
+        check_is_fitted(self)
+        self._reader.refuse_labels("predict_quantiles", _check_feature_names_in(self, None))
         levels = quantile_levels(quantiles)
         needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
@@ -177,8 +185,11 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
                 f"set n_draws to {needed} or more.",
             )
         data = self._read(X, timestamps)
-        of = partial(quantiles_of_draws, levels=levels, axis=0)
-        filled = self._filled(data, of, self.n_draws)
+
+        def reduce(draws, columns):
+            return quantiles_of_draws(draws, levels, axis=0)
+
+        filled = self._filled(data, reduce, self.n_draws)
         return data.restore_draws(self._reader.keep(filled))
 
     @one_thread()
@@ -207,6 +218,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         if is_frame(X):
             # Before anything is said of columns that are not those of the fit.
             _check_feature_names(self, X, reset=False)
+        self._reader.refuse_labels("score", _check_feature_names_in(self, None))
         if y is not None and is_target(y):
             check_consistent_length(X, y)
         scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
@@ -243,17 +255,24 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """Read ``X``; the parameters may have been set since ``fit``."""
         check_is_fitted(self)
         self._validate_params()
-        return self._reader.read(self, X, timestamps)
+        data = self._reader.read(self, X, timestamps)
+        names = _check_feature_names_in(self, None)[self._reader.encoding.owner]
+        warn_far(data, self._columns, names)
+        return data
 
     def _filled(self, data, reduce, n_draws, random_state=None):
-        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) to what is filled in."""
+        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
+        missing cell to what is filled in.
+        """
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
+        of = np.nonzero(asked)[1]
         if asked.any():
-            values = reduce(self._draw(data, n_draws, random_state))
+            draws = self._draw(data, n_draws, random_state)
+            values = reduce(self._reader.encoding.settle(draws, of), of)
         else:
-            values = reduce(np.zeros((n_draws, 1)))[..., :0]
+            values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
         out[..., asked] = values
         out[..., missing & ~valid] = 0.0

@@ -1,14 +1,16 @@
 """The way into and out of an imputer: what a user hands over, and how the answer goes back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.utils import check_array
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.diffusion.window.series import WindowedSeries
+from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import (
     has_dates_as_text,
     has_times,
@@ -16,13 +18,17 @@ from skdiffusion.inputs.frames import (
     is_frame,
     numeric_frame,
 )
-from skdiffusion.inputs.series import SeriesInput, recognise, rows_of
-from skdiffusion.inputs.times import possible_periods, time_grid
+from skdiffusion.inputs.native import as_pandas, like_native, native_of
+from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
+from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
+# Rows that are kept of a gap without rows: over more, a state space forgets whatever came before.
+_LONGEST_GAP = 1000
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
     "panel": "(n_samples, n_times, n_features)",
-    "series": "(n_times, n_features) with window_length, or a list of such",
+    "series": "(n_times, n_features) with window_length, a list of such, or a frame with a "
+    "MultiIndex of series and times",
 }
 _HINT_WINDOW_LENGTH = (
     "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
@@ -32,13 +38,10 @@ _HINT_TO_DATETIME = (
     "The index of X holds dates as text or objects, which are not read as times: set "
     "X.index = pd.to_datetime(X.index)."
 )
-_HINT_MULTI_INDEX = (
-    "X has a MultiIndex, but its rows are taken as one series: if it holds several, pass a list of "
-    "frames, one a series, for example "
-    "[part.droplevel(0) for _, part in X.groupby(level=0)]."
-)
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
+# Standard deviations that half of a column is off only where its units are others.
+_FAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +54,27 @@ class SeriesReader:
         What is modelled.
     length : int
         Time steps of a window.
-    step : float or None
-        Step of the time grid, if times are known.
+    grid : TimeGrid or None
+        The time grid, if times are known.
     kept : bool ndarray of shape (n_features,)
         Features that come back.
     indicated : bool ndarray of shape (n_features,)
         Features with missing values, which get an indicator if wanted.
+    encoding : Encoding
+        The real columns that stand for the features.
     """
 
     kind: str
     length: int
-    step: float | None
+    grid: TimeGrid | None
     kept: np.ndarray
     indicated: np.ndarray
+    encoding: Encoding
+
+    @property
+    def step(self):
+        """Step of the time grid in seconds, if times are known."""
+        return None if self.grid is None else self.grid.seconds
 
     @classmethod
     def learn(cls, estimator, X, timestamps):
@@ -85,21 +96,28 @@ class SeriesReader:
         data : SeriesInput
             The data.
         """
+        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
         kind, form, parts = recognise(X, estimator.window_length)
         _warn_unread_index(parts, kind, timestamps)
-        data = _validated(estimator, X, kind, form, parts, reset=True)
+        encoding = _learn_encoding(parts)
+        data = _validated(estimator, X, kind, form, parts, encoding, reset=True)
+        if encoding is None:
+            encoding = Encoding.of_numbers(data.flat.shape[1])
+        data = replace(data, native=native)
         length = _window_rows(data, estimator.window_length)
-        data = time_grid(data, timestamps, None, length)
-        missing = np.isnan(data.flat)
+        data = time_grid(data, timestamps, None, max(length, _LONGEST_GAP))
+        missing = np.isnan(data.flat)[:, encoding.first]
         kept = ~missing.all(axis=0) | estimator.keep_empty_features
-        return cls(data.kind, length, data.step, kept, missing.any(axis=0)), data
+        return cls(data.kind, length, data.grid, kept, missing.any(axis=0), encoding), data
 
     def read(self, estimator, X, timestamps):
         """Read ``X`` as in ``fit``; return the data as SeriesInput."""
+        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
         kind, form, parts = recognise(X, self.length if self.kind == "series" else None)
         kind = self._require_kind(estimator, kind, form, X)
-        data = _validated(estimator, X, kind, form, parts, reset=False)
-        return time_grid(data, timestamps, self.step, self.length)
+        data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
+        data = replace(data, native=native)
+        return time_grid(data, timestamps, self.grid, max(self.length, _LONGEST_GAP))
 
     def require_length(self, data):
         """At least one of several series must fill a window."""
@@ -129,10 +147,26 @@ class SeriesReader:
         return WindowedSeries.join(triples, self.length, times, periods)
 
     def keep(self, samples):
-        """Drop the features that do not come back."""
+        """Features that come back, of each its number or the code of its category."""
         if isinstance(samples, np.ndarray):
-            return samples[..., self.kept]
-        return [x[..., self.kept] for x in samples]
+            return self.encoding.decode(samples)[..., self.kept]
+        return [self.keep(x) for x in samples]
+
+    def write_draws(self, data, filled, names):
+        """Draws in the user's form; where there are labels, a list of completed copies."""
+        if not self.encoding.has_labels:
+            return data.restore_draws(self.keep(filled))
+        n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
+        return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
+
+    def refuse_labels(self, wanted, names):
+        """Raise where something needs numbers alone."""
+        if self.encoding.has_labels:
+            raise ValueError(
+                f"{wanted} needs columns of numbers, but the columns "
+                f"{names[self.encoding.labels].tolist()} of X are labels: use sample, or drop "
+                "them from X before fit."
+            )
 
     def write(self, data, filled, names, add_indicator):
         """Completed data in the user's form.
@@ -155,26 +189,26 @@ class SeriesReader:
         """
         out = data.restore(self.keep(filled))
         if add_indicator:
-            indicators = np.isnan(data.flat[:, self.indicated]).astype(out.dtype)
+            missing = np.isnan(data.parts[0])[:, self.encoding.first]
+            indicators = missing[:, self.indicated].astype(out.dtype)
             out = np.concatenate([out, indicators], axis=1)
         if data.frames is None:
             return out
         frames = out if data.form == "list" else [out]
         frames = [
-            self._frame(frame, x, names, np.isnan(given).any(axis=0))
-            for frame, x, given in zip(data.frames, frames, data.parts)
+            self._frame(frame, x, names, np.isnan(given)[:, self.encoding.first])
+            for frame, x, given in zip(data.given, frames, data.parts)
         ]
+        if data.native is not None:
+            frames = [like_native(*pair) for pair in zip(frames, data.native)]
         return frames if data.form == "list" else frames[0]
 
-    def _frame(self, given, values, names, had_gaps):
-        """A frame like the given one: its index, its columns and the types of its floats."""
+    def _frame(self, given, values, names, missing):
+        """A frame like the given one: its index, its columns, their types."""
         frame = type(given)(values, index=given.index, columns=names)
-        for i, source in enumerate(np.flatnonzero(self.kept)):
-            column = given.iloc[:, source]
-            if not had_gaps[source]:
-                frame.isetitem(i, column)
-            elif column.dtype.kind == "f":
-                frame.isetitem(i, frame.iloc[:, i].astype(column.dtype))
+        for i, j in enumerate(np.flatnonzero(self.kept)):
+            column = given.iloc[:, j]
+            frame.isetitem(i, self.encoding.filled(column, j, values[:, i], missing[:, j]))
         return frame
 
     def _require_kind(self, estimator, kind, form, X):
@@ -216,6 +250,21 @@ def warn_empty(data, valid):
         )
 
 
+def warn_far(data, columns, names):
+    """Name the columns that lie so far from what ``fit`` saw that their units must differ."""
+    known = columns.scale > 0
+    scale = np.where(known, columns.scale, 1.0)
+    distance = np.abs(data.flat - columns.centre) / scale
+    for j in np.flatnonzero(known):
+        seen = distance[~np.isnan(distance[:, j]), j]
+        if len(seen) and np.median(seen) > _FAR:
+            warn(
+                f"Column {names[j]} of X is around {np.nanmedian(data.flat[:, j]):g}, but fit "
+                f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
+                "give it in the units of fit, or fit again."
+            )
+
+
 def _warn_unread_index(parts, kind, timestamps):
     """Say so where an index holds times or series that are not taken as such."""
     if not all(is_frame(part) for part in parts):
@@ -224,10 +273,7 @@ def _warn_unread_index(parts, kind, timestamps):
         warn(_HINT_WINDOW_LENGTH)
     if timestamps is not None:
         return
-    if getattr(parts[0].index, "nlevels", 1) > 1:
-        if kind == "series":
-            warn(_HINT_MULTI_INDEX)
-    elif not has_times(parts[0]) and has_dates_as_text(parts[0]):
+    if not has_times(parts[0]) and has_dates_as_text(parts[0]):
         warn(_HINT_TO_DATETIME)
 
 
@@ -240,33 +286,64 @@ def _window_rows(data, window_length):
     return window_length or min(_LIST_WINDOW, min(len(x) for x in data.rows))
 
 
-def _validated(estimator, X, kind, form, parts, reset):
+def _draw_of(filled, i):
+    """One draw of all samples."""
+    return filled[i] if isinstance(filled, np.ndarray) else [x[i] for x in filled]
+
+
+def _learn_encoding(parts):
+    """Encoding of frames; None for arrays, and for frames that validation will refuse."""
+    if not all(is_frame(part) for part in parts) or len({part.shape[1] for part in parts}) > 1:
+        return None
+    return Encoding.learn(parts)
+
+
+def _validated(estimator, X, kind, form, parts, encoding, reset):
     """Validate every 2-D part and lay them out as samples."""
     frames = parts if all(is_frame(part) for part in parts) else None
+    panel = LongFrame(X) if form == "long" else None
     if estimator.add_indicator and form in ("3-D array", "list"):
         raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
     fewest = 2 if reset and kind == "table" else 1
+    labelled = encoding is not None and encoding.has_labels
+    if labelled:
+        _require_labels_possible(estimator, frames)
     parts = [
-        _validated_part(estimator, part, reset and i == 0, fewest) for i, part in enumerate(parts)
+        _validated_part(estimator, part, encoding if labelled else None, reset and i == 0, fewest)
+        for i, part in enumerate(parts)
     ]
-    return SeriesInput(kind, form, rows_of(X, form, parts), frames)
+    return SeriesInput(kind, form, rows_of(X, form, parts), frames, panel=panel)
 
 
-def _validated_part(estimator, part, reset, fewest):
+def _require_labels_possible(estimator, frames):
+    """Raise where labels were or are to be learnt, but cannot be."""
+    if frames is None:
+        raise ValueError("X must be a DataFrame with the columns and labels of fit.")
+    if not np.isnan(estimator.missing_values):
+        raise ValueError(
+            f"missing_values={estimator.missing_values} is for columns of numbers, but X has "
+            "labels: mark its gaps by NaN or None and leave missing_values=np.nan."
+        )
+
+
+def _validated_part(estimator, part, encoding, reset, fewest):
     """Validate one 2-D part; return floats with NaN where missing."""
-    part = numeric_frame(part) if is_frame(part) else part
     by_nan = bool(np.isnan(estimator.missing_values))
+    checks = {
+        "dtype": [np.float64, np.float32],
+        "ensure_all_finite": "allow-nan" if by_nan else True,
+        "ensure_min_samples": fewest,
+    }
+    if encoding is not None:
+        validate_data(estimator, part, reset=reset, skip_check_array=True)
+        numeric_frame(part.loc[:, ~encoding.labels])
+        with infinity_named(part):
+            return check_array(encoding.encode(part), input_name="X", **checks)
+    part = numeric_frame(part) if is_frame(part) else part
     if not by_nan:
         _require_no_nan(part, estimator.missing_values)
     with infinity_named(part):
-        array = validate_data(
-            estimator,
-            part,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if by_nan else True,
-            ensure_min_samples=fewest,
-        )
+        array = validate_data(estimator, part, reset=reset, **checks)
     return array if by_nan else np.where(array == estimator.missing_values, np.nan, array)
 
 

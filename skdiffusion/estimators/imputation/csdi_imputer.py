@@ -24,6 +24,7 @@ from skdiffusion.estimators.imputation._fitting import (
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
 from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.nn import load_csdi_checkpoint
 from skdiffusion.training.masking import STRATEGIES
 
@@ -47,7 +48,8 @@ class CSDIImputer(DiffusionImputer):
         its published setting is ``n_layers=4, n_channels=64``.
     window_length : int, optional
         Number of time steps that the network sees together; the Gaussian sees whole series, and
-        their season of the day, week or year where times are known. None means that the rows of a 2-D ``X`` are
+        their season of the day, week or year where times are known. None means that the rows of
+        a 2-D ``X`` are
         independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
         of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
         is one long series. When imputing windows overlap by half.
@@ -110,11 +112,12 @@ class CSDIImputer(DiffusionImputer):
     Attributes
     ----------
     mean_, scale_ : ndarrays of shape (n_features,)
-        Centre and scale of the features; NaN for a feature without values.
+        Centre and scale of the features; NaN for a feature without values and for labels.
     window_length_ : int
         Time steps of a window.
     time_step_ : float or None
-        Step of the time grid in seconds, if times were given.
+        Step of the time grid in seconds, if times were given; the mean one for months. For the
+        numbers of an index, their own unit.
     n_iter_ : int
         Number of optimisation steps taken; the closed form counts as one.
     history_ : dict
@@ -287,7 +290,8 @@ class CSDIImputer(DiffusionImputer):
         columns, seed = Columns(mean, scale), draw_seed(imputer.random_state)
         no_gaps = np.zeros(n_features, dtype=bool)
         kept = columns.valid | imputer.keep_empty_features
-        reader = SeriesReader("panel", length, None, kept, no_gaps)
+        encoding = Encoding.of_numbers(n_features)
+        reader = SeriesReader("panel", length, None, kept, no_gaps, encoding)
         sizes = {"n_layers": len(network.blocks), "n_channels": n_channels, "n_heads": n_heads}
         model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
         learner = copy.copy(imputer)
@@ -306,6 +310,7 @@ class CSDIImputer(DiffusionImputer):
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+            names = names[reader.encoding.owner]
             columns = learn_columns(data.flat, settings, names)
             seed, previous = draw_seed(self.random_state), None
         reader.require_length(data)
@@ -324,8 +329,8 @@ class CSDIImputer(DiffusionImputer):
             "_columns": columns,
             "_model": model,
             "_seed": seed,
-            "mean_": columns.centre,
-            "scale_": columns.scale,
+            "mean_": reader.encoding.of_features(columns.centre),
+            "scale_": reader.encoding.of_features(columns.scale),
             "window_length_": reader.length,
             "time_step_": reader.step,
             "method_": "gaussian" if model.name == "gaussian" else "diffusion",

@@ -15,6 +15,7 @@ from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._pooling import collinear, pool_rubin, variance_formula
 from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
 from skdiffusion.inputs.imputers import answers, drawing_method, require_imputer_alone
+from skdiffusion.inputs.series import unmasked
 
 
 def _estimator_has(method):
@@ -345,8 +346,8 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
 
 
 def _numeric(X):
-    """A frame with its columns as numbers; raises for those that are none."""
-    return numeric_frame(X) if is_frame(X) else X
+    """A frame with its columns as numbers; raises for those that are none. No masks."""
+    return numeric_frame(X) if is_frame(X) else unmasked(X)
 
 
 def _resampled(data, seed):

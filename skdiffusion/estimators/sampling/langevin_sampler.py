@@ -35,6 +35,7 @@ from skdiffusion.estimators.sampling._targets import (
     unfrozen,
 )
 from skdiffusion.inputs.frames import infinity_named
+from skdiffusion.inputs.series import unmasked
 
 
 class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -543,7 +544,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Checked array; points to the imputer where X has missing values."""
         try:
             with infinity_named(X):
-                return validate_data(self, X, **kwargs)
+                return validate_data(self, unmasked(X), **kwargs)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise

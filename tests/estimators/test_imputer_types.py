@@ -1,0 +1,178 @@
+"""Types and labels of frames come back from the imputer as they went in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skdiffusion import CSDIImputer
+
+GAUSSIAN = {"method": "gaussian", "n_draws": 9, "random_state": 0}
+X = np.random.default_rng(0).normal(size=200)
+WHOLE = np.round(5 * X).astype(int)
+GROUP = np.digitize(X, [-0.7, 0.7])
+FRUIT = np.array(["fig", "date", "kiwi"])[GROUP]
+HIDDEN = np.random.default_rng(1).random(200) < 0.2
+
+COLUMNS = {
+    "Int64": pd.array(WHOLE, dtype="Int64"),
+    "Int8": pd.array(WHOLE, dtype="Int8"),
+    "UInt16": pd.array(WHOLE - WHOLE.min(), dtype="UInt16"),
+    "boolean": pd.array(X > 0, dtype="boolean"),
+    "bool as object": pd.Series(X > 0, dtype=object),
+    "Float32": pd.array(X, dtype="Float32"),
+    "Float64": pd.array(X, dtype="Float64"),
+    "float32": pd.Series(X, dtype="float32"),
+    "text": pd.Series(FRUIT),
+    "text as object": pd.Series(FRUIT, dtype=object),
+    "string": pd.Series(FRUIT, dtype="string"),
+    "category": pd.Series(pd.Categorical(FRUIT)),
+    "category of two": pd.Series(pd.Categorical(np.array(["u", "v"])[(X > 0).astype(int)])),
+    "category of numbers": pd.Series(pd.Categorical(10 * GROUP)),
+    "ordered": pd.Series(pd.Categorical(FRUIT, ["fig", "date", "kiwi"], ordered=True)),
+    "unused category": pd.Series(pd.Categorical(FRUIT, ["date", "fig", "kiwi", "lime"])),
+}
+ARROW = {"int32[pyarrow]": WHOLE, "bool[pyarrow]": X > 0, "double[pyarrow]": X}
+
+
+def frame_of(column):
+    column = pd.Series(column).mask(HIDDEN)
+    return pd.DataFrame({"x": X + 0.1 * np.sin(np.arange(200)), "c": column})
+
+
+def column_named(name):
+    if name not in ARROW:
+        return COLUMNS[name]
+    pytest.importorskip("pyarrow")
+    return pd.array(ARROW[name], dtype=name)
+
+
+@pytest.mark.parametrize("window_length", [None, 10])
+@pytest.mark.parametrize("name", [*COLUMNS, *ARROW])
+def test_a_column_comes_back_of_its_type(name, window_length):
+    whole = pd.Series(column_named(name))
+    frame = frame_of(whole)
+    imputer = CSDIImputer(**GAUSSIAN, window_length=window_length).fit(frame)
+    out = imputer.transform(frame)
+    assert (out.dtypes == frame.dtypes).all()
+    assert out.notna().all(axis=None)
+    pd.testing.assert_series_equal(out["c"][~HIDDEN], frame["c"][~HIDDEN])
+    if "loat" not in name and "double" not in name and window_length is None:
+        assert set(out["c"]) <= set(range(-128, 128)) | set(whole)
+        # The other column tells nearly all; guessing has less than a half of most types.
+        wide = 1 if whole.dtype.kind in "iu" else 0
+        right = (_codes(out["c"]) - _codes(whole)).abs() <= wide
+        assert right[HIDDEN].mean() > 0.6
+
+
+def _codes(column):
+    order = {"fig": 0, "date": 1, "kiwi": 2, "lime": 3, "u": 0, "v": 1}
+    return column.astype(object).map(lambda value: order.get(value, value)).astype(float)
+
+
+def test_integers_of_numpy_marked_by_a_number_stay_integers():
+    frame = pd.DataFrame({"x": X, "c": np.where(HIDDEN, -999, WHOLE)})
+    out = CSDIImputer(**GAUSSIAN, missing_values=-999).fit(frame).transform(frame)
+    assert out["c"].dtype == frame["c"].dtype
+    assert (out["c"][~HIDDEN] == WHOLE[~HIDDEN]).all()
+    assert (out["c"] != -999).all()
+
+
+def test_columns_that_were_whole_in_fit_are_filled_with_whole_numbers():
+    full = pd.DataFrame({"x": X, "n": WHOLE, "b": X > 0})
+    gaps = full.astype({"n": float, "b": object}).mask(HIDDEN[:, None] & [False, True, True])
+    imputer = CSDIImputer(**GAUSSIAN).fit(full)
+    out = imputer.transform(gaps)
+    assert (out["n"] % 1 == 0).all()
+    assert set(out["b"]) == {False, True}
+    draws = imputer.sample(gaps, 5)
+    assert (draws[..., 1] % 1 == 0).all()
+    assert set(np.unique(draws[..., 2])) == {0, 1}
+
+
+def test_draws_stay_in_the_range_of_a_small_integer_type():
+    frame = pd.DataFrame(
+        {"x": 100 * X, "c": pd.array(np.clip(np.rint(100 * X), 0, 255), dtype="UInt8")}
+    )
+    frame.loc[HIDDEN, "c"] = pd.NA
+    assert CSDIImputer(**GAUSSIAN).fit(frame).transform(frame)["c"].between(0, 255).all()
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "int64[pyarrow]"])
+def test_observed_integers_beyond_floats_are_untouched(dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    keys = 1_700_000_000_123_456_789 + 1001 * np.arange(40)
+    frame = pd.DataFrame({"key": pd.array(keys, dtype=dtype), "x": np.arange(40)})
+    frame.loc[3, "key"] = pd.NA
+    out = CSDIImputer(**GAUSSIAN).fit(frame).transform(frame)
+    assert out["key"].drop(3).tolist() == np.delete(keys, 3).tolist()
+    assert abs(int(out["key"][3]) - int(keys[3])) < 2000
+
+
+def test_lists_of_frames_with_gaps_in_some():
+    frame = frame_of(COLUMNS["category"]).assign(n=pd.array(WHOLE, dtype="Int64"))
+    frame.loc[150:, "n"] = pd.NA
+    parts = [frame[:100], frame[100:]]
+    imputer = CSDIImputer(**GAUSSIAN, window_length=10).fit(parts)
+    for given, out in zip(parts, imputer.transform(parts)):
+        assert (out.dtypes == given.dtypes).all()
+        assert out.notna().all(axis=None)
+    draws = imputer.sample(parts, 3)
+    assert [len(copy) for copy in draws] == [2, 2, 2]
+
+
+def test_draws_with_labels_are_completed_copies_with_frequencies():
+    frame = frame_of(COLUMNS["category"])
+    frame["x"] = np.random.default_rng(2).normal(size=200)  # tells nothing
+    imputer = CSDIImputer(**GAUSSIAN).fit(frame)
+    draws = imputer.sample(frame, 100)
+    assert len(draws) == 100
+    assert all((copy.dtypes == frame.dtypes).all() for copy in draws)
+    drawn = pd.concat([copy["c"][HIDDEN] for copy in draws]).value_counts(normalize=True)
+    expected = frame["c"].value_counts(normalize=True)
+    assert (drawn - expected).abs().max() < 0.1
+    again = imputer.sample(frame, 100)
+    pd.testing.assert_frame_equal(draws[7], again[7])
+
+
+def test_a_network_takes_labels():
+    frame = frame_of(COLUMNS["category"])
+    imputer = CSDIImputer(max_iter=3, n_channels=8, n_draws=4, random_state=0).fit(frame)
+    assert imputer.transform(frame)["c"].notna().all()
+
+
+def test_a_category_that_fit_has_not_seen_is_named():
+    frame = frame_of(COLUMNS["text"])
+    imputer = CSDIImputer(**GAUSSIAN).fit(frame)
+    frame.loc[5, "c"] = "lemon"
+    with pytest.raises(ValueError, match=r"Column 'c' of X has the category 'lemon', which fit"):
+        imputer.transform(frame)
+    with pytest.raises(ValueError, match="must be a DataFrame with the columns and labels of fit"):
+        imputer.transform(np.ones((3, 2)))
+
+
+def test_text_and_numbers_in_one_column_are_named():
+    frame = pd.DataFrame({"x": X, "size": pd.Series(["a", 1.5] * 100, dtype=object)})
+    with pytest.raises(ValueError, match=r"Column 'size' of X mixes text and .*1\.5"):
+        CSDIImputer(**GAUSSIAN).fit(frame)
+
+
+def test_what_needs_numbers_says_so_of_labels():
+    frame = frame_of(COLUMNS["text"])
+    imputer = CSDIImputer(**GAUSSIAN).fit(frame)
+    for call in (imputer.predict_quantiles, imputer.score):
+        with pytest.raises(ValueError, match=r"needs columns of numbers.*\['c'\] of X are labels"):
+            call(frame)
+    with pytest.raises(ValueError, match=r"missing_values=-1 is for columns of numbers"):
+        CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame)
+
+
+def test_the_rest_of_the_interface_counts_features_not_real_columns():
+    frame = frame_of(COLUMNS["category"]).assign(empty=np.nan)
+    imputer = CSDIImputer(**GAUSSIAN, add_indicator=True)
+    with pytest.warns(UserWarning, match=r"Features \['empty'\]"):
+        imputer.fit(frame)
+    assert imputer.n_features_in_ == len(imputer.mean_) == 3
+    out = imputer.transform(frame)
+    assert out.columns.tolist() == ["x", "c", "missingindicator_c", "missingindicator_empty"]
+    assert (out["missingindicator_c"] == HIDDEN).all()

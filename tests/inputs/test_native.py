@@ -1,0 +1,97 @@
+"""Frames of polars and pyarrow go in and come out as what they are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skdiffusion import CSDIImputer, ScoreSDE
+
+pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
+
+X = np.random.default_rng(0).normal(size=90)
+GROUP = np.array(["lo", "mid", "hi"])[np.digitize(X, [-0.7, 0.7])]
+HIDDEN = np.random.default_rng(1).random(90) < 0.2
+
+
+def with_nulls(values):
+    return [None if gone else value for value, gone in zip(values.tolist(), HIDDEN)]
+
+
+def polars_frame():
+    whole = np.round(5 * X).astype(int)
+    return pl.DataFrame(
+        {
+            "x": X,
+            "f": pl.Series(with_nulls(X), dtype=pl.Float32),
+            "n": pl.Series(with_nulls(whole), dtype=pl.Int16),
+            "b": with_nulls(X > 0),
+            "s": with_nulls(GROUP),
+            "c": pl.Series(with_nulls(GROUP), dtype=pl.Categorical),
+            "e": pl.Series(with_nulls(GROUP), dtype=pl.Enum(["lo", "mid", "hi"])),
+        }
+    )
+
+
+def imputer(**options):
+    return CSDIImputer(method="gaussian", n_draws=5, random_state=0, **options)
+
+
+@pytest.mark.parametrize("window_length", [None, 8])
+def test_a_polars_frame_comes_back_as_one(window_length):
+    frame = polars_frame()
+    out = imputer(window_length=window_length).fit(frame).transform(frame)
+    assert isinstance(out, pl.DataFrame)
+    assert out.schema == frame.schema
+    assert out.null_count().sum_horizontal().item() == 0
+    seen = pl.Series(~HIDDEN)
+    assert out.filter(seen).equals(frame.filter(seen))
+
+
+def test_an_arrow_table_comes_back_as_one():
+    table = polars_frame().drop("c", "e").to_arrow()
+    out = imputer().fit(table).transform(table)
+    assert isinstance(out, pa.Table)
+    assert out.column_names == table.column_names
+    assert out["n"].type == table["n"].type
+    assert sum(column.null_count for column in out.columns) == 0
+
+
+@pytest.mark.parametrize("lengths", [(45, 45), (30, 60)])
+def test_lists_of_polars_frames_are_series(lengths):
+    frame = polars_frame().select("x", "f")
+    parts = [frame[: lengths[0]], frame[lengths[0] :]]
+    out = imputer(window_length=8).fit(parts).transform(parts)
+    assert [part.shape for part in out] == [(n, 2) for n in lengths]
+    assert all(isinstance(part, pl.DataFrame) for part in out)
+
+
+def test_draws_with_labels_are_polars_frames():
+    frame = polars_frame()
+    draws = imputer().fit(frame).sample(frame, 3)
+    assert all(isinstance(copy, pl.DataFrame) and copy.schema == frame.schema for copy in draws)
+
+
+def test_large_integers_are_untouched():
+    keys = 1_700_000_000_123_456_789 + 1001 * np.arange(40)
+    frame = pl.DataFrame({"key": [None, *keys[1:].tolist()], "x": np.arange(40.0)})
+    out = imputer().fit(frame).transform(frame)
+    assert out["key"][1:].to_list() == keys[1:].tolist()
+
+
+def test_a_column_of_times_is_refused_with_a_hint():
+    times = pd.date_range("2024", periods=90, freq="h").to_list()
+    frame = polars_frame().select("x", "f").with_columns(pl.Series("time", times))
+    with pytest.raises(ValueError, match=r"Columns \['time'\].*drop it and pass it as timestamps"):
+        imputer(window_length=8).fit(frame)
+    fitted = imputer(window_length=8).fit(frame.drop("time"), timestamps=frame["time"])
+    assert fitted.time_step_ == 3600
+
+
+def test_a_density_takes_polars_with_labels():
+    frame = polars_frame().select("x", "s").drop_nulls()
+    model = ScoreSDE(base="gaussian", max_iter=0, random_state=0).fit(frame)
+    assert set(model.sample(20)["s"]) <= {"lo", "mid", "hi"}
+    drawn = model.set_output(transform="polars").sample(20)
+    assert isinstance(drawn, pl.DataFrame)
+    assert drawn.schema == frame.schema

@@ -1,0 +1,161 @@
+"""Times as people keep them: each kind of clock is a regular grid of its own unit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skdiffusion import CSDIImputer
+from skdiffusion.inputs.times import TimeGrid, common_step, seconds
+
+N = 120
+YEAR = np.sin(np.pi * np.arange(N) / 6)[:, None] * [1, 2]
+X = YEAR + 0.1 * np.random.default_rng(0).normal(size=(N, 2))
+HIDDEN = np.zeros((N, 2), bool)
+HIDDEN[10:16, 0] = HIDDEN[30:34] = HIDDEN[100:106] = True
+MONTH, DAY = 30.436875, 86_400
+
+
+def imputer(**options):
+    return CSDIImputer(
+        **{"method": "gaussian", "window_length": 12, "random_state": 0, "n_draws": 20, **options}
+    )
+
+
+def dates(freq, n=N):
+    return pd.date_range("2000-01-01", periods=n, freq=freq)
+
+
+CLOCKS = {
+    "month starts": (dates("MS"), MONTH),
+    "month ends": (dates("ME"), MONTH),
+    "last working days": (dates("BME"), MONTH),
+    "first working days": (dates("BMS"), MONTH),
+    "the 15th": (dates("MS") + pd.Timedelta("14D"), MONTH),
+    "quarters": (dates("QS"), 3 * MONTH),
+    "quarter ends": (dates("QE"), 3 * MONTH),
+    "years": (dates("YS"), 12 * MONTH),
+    "working days": (dates("B"), 1),
+    "days": (dates("D"), 1),
+    "weeks": (dates("W"), 7),
+    "hours": (dates("h"), 1 / 24),
+    "hours with summer time": (dates("h").tz_localize("UTC").tz_convert("Europe/Paris"), 1 / 24),
+    "month starts of a zone": (dates("MS").tz_localize("Europe/Paris"), MONTH),
+    "month periods": (pd.period_range("2000", periods=N, freq="M"), MONTH),
+    "quarter periods": (pd.period_range("2000", periods=N, freq="Q"), 3 * MONTH),
+    "year periods": (pd.period_range("1900", periods=N, freq="Y"), 12 * MONTH),
+    "seconds of a coarse unit": (dates("D").as_unit("s"), 1),
+    "beyond 2262": (pd.DatetimeIndex(np.datetime64("2400-01-01") + np.arange(N)), 1),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_a_clock_is_a_regular_grid(name):
+    index, days = CLOCKS[name]
+    frame = pd.DataFrame(X, index, ["a", "b"]).mask(HIDDEN)
+    fitted = imputer().fit(frame)
+    assert fitted.time_step_ / DAY == pytest.approx(days)
+    out = fitted.transform(frame)
+    assert out.index.equals(frame.index)
+    error = np.abs(out.to_numpy() - X)[HIDDEN].mean()
+    assert error < 0.2  # 0.08 is what rows without times get
+    assert fitted._reader.read(fitted, frame, None).slots is None
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_rows_left_out_leave_slots_free(name):
+    index, days = CLOCKS[name]
+    frame = pd.DataFrame(X, index, ["a", "b"]).drop(index[[7, 8, 50]])
+    fitted = imputer().fit(frame)
+    assert fitted.time_step_ / DAY == pytest.approx(days)
+    slots = fitted._reader.read(fitted, frame, None).slots[0]
+    np.testing.assert_array_equal(slots, np.delete(np.arange(N), [7, 8, 50]))
+
+
+@pytest.mark.parametrize("unit", ["Y", "M", "D", "h", "s", "ms", "us", "ns"])
+def test_any_unit_of_datetimes(unit):
+    stamps = np.array("2000", f"datetime64[{unit}]") + np.arange(N)
+    fitted = imputer().fit(X, timestamps=stamps)
+    if unit not in "YM":
+        assert fitted.time_step_ == pytest.approx(np.timedelta64(1, unit) / np.timedelta64(1, "s"))
+    else:
+        assert fitted.time_step_ / DAY == pytest.approx(MONTH * (12 if unit == "Y" else 1))
+
+
+def test_dates_far_apart_do_not_wrap_around():
+    stamps = np.array(["1000-01-01", "1500-01-01", "2500-01-01"], "datetime64[D]")
+    elapsed = seconds(stamps, 3)
+    assert (np.diff(elapsed) > 0).all()
+    assert elapsed[2] / DAY == (stamps[2] - stamps[0]).astype(int)
+
+
+def of_hours(hours):
+    values = np.random.default_rng(0).normal(size=(len(hours), 2))
+    return pd.DataFrame(values, pd.to_timedelta(list(hours), unit="h"))
+
+
+def test_one_step_for_all_series_comes_from_all():
+    parts = [of_hours([0, 1, 2, 4, 6]), of_hours(range(30))]
+    assert imputer(window_length=4).fit(parts).time_step_ == 3600
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_numbers_in_the_index_of_a_list_are_times(kind):
+    hours = np.array([0, 1, 5, 6, 7, 20, 21, 22, 40], dtype=kind)
+    parts = [of_hours(range(9)).set_axis(hours)] * 4
+    fitted = imputer(window_length=4).fit(parts)
+    assert fitted.time_step_ == 1
+    np.testing.assert_array_equal(
+        fitted._reader.read(fitted, parts, None).slots[0], [0, 1, 5, 6, 7, 11, 12, 13, 17]
+    )  # gaps of more than a window are shortened to one
+    counted = [part.set_axis(range(9)) for part in parts]
+    assert imputer(window_length=4).fit(counted).time_step_ is None
+
+
+def test_times_of_events_are_taken():
+    rng = np.random.default_rng(0)
+    seconds_ = 3600 * rng.exponential(size=300).cumsum()
+    index = pd.Timestamp("2020") + pd.to_timedelta(seconds_, unit="s")
+    values = np.sin(seconds_ / 2e4)[:, None] * [1, 2] + 0.05 * rng.normal(size=(300, 2))
+    frame = pd.DataFrame(values, index, ["a", "b"])
+    hidden = rng.random(frame.shape) < 0.2
+    out = imputer(window_length=24).fit(frame.mask(hidden)).transform(frame.mask(hidden))
+    assert out.index.equals(index)
+    assert np.abs(out - frame).to_numpy()[hidden].mean() < 0.15
+
+
+def test_rows_that_share_a_slot_take_the_next_free_ones():
+    times = np.array([0, 1, 1.01, 1.02, 5, 6])
+    slots = TimeGrid("second", 1.0).slots(times, times, longest=10)
+    np.testing.assert_array_equal(slots, [0, 1, 2, 3, 5, 6])
+
+
+def test_rows_much_denser_than_in_fit_are_refused():
+    fitted = imputer().fit(pd.DataFrame(X, dates("D")))
+    with pytest.raises(ValueError, match=r"Rows 0 and 1 are closer in time than half .* resample"):
+        fitted.transform(pd.DataFrame(X, dates("min")))
+    monthly = imputer().fit(pd.DataFrame(X, dates("MS")))
+    with pytest.raises(ValueError, match=r"usual step of 1 months.*resample"):
+        monthly.transform(pd.DataFrame(X, dates("D")))
+    with pytest.raises(ValueError, match="numbers, but fit has seen dates, by months"):
+        monthly.transform(X, timestamps=np.arange(N))
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        ([np.arange(10.0)], 1),
+        ([np.array([0, 2.0, 4, 7, 9])], 1),
+        ([np.array([0, 2.0, 4, 8]), np.array([0, 3.0, 6])], 1),
+        ([np.arange(50) + 0.1 * np.sin(np.arange(50))], 1),
+        ([0.1 * np.array([0, 1, 2, 5, 6.0])], 0.1),
+        ([np.array([3.0])], 1),
+    ],
+)
+def test_the_common_step(times, step):
+    assert common_step(times) == pytest.approx(step, rel=0.1)
+
+
+def test_disorder_in_a_list_is_named_by_series_and_row():
+    parts = [of_hours(range(20)), of_hours([0, 1, 2, 2, 3])]
+    with pytest.raises(ValueError, match=r"index of X\[1\] repeats a time at row 3"):
+        imputer(window_length=4).fit(parts)
