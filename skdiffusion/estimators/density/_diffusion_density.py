@@ -287,7 +287,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"noise_level={noise_level!r} must be positive.")
         codes = self._read(X)
         uniforms = self._spreading(codes)
-        rows = self._tensor(self.coordinates_.forward(codes, uniforms)[0])
+        rows = tensor_for(self.coordinates_.forward(codes, uniforms)[0], self.model_)
         gradient = self.model_.gradient(rows, noise_level).cpu().numpy()
         return self.coordinates_.pull_back(codes, gradient, uniforms)
 
@@ -329,7 +329,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Z = check_array(X, dtype=np.float64)
         if Z.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model {self.n_features_in_}.")
-        rows = self._spread(DensityModel.from_latent, self._tensor(Z)).cpu().numpy()
+        rows = self._spread(DensityModel.from_latent, tensor_for(Z, self.model_)).cpu().numpy()
         return self._restore(self.coordinates_.inverse(rows))
 
     @memory_advice(_FEWER_ROWS)
@@ -353,11 +353,12 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _rows(self, codes):
         """Rows in the coordinates of the model, on its device, and the log-determinants."""
         rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
-        return self._tensor(rows), log_jacobian
+        return tensor_for(rows, self.model_), log_jacobian
 
-    def _tensor(self, values):
-        """Float64 tensor on the device of the model."""
-        return torch.as_tensor(values).to(self.model_.device, torch.float64)
+
+def tensor_for(values, model):
+    """Float64 tensor on the device of a model."""
+    return torch.as_tensor(values).to(model.device, torch.float64)
 
 
 def row_noise(rows, n_draws, random_state):

@@ -18,7 +18,7 @@ from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators._atomic import all_or_nothing
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density._conditions import CONDITIONS, checked_guidance, encoded_rows
-from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
+from skdiffusion.estimators.density._diffusion_density import DiffusionDensity, tensor_for
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
 from skdiffusion.estimators.density._gaps import resample
 from skdiffusion.estimators.density._state import as_arrays, as_torch
@@ -450,7 +450,7 @@ class ScoreSDE(DiffusionDensity):
     def _encode(self, y, n_rows):
         """Encoded condition of every row; None without a condition."""
         encoded = encoded_rows(self._encoder, y, n_rows)
-        return None if encoded is None else self._tensor(encoded)
+        return None if encoded is None else tensor_for(encoded, self.model_)
 
     def __getstate__(self):
         """Numpy arrays in place of torch objects: pickles open on every machine."""

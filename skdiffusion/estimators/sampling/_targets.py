@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdiffusion.columns.discrete import Category
 from skdiffusion.columns.standard import column_moments
@@ -21,7 +21,8 @@ from skdiffusion.diffusion.target.targets import (
     MixtureTarget,
     Target,
 )
-from skdiffusion.estimators.density.score_sde import ScoreSDE
+from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
+from skdiffusion.inputs.frames import infinity_named
 
 # Below a hundredth of a standard deviation a learnt score resolves nothing.
 _SMALLEST_SCALE = 1e-2
@@ -67,7 +68,7 @@ def check_target(target):
         )
     mixture_or_kernel = hasattr(target, "covariance_type") or hasattr(target, "bandwidth")
     is_density = mixture_or_kernel or hasattr(target, "log_density_gradient")
-    if not (is_density or isinstance(target, ScoreSDE) or callable(target)):
+    if not (is_density or callable(target)):
         _refuse(target)
     if isinstance(target, BaseEstimator):
         check_is_fitted(
@@ -76,6 +77,20 @@ def check_target(target):
             "GridSearchCV, loses what its parts have learnt: wrap the fitted target in "
             "sklearn.frozen.FrozenEstimator.",
         )
+
+
+def validated(sampler, X, **kwargs):
+    """Checked array; points to the imputer where X has missing values."""
+    try:
+        with infinity_named(X):
+            return validate_data(sampler, X, **kwargs)
+    except ValueError as error:
+        if "contains NaN" not in str(error):
+            raise
+        raise ValueError(
+            "Input X contains NaN. LangevinSampler does not accept missing values: impute "
+            "first, for example with CSDIImputer or SimpleImputer."
+        ) from error
 
 
 def refuse_constant(X, names):
@@ -144,7 +159,7 @@ def model_parts(source):
     The one place that looks inside an estimator: its denoiser, and the map of its columns and
     back, with NumPy arrays on both sides.
     """
-    if not isinstance(source, ScoreSDE):
+    if not isinstance(source, DiffusionDensity):
         return None
     names = getattr(source, "feature_names_in_", range(source.n_features_in_))
     discrete = source.coordinates_.discrete

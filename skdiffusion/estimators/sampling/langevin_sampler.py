@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, 
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
@@ -33,9 +33,8 @@ from skdiffusion.estimators.sampling._targets import (
     one_column_note,
     refuse_constant,
     unfrozen,
+    validated,
 )
-from skdiffusion.inputs.frames import infinity_named
-from skdiffusion.inputs.series import unmasked
 
 
 class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -525,7 +524,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError("init='data' starts chains at rows of X: pass X to fit.")
         if X is not None:
             least = 2 if self.target is None else 1
-            X = self._validate(X, dtype=np.float64, ensure_min_samples=least)
+            X = validated(self, X, dtype=np.float64, ensure_min_samples=least)
         array = not isinstance(self.init, str) and not callable(self.init)
         self.n_features_in_ = number_of_features(
             n_features=self.n_features,
@@ -538,20 +537,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _check_data(self, X):
         """Validate X against the fitted features."""
-        return self._validate(X, dtype=[np.float64, np.float32], reset=False)
-
-    def _validate(self, X, **kwargs):
-        """Checked array; points to the imputer where X has missing values."""
-        try:
-            with infinity_named(X):
-                return validate_data(self, unmasked(X), **kwargs)
-        except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
-            raise ValueError(
-                "Input X contains NaN. LangevinSampler does not accept missing values: impute "
-                "first, for example with CSDIImputer or SimpleImputer."
-            ) from error
+        return validated(self, X, dtype=[np.float64, np.float32], reset=False)
 
     def _learn(self, X):
         """Score of the rows at every noise level, by denoising score matching."""
