@@ -308,23 +308,26 @@ def time_grid(data, timestamps, grid, longest):
 
 
 def possible_periods(data, length):
-    """Periods that series may have a season of, in seconds, or in rows where times are unknown.
+    """Periods that series may have a season of, in seconds or in the unit of an index of numbers.
+
+    Rows without times have none: nothing says that two series start at the same hour.
 
     Parameters
     ----------
     data : SeriesInput
         The series on their grid.
     length : int
-        Rows of a window, which is taken for a period where times are unknown.
+        Rows of a window, which is taken for a period where the times are numbers.
 
     Returns
     -------
     periods : tuple of float
         Those that the longest series sees often enough, in four rows or more.
     """
-    if data.times is None or data.grid.unit == "number":
-        step = 1.0 if data.grid is None else data.grid.step
-        return (length * step,) if 4 <= length <= max(data.sizes) / 3 else ()
+    if data.times is None:
+        return ()
+    if data.grid.unit == "number":
+        return (length * data.grid.step,) if 4 <= length <= max(data.sizes) / 3 else ()
     span = max(times[-1] - times[0] for times in data.times)
     return tuple(
         period for period, n in _PERIODS if n * period <= span and period >= 4 * data.grid.seconds
