@@ -1,4 +1,4 @@
-r"""Columns with many values at one end: no rain, full visibility, yes and no.
+r"""Columns with many values at one end: no rain, full visibility.
 
 Such a column is a cut of something continuous. With ``F`` the distribution of its values and
 ``p(v)`` the share of value ``v``, it becomes the normal score of the middle of the value's
@@ -42,7 +42,8 @@ class Score:
         values, counts = np.unique(u, return_counts=True)
         share = counts / len(u)
         low, high = share[0] >= _SPIKE, share[-1] >= _SPIKE
-        if len(values) < 2 or not (low or high):
+        # Of two values, as of an indicator of a category, it matters which draw is the largest.
+        if len(values) < 3 or not (low or high):
             return None
         above = np.cumsum(share)
         scores = ndtri(above - share / 2)
