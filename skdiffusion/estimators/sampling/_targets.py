@@ -23,6 +23,7 @@ from skdiffusion.diffusion.target.targets import (
 )
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
 from skdiffusion.inputs.frames import infinity_named
+from skdiffusion.inputs.series import unmasked
 
 # Below a hundredth of a standard deviation a learnt score resolves nothing.
 _SMALLEST_SCALE = 1e-2
@@ -83,7 +84,7 @@ def validated(sampler, X, **kwargs):
     """Checked array; points to the imputer where X has missing values."""
     try:
         with infinity_named(X):
-            return validate_data(sampler, X, **kwargs)
+            return validate_data(sampler, unmasked(X), **kwargs)
     except ValueError as error:
         if "contains NaN" not in str(error):
             raise
