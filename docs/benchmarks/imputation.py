@@ -266,7 +266,8 @@ def window_gaussian(problem, seed, budget):
 
 def sample_scored(imputer, problem, n_draws, n_windows):
     """Draws of the scored days, or of the first windows, and CPU-seconds scaled to everything."""
-    out = np.full((len(problem.test), n_draws, *problem.test.shape[1:]), np.nan, dtype=np.float32)
+    # In double precision, or a draw of a spike's value would not equal it.
+    out = np.full((len(problem.test), n_draws, *problem.test.shape[1:]), np.nan)
     if problem.is_panel:
         pieces, given = [slice(n_windows)], problem.test[:n_windows]
     else:
@@ -380,7 +381,8 @@ def pypots(problem, seed, budget, make, n_windows=None, **sampling):
 def in_place(filled, problem):
     """Filled windows (n_windows, n_draws, n_times, n_features) in their place in the test set."""
     n_draws = filled.shape[1]
-    out = np.full((len(problem.test), n_draws, *problem.test.shape[1:]), np.nan, dtype=np.float32)
+    # In double precision, or a draw of a spike's value would not equal it.
+    out = np.full((len(problem.test), n_draws, *problem.test.shape[1:]), np.nan)
     if problem.is_panel:
         out[: len(filled)] = filled
     else:
