@@ -7,6 +7,8 @@ import numpy as np
 from skdiffusion._warn import warn
 from skdiffusion.inputs.frames import has_times
 
+# Slots that are kept of a gap without rows: over more, a state space forgets what came before.
+_LONGEST_GAP = 1000
 # The day, the week and the year, in seconds, and how often a series must see them.
 _PERIODS = ((86_400.0, 3), (604_800.0, 4), (31_556_952.0, 2))
 # Mean lengths of the units of grids, in seconds: a year of 365.2425 days; the other is unknown.
@@ -161,7 +163,7 @@ class TimeGrid:
                 f"{self.step:g} {self.unit}s, and so are many that follow: resample X to the "
                 "steps of fit (for example frame.resample(...).mean()) or fit again."
             )
-        gaps = np.minimum(np.diff(free), longest)
+        gaps = np.minimum(np.diff(free), max(longest, _LONGEST_GAP))
         return np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)
 
 

@@ -228,7 +228,7 @@ def fit_state_space(pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, w
     ]
     start = min(fits, key=lambda fit: fit.surprise).model
     best = _best_of_steps(start, pieces, hidden, n_steps, ridge)
-    for order in range(2, 1 if _few(hidden) else max_order + 1):
+    for order in range(2, max_order + 1):
         fewer = _affordable(pieces, order, work)
         if fewer < len(pieces.values):
             pieces, hidden = pieces.first(fewer), hidden[:fewer]

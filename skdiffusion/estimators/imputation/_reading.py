@@ -22,8 +22,6 @@ from skdiffusion.inputs.native import as_pandas, like_native, native_of
 from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
-# Rows that are kept of a gap without rows: over more, a state space forgets whatever came before.
-_LONGEST_GAP = 1000
 _FORMS = {
     "table": "(n_samples, n_features), independent rows",
     "panel": "(n_samples, n_times, n_features)",
@@ -105,7 +103,7 @@ class SeriesReader:
             encoding = Encoding.of_numbers(data.flat.shape[1])
         data = replace(data, native=native)
         length = _window_rows(data, estimator.window_length)
-        data = time_grid(data, timestamps, None, max(length, _LONGEST_GAP))
+        data = time_grid(data, timestamps, None, length)
         missing = np.isnan(data.flat)[:, encoding.first]
         kept = ~missing.all(axis=0) | estimator.keep_empty_features
         return cls(data.kind, length, data.grid, kept, missing.any(axis=0), encoding), data
@@ -117,7 +115,7 @@ class SeriesReader:
         kind = self._require_kind(estimator, kind, form, X)
         data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
         data = replace(data, native=native)
-        return time_grid(data, timestamps, self.grid, max(self.length, _LONGEST_GAP))
+        return time_grid(data, timestamps, self.grid, self.length)
 
     def require_length(self, data):
         """At least one of several series must fill a window."""
