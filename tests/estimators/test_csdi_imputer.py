@@ -343,7 +343,9 @@ def test_removed_rows_are_like_rows_without_values(frame):
     # Taking the rows as equally spaced gives something else.
     plain = removed.reset_index(drop=True)
     c = CSDIImputer(**GAUSSIAN, window_length=8).fit(plain)
-    assert np.abs(numbers_of(c)["transition"] - model["transition"]).max() > 1e-3
+    other = numbers_of(c)["transition"]
+    same_order = other.shape == model["transition"].shape
+    assert not same_order or np.abs(other - model["transition"]).max() > 1e-3
 
 
 def test_timestamps_are_a_datetime_index():
