@@ -16,12 +16,11 @@ the size of what that denoiser cannot know. All heads start at zero: the untrain
 the Gaussian, so that training can only be asked to improve on it.
 """
 
-import math
-
 import torch
 from torch import nn
 
 from skdiffusion.diffusion.loss import noise_levels
+from skdiffusion.diffusion.statespace.fit import normal_crps
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.gaussian import pick
 from skdiffusion.diffusion.window.series import interpolate
@@ -125,7 +124,7 @@ class EncoderDenoiser(GaussianDenoiser):
         """
         mean, sd, _ = self.base.given(prepared, rows)
         _, mean, sd = self._corrected(prepared, rows, mean, sd)
-        crps = _normal_crps(values - mean, sd)
+        crps = normal_crps(values - mean, sd)
         return (crps * targets).sum() / targets.sum().clamp(min=1)
 
     def _denoising_loss(self, context, truth, generator):
@@ -245,13 +244,6 @@ def _huber_likelihood(z, sd):
     """Negative Gaussian log-density, linear beyond four standard deviations."""
     far = z.abs()
     return sd.log() + torch.where(far < 4, 0.5 * z * z, 4 * far - 8)
-
-
-def _normal_crps(error, sd):
-    """CRPS of a normal distribution (Gneiting & Raftery 2007, equation 21, negated)."""
-    z = error / sd
-    density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    return sd * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
 
 def _some_targets(targets, generator):

@@ -4,20 +4,17 @@ import contextlib
 import importlib
 import inspect
 
+from skdiffusion.estimators._atomic import all_or_nothing
+
 
 @contextlib.contextmanager
 def unchanged_by_failure(estimator):
     """Forget what was learnt, and take it back where learning fails or is interrupted."""
-    before = dict(vars(estimator))
-    try:
-        for name in before:
+    with all_or_nothing(estimator):
+        for name in list(vars(estimator)):
             if name.endswith("_"):
                 delattr(estimator, name)
         yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def inference_data(x, log_density):
