@@ -89,7 +89,8 @@ def normals(keys, draw, step, cell, dtype=torch.float32):
     address = [
         torch.as_tensor(x, dtype=torch.int64, device=keys.device) for x in (keys, draw, step, cell)
     ]
-    shape = torch.broadcast_shapes(*(x.shape for x in address))
+    # That of torch imports sympy, a second and a half.
+    shape = np.broadcast_shapes(*(tuple(x.shape) for x in address))
     address = [torch.atleast_1d(x) for x in address]
     n_parts = 1 if keys.is_cuda else max(1, math.prod(shape) // _BLOCK)
     # Blocks that stay in the processor's cache are twice as fast.

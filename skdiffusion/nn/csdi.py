@@ -197,7 +197,8 @@ class CSDINetwork(ImputationDenoiser):
             Estimate of ``r``, 0 where padded.
         """
         s = torch.as_tensor(s, dtype=z.dtype, device=z.device)
-        s = s.expand(torch.broadcast_shapes(s.shape, (1, 1, 1)))
+        # torch.broadcast_shapes would import sympy.
+        s = s[(None,) * (3 - s.ndim)]
         pad = context.pad.unsqueeze(1)
         index = context.cells.unsqueeze(1).expand_as(z)
         noisy = (z / torch.sqrt(1 + s**2)).masked_fill(pad, 0)

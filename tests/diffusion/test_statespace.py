@@ -12,6 +12,7 @@ from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 from skdiffusion._random import normals as addressed_normals
 from skdiffusion.diffusion.statespace import base as base_module
 from skdiffusion.diffusion.statespace import fit as fit_module
+from skdiffusion.diffusion.statespace import groups as groups_module
 from skdiffusion.diffusion.statespace import kalman
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import (
@@ -23,6 +24,7 @@ from skdiffusion.diffusion.statespace.fit import (
     normal_crps,
     raise_order,
 )
+from skdiffusion.diffusion.statespace.groups import Group, GroupedGaussian
 from skdiffusion.diffusion.statespace.kalman import (
     StateSpace,
     draw_states,
@@ -540,3 +542,59 @@ def test_the_bands_of_heavy_tailed_residuals_are_nominal():
         assert abs(float(covered) - level) < norm.isf(FALSE_ALARM / 4) * chance
         plain = float((fresh.abs() < edge[0]).double().mean())
         assert abs(plain - level) > norm.isf(FALSE_ALARM / 4) * chance
+
+
+def test_pieces_of_a_long_series_change_no_draw_and_no_moment(monkeypatch):
+    base = gaussian()
+    values, observed = gappy(base.model, 400, n_series=1, seed=2)
+    parts = [(values[0].float(), observed[0])]
+    series = WindowedSeries.join([(x, seen, ~seen) for x, seen in parts], 5)
+    (whole,), prepared = keyed_draws(base, parts, [3]), base.prepare(series)
+    monkeypatch.setattr(base_module, "_PIECE", 60)
+    monkeypatch.setattr(base_module, "_FORGOTTEN", 50)
+    (pieces,), again = keyed_draws(base, parts, [3]), base.prepare(series)
+    torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=2e-5)
+    for name in ("mean", "sd", "covariance"):
+        torch.testing.assert_close(
+            getattr(again, name), getattr(prepared, name), atol=2e-5, rtol=1e-5
+        )
+    # Without the rows around a piece the two would differ, and draws would break at its ends.
+    monkeypatch.setattr(base_module, "_FORGOTTEN", 0)
+    assert (keyed_draws(base, parts, [3])[0] - whole).abs().max() > 0.01
+
+
+def test_columns_are_grouped_by_what_goes_together(monkeypatch):
+    monkeypatch.setattr(groups_module, "_OWN", 3)
+    monkeypatch.setattr(groups_module, "_NEIGHBOURS", 2)
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(500, 3, generator=generator).repeat(1, 3)
+    x = common + 0.3 * torch.randn(500, 9, generator=generator)
+    x[:, 8] = -x[:, 8]
+    found = groups_module.group_columns(x, torch.rand(500, 9, generator=generator) < 0.7)
+    assert sorted(tuple(g.own.tolist()) for g in found) == [(0, 3, 6), (1, 4, 7), (2, 5, 8)]
+    for group in found:
+        assert len(group.neighbours) == 2
+        assert not set(group.own.tolist()) & set(group.neighbours.tolist())
+
+
+def test_groups_that_share_nothing_are_drawn_as_if_alone(parts):
+    one, other = gaussian(MODELS["order 2"]), gaussian(MODELS["order 1"])
+    k, more = one.n_features, other.n_features
+    both = [
+        (
+            torch.cat([x, 2 * x[:, :1].expand(-1, more)], 1),
+            torch.cat([seen, seen[:, :1].expand(-1, more)], 1),
+        )
+        for x, seen in parts
+    ]
+    none = torch.zeros(0, dtype=torch.int64)
+    halves = [torch.arange(k), k + torch.arange(more)]
+    wide = GroupedGaussian([Group(own, none) for own in halves], [one, other])
+    wide = GroupedGaussian.from_arrays(**wide.arrays())
+    drawn = keyed_draws(wide, both, range(len(parts)))
+    alone = keyed_draws(one, parts, range(len(parts)))
+    for draws, left, (_, seen) in zip(drawn, alone, both):
+        own = torch.nonzero(~seen)[:, 1] < k
+        torch.testing.assert_close(draws[:, own], left)
+        # The noise of the second group is its own.
+        assert draws[:, ~own].unique().numel() == draws[:, ~own].numel()

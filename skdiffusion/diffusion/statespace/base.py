@@ -1,5 +1,6 @@
 """A state space as the base of an imputer: what it says of the missing cells of series."""
 
+import itertools
 from dataclasses import dataclass, fields
 
 import torch
@@ -19,6 +20,10 @@ _NUMBERS = 2**24
 _STATE, _LAST_STATE, _OWN_NOISE = 0, 1, 2
 # Rows whose noise is made in one call.
 _ROWS_AHEAD = 64
+# A series is worked on in pieces of so many rows, side by side, each with so many more on both
+# ends, after which nothing is left of where it began: filter, smoother and the draws backwards
+# (whose noise belongs to a row, not to a piece) forget exponentially.
+_PIECE, _FORGOTTEN = 2048, 256
 
 
 @dataclass
@@ -67,6 +72,11 @@ class SeriesGaussian:
     #: a batch of windows are dear enough to be shown several times in training.
     direct, margin, repeats = True, 8, 4
 
+    @property
+    def n_features(self):
+        """Number of columns."""
+        return len(self.model.loadings)
+
     def __deepcopy__(self, memo):
         """Share the tensors: they are never changed."""
         return self
@@ -105,14 +115,14 @@ class SeriesGaussian:
         mean, sd = torch.zeros_like(values), torch.zeros_like(values)
         covariance = values.new_zeros((len(values), n, n))
         gain = torch.zeros_like(covariance)
-        for rows, real in _batches(series, n * n):
+        for rows, real, kept in _batches(series, n * n):
             seen, season = observed[rows] & real[..., None], self.season(series.time[rows])
             smoothed = smooth(self.model, (values[rows] - season) * seen, seen)
             m, variance = self._cells(smoothed.mean, smoothed.covariance)
-            kept = rows[real]
-            mean[kept], sd[kept] = (season + m)[real].float(), variance.sqrt()[real].float()
-            covariance[kept] = smoothed.covariance[real].float()
-            gain[kept] = smoothed.gain[real].float()
+            to = rows[kept]
+            mean[to], sd[to] = (season + m)[kept].float(), variance.sqrt()[kept].float()
+            covariance[to] = smoothed.covariance[kept].float()
+            gain[to] = smoothed.gain[kept].float()
         return SmoothedSeries(values, observed, mean, sd, covariance, gain)
 
     def _cells(self, mean, covariance):
@@ -176,18 +186,18 @@ class SeriesGaussian:
         k, n = series.values.shape[1], self.model.transition.shape[1]
         out = series.values.new_empty((n_draws, int(series.wanted.sum())))
         rank = series.wanted.flatten().cumsum(0).view_as(series.wanted) - 1
-        for rows, real in _batches(series, n * n + n_draws * n):
+        for rows, real, kept in _batches(series, n * n + n_draws * n):
             seen = series.observed[rows] & real[..., None]
             season = self.season(series.time[rows])
             values = (series.values[rows] - season) * seen
-            number, _, _ = series.place(rows[:, 0])
-            noise = _StateNoise(normals, number, n_draws)
+            number, first, _ = series.place(rows[:, 0])
+            noise = _StateNoise(normals, number, first, n_draws)
             states, mean, covariance = draw_states(self.model, values, seen, real.sum(1) - 1, noise)
             mean, variance = self._cells(mean, covariance)
-            i, t, column = torch.nonzero(series.wanted[rows] & real[..., None], as_tuple=True)
+            i, t, column = torch.nonzero(series.wanted[rows] & kept[..., None], as_tuple=True)
             mean, sd = mean[i, t, column], variance[i, t, column].sqrt()
             cells = (states[i, :, t] * self.model.loadings[column][:, None]).sum(-1).T
-            own = normals(number[i], t * k + column, _OWN_NOISE, 1)[..., 0]
+            own = normals(number[i], (first[i] + t) * k + column, _OWN_NOISE, 1)[..., 0]
             cells = cells + self.model.noise.sqrt()[column] * own
             drawn = mean + sd * self.shape((cells - mean) / sd, column)
             out[:, rank[rows[i, t], column]] = (season[i, t, column] + drawn).float()
@@ -195,45 +205,66 @@ class SeriesGaussian:
 
 
 class _StateNoise:
-    """Noise of the states of some series, made for many rows at once."""
+    """Noise of the states of pieces of series, made for many rows at once.
 
-    def __init__(self, normals, number, n_draws):
-        self.normals, self.number, self.n_draws = normals, number, n_draws
-        self.first = None
+    The rows of piece ``b`` are those from ``first[b]`` on of series ``number[b]``.
+    """
+
+    def __init__(self, normals, number, first, n_draws):
+        self.normals, self.number, self.first, self.n_draws = normals, number, first, n_draws
+        self.begin = None
 
     def __call__(self, t, size, last=False):
-        """Standard normals (B, n_draws, size) of row ``t``."""
+        """Standard normals (B, n_draws, size) of row ``t`` of the pieces."""
         if last:
-            at = torch.full_like(self.number, t)
-            return self.normals(self.number, at, _LAST_STATE, size).transpose(0, 1).double()
-        first = t - t % _ROWS_AHEAD
-        if first != self.first:
-            self.first, batch = first, len(self.number)
-            rows = torch.arange(first, first + _ROWS_AHEAD, device=self.number.device)
+            noise = self.normals(self.number, self.first + t, _LAST_STATE, size)
+            return noise.transpose(0, 1).double()
+        begin = t - t % _ROWS_AHEAD
+        if begin != self.begin:
+            self.begin, batch = begin, len(self.number)
+            rows = begin + torch.arange(_ROWS_AHEAD, device=self.number.device)
             noise = self.normals(
-                self.number.repeat_interleave(_ROWS_AHEAD), rows.repeat(batch), _STATE, size
+                self.number.repeat_interleave(_ROWS_AHEAD),
+                (self.first[:, None] + rows).flatten(),
+                _STATE,
+                size,
             )
             self.block = noise.view(self.n_draws, batch, _ROWS_AHEAD, size).transpose(0, 1).double()
-        return self.block[:, :, t - first]
+        return self.block[:, :, t - begin]
 
 
 def _batches(series, numbers_a_row):
-    """Row numbers (B, T) of series of like length, and which of them are real."""
-    sizes = series.offsets.diff()
-    order = sizes.argsort(stable=True)
-    first = 0
-    while first < len(order):
-        last = first + 1
-        while last < len(order) and _fits(sizes, order, first, last, numbers_a_row):
-            last += 1
-        chosen = order[first:last].sort().values
-        time = torch.arange(int(sizes[chosen].max()), device=series.values.device)
-        real = time < sizes[chosen][:, None]
-        yield torch.where(real, series.offsets[chosen][:, None] + time, 0), real
-        first = last
+    """Row numbers (B, T) of pieces of like length, which are real and which are to be kept."""
+    first, last, begin, end = _pieces(series.offsets).to(series.values.device)
+    order = (last - first).argsort(stable=True)
+    sizes = (last - first)[order].tolist()
+    i = 0
+    while i < len(order):
+        j = i + 1
+        while j < len(order) and _fits(sizes, i, j, numbers_a_row):
+            j += 1
+        chosen = order[i:j].sort().values
+        time = torch.arange(sizes[j - 1], device=first.device)
+        rows = first[chosen][:, None] + time
+        real = rows < last[chosen][:, None]
+        kept = (rows >= begin[chosen][:, None]) & (rows < end[chosen][:, None])
+        yield torch.where(real, rows, 0), real, kept
+        i = j
 
 
-def _fits(sizes, order, first, last, numbers_a_row):
-    """Whether one more series goes into a batch without much padding."""
-    longest, shortest = int(sizes[order[last]]), int(sizes[order[first]])
-    return (last + 1 - first) * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest
+def _pieces(offsets):
+    """Rows (4, n_pieces) of pieces: the first and the end of what is read, and of what is kept."""
+    pieces = []
+    for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+        n = max(1, round((stop - start) / _PIECE))
+        cuts = [start + (stop - start) * i // n for i in range(n + 1)]
+        for begin, end in itertools.pairwise(cuts):
+            read = max(start, begin - _FORGOTTEN), min(stop, end + _FORGOTTEN)
+            pieces.append((*read, begin, end))
+    return torch.tensor(pieces).T
+
+
+def _fits(sizes, i, j, numbers_a_row):
+    """Whether one more piece goes into a batch without much padding."""
+    longest, shortest = sizes[j], sizes[i]
+    return (j + 1 - i) * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest

@@ -40,6 +40,9 @@ _FEWEST_TO_JUDGE, _BLIND_STEPS = 100, 4
 _ORDER_GAIN = 5e-3
 # A step then takes some seconds: all of 8760 rows of 18 columns, 970 windows of PhysioNet.
 _WORK = 2e9
+# Observed cells for each number of the transition, and in all, beyond which more bring little. With
+# 100 000 rows of 20 columns the root mean squared error is .366 instead of .364, in 15 s, not 43.
+_CELLS_A_NUMBER, _CELLS = 1000, 100_000
 
 
 @dataclass
@@ -195,7 +198,9 @@ class Fit:
         return float((torch.where(z < 3, 0.5 * z * z, 3 * z - 4.5) + self.deviation.log()).mean())
 
 
-def fit_state_space(pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, work=_WORK):
+def fit_state_space(
+    pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, work=_WORK, noises=_FIRST_NOISES
+):
     """Fit by expectation maximisation; order and number of steps by held-out cells.
 
     Parameters
@@ -212,6 +217,8 @@ def fit_state_space(pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, w
         Largest order tried.
     work : float, default=2e9
         Work of a step, rows times the cube of the states; more pieces are left out.
+    noises : sequence of float, default=(0.005, 0.02, 0.07)
+        Noises to start from; the best on some of the rows is taken.
 
     Returns
     -------
@@ -220,13 +227,7 @@ def fit_state_space(pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, w
     """
     pieces = pieces.some(_affordable(pieces, 1, work), generator)
     hidden = hide(pieces.observed, generator)
-    some = _affordable(pieces, 1, _WORK_OF_STARTS)
-    guesses = [first_guess(pieces, noise) for noise in _FIRST_NOISES]
-    fits = [
-        _best_of_steps(guess, pieces.first(some), hidden[:some], n_steps, ridge)
-        for guess in guesses
-    ]
-    start = min(fits, key=lambda fit: fit.surprise).model
+    start = _start(pieces, hidden, n_steps, ridge, noises)
     best = _best_of_steps(start, pieces, hidden, n_steps, ridge)
     for order in range(2, max_order + 1):
         fewer = _affordable(pieces, order, work)
@@ -241,10 +242,25 @@ def fit_state_space(pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, w
     return best
 
 
+def _start(pieces, hidden, n_steps, ridge, noises):
+    """The first model: of several guesses that which leads furthest on some of the rows."""
+    guesses = [first_guess(pieces, noise) for noise in noises]
+    if len(guesses) == 1:
+        return guesses[0]
+    some = _affordable(pieces, 1, _WORK_OF_STARTS)
+    fits = [
+        _best_of_steps(guess, pieces.first(some), hidden[:some], n_steps, ridge)
+        for guess in guesses
+    ]
+    return min(fits, key=lambda fit: fit.surprise).model
+
+
 def _affordable(pieces, order, work):
     """Number of pieces whose smoothing costs no more than ``work``, four at least."""
-    _, n_times, k = pieces.values.shape
-    return max(4, int(work / (n_times * (order * k) ** 3)))
+    n_pieces, n_times, k = pieces.values.shape
+    cells_a_piece = max(1.0, float(pieces.observed.sum()) / n_pieces)
+    enough = max(_CELLS, _CELLS_A_NUMBER * k * k) / cells_a_piece
+    return max(4, int(min(work / (n_times * (order * k) ** 3), enough)))
 
 
 def _best_of_steps(model, pieces, hidden, n_steps, ridge):

@@ -70,6 +70,11 @@ class StateSpace:
         """Number ``r`` of states in a row."""
         return len(self.transition)
 
+    @property
+    def order(self):
+        """Order ``P`` of the autoregression."""
+        return self.transition.shape[1] // self.n_states
+
     def map(self, function):
         """Apply a function to every tensor, for example to move them to a device."""
         return StateSpace(*(function(getattr(self, f.name)) for f in fields(self)))

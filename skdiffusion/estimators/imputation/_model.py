@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from skdiffusion._device import load_numpy_state, memory_advice, resolve_device, to_numpy_state
 from skdiffusion._random import normals, torch_generator
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.nn import CSDINetwork
@@ -16,7 +17,7 @@ from skdiffusion.nn.encoder import EncoderDenoiser
 
 # Cells times draws denoised in one call. They bound the memory and change no result.
 _CELLS_ON_GPU, _CELLS_ON_CPU = 2**20, 24_000
-_BASES = {"WindowBase": WindowBase, "SeriesGaussian": SeriesGaussian}
+_BASES = {base.__name__: base for base in (WindowBase, SeriesGaussian, GroupedGaussian)}
 # Windows encoded in one call, if batch_size does not say otherwise.
 _WINDOWS_PER_BATCH = 64
 
