@@ -22,12 +22,18 @@ def resolve_device(device):
     return resolved
 
 
+def is_available(device):
+    """Whether this machine has the device of a parameter."""
+    try:
+        resolve_device(device)
+    except InvalidParameterError:
+        return False
+    return True
+
+
 def available_device(device):
     """Return the device that an unpickled model goes to: its own where this machine has it."""
-    try:
-        return resolve_device(device)
-    except InvalidParameterError:
-        return resolve_device("auto")
+    return resolve_device(device if is_available(device) else "auto")
 
 
 @contextmanager

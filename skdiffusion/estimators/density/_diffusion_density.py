@@ -5,13 +5,14 @@ from abc import abstractmethod
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed, normals, row_keys
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.density._reader import spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
@@ -20,7 +21,7 @@ _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a
 _LEVELS, _NOISE = 0, 1
 
 
-class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
     """Density estimator whose answers follow from two fitted objects.
 
     ``model_`` is a :class:`~skdiffusion.diffusion.model.DensityModel` of rows, ``coordinates_``

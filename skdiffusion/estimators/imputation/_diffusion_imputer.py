@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import (
     _check_feature_names,
@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -23,7 +24,7 @@ from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import crps_loss, make_imputation_scorer
 
 
-class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
+class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
     """Base of imputers by diffusion: all that follows from four fitted objects.
 
     A subclass has the parameters and ``_fit``, which sets ``_reader`` (:class:`SeriesReader`: the

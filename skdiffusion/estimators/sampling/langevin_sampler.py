@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -17,6 +17,7 @@ from skdiffusion._random import chain_keys, draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.diffusion.langevin import KERNELS
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
@@ -37,7 +38,7 @@ from skdiffusion.estimators.sampling._targets import (
 )
 
 
-class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
     r"""Sampler of densities by Langevin dynamics, annealed, tempered or plain.
 
     The density is given by ``target``, or learned from the data passed to ``fit``. Thousands of
@@ -345,9 +346,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
-        if random_state is None:
-            random_state = self.random_state
-        seed = draw_seed(random_state)
+        seed = draw_seed(self.random_state if random_state is None else random_state)
         n_chains = min(n_samples, self.n_chains or n_samples)
         n_draws = -(-n_samples // n_chains)
         options = {"n_draws": n_draws, "with_trajectory": return_trajectory}
