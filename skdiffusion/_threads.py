@@ -20,6 +20,8 @@ import torch
 from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import ThreadpoolController
 
+from skdiffusion._session import plain_torch
+
 # Not "vcomp" of Visual C++: its number of threads is one for the whole process.
 _OF_A_THREAD = ["libgomp", "libiomp", "libomp"]
 _setting = threading.Lock()
@@ -29,7 +31,7 @@ _here = threading.local()
 
 @contextmanager
 def one_thread():
-    """Run what is inside with one thread; also a decorator of functions.
+    """Run what is inside with one thread and the defaults of torch; also a decorator of functions.
 
     Examples
     --------
@@ -45,7 +47,7 @@ def one_thread():
         n_workers = torch.get_num_threads()
     outside = getattr(_here, "n_workers", None)
     _here.n_workers = n_workers if outside is None else outside
-    with _openmp().limit(limits=1, user_api="openmp"):
+    with plain_torch(), _openmp().limit(limits=1, user_api="openmp"):
         n_threads = _mkl_threads()
         if n_threads > 1:
             _set_torch_threads(1)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skdiffusion._device import DRAW_OFTEN, require_memory
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
@@ -268,6 +269,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
+        require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
         of = np.nonzero(asked)[1]
         if asked.any():
             draws = self._draw(data, n_draws, random_state)
