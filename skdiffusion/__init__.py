@@ -2,5 +2,15 @@
 
 from skdiffusion._version import __version__
 from skdiffusion.estimators import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
+from skdiffusion.persistence import load, save, trusted_types
 
-__all__ = ["CSDIImputer", "LangevinSampler", "MultipleImputation", "ScoreSDE", "__version__"]
+__all__ = [
+    "CSDIImputer",
+    "LangevinSampler",
+    "MultipleImputation",
+    "ScoreSDE",
+    "__version__",
+    "load",
+    "save",
+    "trusted_types",
+]

@@ -14,11 +14,13 @@ import functools
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import ThreadpoolController
+
+from skdiffusion._session import plain_torch
 
 # Not "vcomp" of Visual C++: its number of threads is one for the whole process.
 _OF_A_THREAD = ["libgomp", "libiomp", "libomp"]
@@ -29,7 +31,7 @@ _here = threading.local()
 
 @contextmanager
 def one_thread():
-    """Run what is inside with one thread; also a decorator of functions.
+    """Run what is inside with one thread and the defaults of torch; also a decorator of functions.
 
     Examples
     --------
@@ -45,7 +47,9 @@ def one_thread():
         n_workers = torch.get_num_threads()
     outside = getattr(_here, "n_workers", None)
     _here.n_workers = n_workers if outside is None else outside
-    with _openmp().limit(limits=1, user_api="openmp"):
+    # What our own code sets holds for the calls inside.
+    session = plain_torch() if outside is None else nullcontext()
+    with session, _openmp().limit(limits=1, user_api="openmp"):
         n_threads = _mkl_threads()
         if n_threads > 1:
             _set_torch_threads(1)

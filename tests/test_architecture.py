@@ -13,7 +13,7 @@ import skdiffusion.estimators
 
 ROOT = Path(skdiffusion.__file__).parent
 OFFERED = skdiffusion.estimators.__all__
-FLOORS = ("diffusion", "nn", "training", "estimators", "inspection")
+FLOORS = ("diffusion", "nn", "training", "estimators", "persistence", "inspection")
 BESIDE = ("inputs", "columns", "metrics", "datasets")
 # What mathematics and networks may use: torch, and the standard library short of input/output.
 PURE = {
@@ -65,7 +65,7 @@ def allowed_floors(floor):
     if floor in BESIDE:
         return set(BESIDE)
     allowed = set(FLOORS[: FLOORS.index(floor) + 1])
-    return allowed | set(BESIDE) if floor in ("estimators", "inspection") else allowed
+    return allowed | set(BESIDE) if FLOORS.index(floor) >= FLOORS.index("estimators") else allowed
 
 
 def module_level(tree):
@@ -126,6 +126,7 @@ def test_optional_packages_are_imported_where_they_are_used(module):
         ("training/x.py", "from ..estimators import CSDIImputer"),
         ("training/x.py", "from skdiffusion.metrics import crps_loss"),
         ("estimators/x.py", "import skdiffusion.inspection"),
+        ("estimators/x.py", "from skdiffusion.persistence import save"),
         ("metrics/x.py", "import torch"),
         ("datasets/x.py", "from skdiffusion import estimators"),
         ("estimators/x.py", "import matplotlib.pyplot as plt"),
@@ -149,7 +150,7 @@ MOST_METHODS, MOST_CLASS_CODE = 20, 300
 MOST_PRIVATE_ATTRIBUTES = 4
 # Files that are longer than they should be, as long as they are today: they may only shrink.
 LONG_FILES = {
-    "estimators/sampling/langevin_sampler.py": 551,  # documentation of 17 parameters
+    "estimators/sampling/langevin_sampler.py": 550,  # documentation of 17 parameters
     "estimators/density/score_sde.py": 466,  # documentation of its parameters and attributes
     "diffusion/sde.py": 414,  # a lecture and five processes of one kind; 103 lines of code
     "diffusion/model.py": 413,  # documentation; 138 lines of code

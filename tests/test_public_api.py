@@ -101,7 +101,7 @@ def test_examples_of_pages_run(page, tmp_path, monkeypatch):
     assert doctest.DocTestRunner(optionflags=LENIENT).run(examples).failed == 0
 
 
-@pytest.mark.parametrize("package", ["estimators", "metrics", "datasets", "nn"])
+@pytest.mark.parametrize("package", ["estimators", "metrics", "datasets", "nn", "persistence"])
 def test_the_reference_lists_what_is_public(package):
     listed = (REPOSITORY / "docs" / "api" / "index.rst").read_text(encoding="utf-8").split()
     public = importlib.import_module(f"skdiffusion.{package}").__all__

@@ -50,3 +50,21 @@ def _fenced(x):
     with np.errstate(over="ignore"):
         reach = np.where((spread > 0) & (n_inside >= _FEWEST), _FENCE * spread, np.inf) * unit
         return np.clip(x, centre * unit - reach, centre * unit + reach)
+
+
+def unresolved(values, scale):
+    """Which columns vary, but by less than their numbers resolve.
+
+    Parameters
+    ----------
+    values : float64 ndarray of shape (n_rows, n_features)
+        NaN where missing; every column has at least one value.
+    scale : ndarray of shape (n_features,)
+        As from :func:`column_moments`.
+
+    Returns
+    -------
+    unresolved : bool ndarray of shape (n_features,)
+        A spread of 1 beside an offset of 1e15, or of 1e-310.
+    """
+    return (scale == 0) & (np.nanmin(values, axis=0) < np.nanmax(values, axis=0))

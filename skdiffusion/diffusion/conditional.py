@@ -258,7 +258,7 @@ def labelled_mixture(densities, shares):
     return LabelledMixture(joined, weights.log())
 
 
-def rebuild(observed=None, class_log_weights=None, **arrays):
+def rebuild(observed=None, class_log_weights=None, exact=None, **arrays):
     """Rebuild a density from its ``arrays()``, conditional or not.
 
     Parameters
@@ -267,6 +267,8 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
         Mask of a :class:`ConditionalMixture`.
     class_log_weights : array-like of shape (n_classes, n_components), optional
         Weights of a :class:`LabelledMixture`.
+    exact : dict of str to array-like, optional
+        Buffers that are restored bit for bit, from :func:`density_arrays`.
     **arrays
         Arrays of the mixture itself, see :func:`skdiffusion.diffusion.analytic.from_arrays`; with
         the prefix ``marginal_`` those of the marginal of a :class:`LocatedMixture`.
@@ -283,6 +285,14 @@ def rebuild(observed=None, class_log_weights=None, **arrays):
     >>> rebuild(**gaussian([0.0], [[1.0]]).arrays()).n_features
     1
     """
+    density = _rebuilt(observed, class_log_weights, arrays)
+    if exact is not None:
+        density.load_state_dict({n: torch.as_tensor(x) for n, x in exact.items()}, strict=False)
+    return density
+
+
+def _rebuilt(observed, class_log_weights, arrays):
+    """A density from its ``arrays()``, up to rounding."""
     marginal = {
         name.removeprefix("marginal_"): arrays.pop(name)
         for name in list(arrays)
@@ -305,8 +315,13 @@ def copied(density):
 
 
 def density_arrays(density):
-    """Arrays of a density in closed form as numpy."""
-    return numpy_arrays(density.arrays())
+    """Arrays of a density in closed form as numpy, from which it is rebuilt bit for bit."""
+    arrays = density.arrays()
+    # Weights and means are rounded on their way; all else follows from the arrays as it was.
+    rounded = rebuild(**arrays).state_dict()
+    buffers = density.state_dict().items()
+    exact = {name: x for name, x in buffers if not torch.equal(x, rounded[name].to(x.device))}
+    return numpy_arrays(arrays) | {"exact": numpy_arrays(exact)}
 
 
 def numpy_arrays(tensors):

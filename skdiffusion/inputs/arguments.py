@@ -1,5 +1,6 @@
 """Plain arguments: numbers that must be whole, positive or levels of quantiles."""
 
+import inspect
 from numbers import Integral
 
 import numpy as np
@@ -33,3 +34,26 @@ def quantile_levels(quantiles):
     if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
     return levels
+
+
+def layer_sizes(sizes):
+    """Check widths of hidden layers and return them as a tuple of ints."""
+    sizes = tuple(sizes)
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes):
+        raise ValueError(f"hidden_layer_sizes={sizes!r} must be positive integers.")
+    return tuple(map(int, sizes))
+
+
+def require_arguments(function, name, *arguments):
+    """Refuse a function of the user's that cannot be called with some positional arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some functions of compiled modules do not say.
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is called as {name}({', '.join(arguments)}), but takes {signature}."
+        ) from error

@@ -34,13 +34,19 @@ def transformed(steps, X):
 
 def require_inverse(steps):
     """Raise unless every step can take values back."""
-    lacking = [type(step).__name__ for step in steps if not hasattr(step, "inverse_transform")]
+    lacking = [type(step).__name__ for step in steps if not _has_inverse(step)]
     if lacking:
         raise ValueError(
             f"{', '.join(lacking)} ahead in the pipeline has no inverse_transform, so draws cannot "
             "be compared with the truth in the units of X: take another transformer (a "
             "FunctionTransformer needs inverse_func), or score the last step by itself"
         )
+
+
+def _has_inverse(step):
+    """Whether a step takes values back; a function without its inverse hands them on instead."""
+    one_way = getattr(step, "func", None) is not None and getattr(step, "inverse_func", 0) is None
+    return hasattr(step, "inverse_transform") and not one_way
 
 
 def restored(steps, values, X):

@@ -150,9 +150,19 @@ def residual_network(network, n_features, hidden_layer_sizes, n_conditions, gene
 
 def _checked(network, n_features):
     """A user's network, tried on two rows."""
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError(
+            f"network must return a torch.nn.Module, but it returned {type(network).__name__}."
+        )
     x = torch.zeros(2, n_features)
     with torch.no_grad():
-        answer = network(x, torch.zeros(2, 1), x, None)
+        try:
+            answer = network(x, torch.zeros(2, 1), x, None)
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(
+                "network must return a module that is called as module(x, log_s, base_noise, "
+                f"condition), here with x of shape {tuple(x.shape)}; it raised {error}"
+            ) from error
     shape = getattr(answer, "shape", None)
     if shape != x.shape:
         raise ValueError(

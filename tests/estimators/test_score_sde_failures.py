@@ -212,7 +212,9 @@ def test_a_model_for_a_gpu_opens_without_one():
     model = small(max_iter=2).fit(ROWS)
     state = copy.deepcopy(model.__getstate__())
     again = small()
-    again.__setstate__(state | {"device": "cuda:0"})
+    with pytest.warns(UserWarning, match=r"device='cuda:99' is not on this machine"):
+        again.__setstate__(state | {"device": "cuda:99"})
+    assert again.device == "auto"
     np.testing.assert_array_equal(again.score_samples(ROWS), model.score_samples(ROWS))
     assert pickle.loads(pickle.dumps(model)).sample(2).shape == (2, 2)
 

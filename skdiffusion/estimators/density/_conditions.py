@@ -28,7 +28,14 @@ class Labels:
                 "continuous y was given with condition='label', which takes classes: use "
                 "condition='value', or make the labels strings or integers."
             )
-        self.classes = np.unique(y)
+        try:
+            self.classes = np.unique(y)
+        except TypeError as error:
+            kinds = sorted({type(label).__name__ for label in y})
+            raise ValueError(
+                f"y mixes labels of the types {kinds}, which have no order: make them one type, "
+                "for example by y.astype(str)."
+            ) from error
         self.n_columns = len(self.classes)
 
     def encode(self, y):

@@ -5,13 +5,14 @@ from abc import abstractmethod
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_array
 
-from skdiffusion._device import memory_advice
+from skdiffusion._device import memory_advice, require_memory
 from skdiffusion._random import draw_seed, normals, row_keys
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.density._reader import spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
@@ -20,7 +21,7 @@ _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a
 _LEVELS, _NOISE = 0, 1
 
 
-class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
     """Density estimator whose answers follow from two fitted objects.
 
     ``model_`` is a :class:`~skdiffusion.diffusion.model.DensityModel` of rows, ``coordinates_``
@@ -87,7 +88,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         :func:`skdiffusion.diffusion.likelihood.log_density`. A base that was kept without a
         network is evaluated directly.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         rows, log_jacobian = self._rows(self._read(X))
         values = self._spread(DensityModel.log_density, rows, self._encode(y, len(rows)))
         return values.cpu().numpy() + log_jacobian
@@ -212,7 +213,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ``H(p) = H(p_T) - 1/2 int E[2 div f + g**2 |score|**2] dt`` with the learnt score; see
         :func:`skdiffusion.diffusion.likelihood.entropy`.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         even_number(n_draws, "n_draws")
         rows, log_jacobian = self._rows(self._read(X, ensure_min_samples=2))
         value, error = self.model_.entropy(rows, *row_noise(rows, n_draws, self.random_state))
@@ -281,7 +282,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If ``noise_level`` is not a finite positive number.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         noise_level = finite_number(noise_level, "noise_level")
         if not noise_level > 0:
             raise ValueError(f"noise_level={noise_level!r} must be positive.")
@@ -306,7 +307,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Z : ndarray of shape (n_samples, n_features)
             Latent rows, N(0, I) if the model is right.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         rows, _ = self._rows(self._read(X, fill=True))
         return self._spread(DensityModel.to_latent, rows).cpu().numpy()
 
@@ -325,7 +326,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X_original : ndarray of shape (n_samples, n_features)
             Rows in the units of the training data.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         Z = check_array(X, dtype=np.float64)
         if Z.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model {self.n_features_in_}.")
@@ -335,7 +336,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     @memory_advice(_FEWER_ROWS)
     def _bound(self, X, y, n_draws):
         """Bound, its standard error and prior term, and the log-determinant of each row."""
-        check_is_fitted(self)
+        self._require_fitted()
         even_number(n_draws, "n_draws")
         rows, log_jacobian = self._rows(self._read(X))
         model = self.model_.given(self._encode(y, len(rows)))
@@ -363,6 +364,7 @@ def tensor_for(values, model):
 
 def row_noise(rows, n_draws, random_state):
     """Uniforms and normals that depend on a row's content only, not on its place."""
+    require_memory(n_draws * len(rows), f"n_draws={n_draws}", "lower it, or pass fewer rows")
     keys = row_keys(rows.cpu().numpy(), draw_seed(random_state))[:, None]
     levels = normals(keys, torch.arange(n_draws), _LEVELS, 0, torch.float64)
     cells = torch.arange(rows.shape[1])

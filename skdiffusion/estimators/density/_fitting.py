@@ -27,9 +27,12 @@ from skdiffusion.estimators.density._reader import (
 )
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
 from skdiffusion.estimators.density._selection import MAX_LEVEL, Choice, Settings, choose
+from skdiffusion.inputs.arguments import layer_sizes, require_arguments
 from skdiffusion.nn.mlp import residual_network
 from skdiffusion.training.density import Recipe, train_residual
 
+# Rows of a batch: more say nothing that so many do not, and need not fit into the memory.
+_LARGEST_BATCH = 2**16
 # A regression on the condition has an ensemble of trees for each column.
 _MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
 
@@ -59,6 +62,7 @@ class Fitted:
 def fit_density(estimator, X, y, sample_weight):
     """Fit a density model; ``estimator`` gives the parameters and gets the names of the columns."""
     device, seed = resolve_device(estimator.device), draw_seed(estimator.random_state)
+    layer_sizes(estimator.hidden_layer_sizes)
     reader = TableReader(estimator.dequantize)
     allow_nan = estimator.handle_missing == "impute"
     codes = reader.learn(estimator, X, allow_nan, ensure_min_samples=2)
@@ -133,7 +137,9 @@ def further_rows(codes, y, sample_weight, encoder, coordinates, seed):
 def new_network(estimator, encoder, generator):
     """Untrained network by the parameters of an estimator."""
     n_conditions = 0 if encoder is None else encoder.n_columns
-    shape = estimator.n_features_in_, estimator.hidden_layer_sizes, n_conditions
+    shape = estimator.n_features_in_, layer_sizes(estimator.hidden_layer_sizes), n_conditions
+    if estimator.network is not None:
+        require_arguments(estimator.network, "network", "n_features", "generator")
     return residual_network(estimator.network, *shape, generator)
 
 
@@ -160,7 +166,7 @@ def _recipe(estimator):
     return Recipe(
         law=law,
         weight=weight,
-        batch_size=estimator.batch_size,
+        batch_size=min(estimator.batch_size, _LARGEST_BATCH),
         learning_rate=estimator.learning_rate,
         early_stopping=estimator.early_stopping,
         progress=bool(estimator.verbose),

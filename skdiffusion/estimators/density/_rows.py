@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skdiffusion._warn import warn
-from skdiffusion.columns.standard import column_moments
+from skdiffusion.columns.standard import column_moments, unresolved
 
 # Rows per row at most for integer weights, and on average for others.
 _MAX_REPEATS, _MEAN_REPEATS = 20, 8
@@ -18,6 +18,8 @@ _FEWEST_TO_SPLIT = 10
 _MIN_HELD_OUT, _ONE_IN = 100, 4
 # Share of repeated rows below which a kernel estimate can be judged by leaving rows out.
 _FEW_REPEATS = 0.05
+# Share of the variance along an axis below which there is nothing but rounding.
+_SMALLEST = 1e-10
 # Standard deviations: rows further out would rule a likelihood.
 _FURTHEST = 100
 # A column whose middle half spans less than this, in its standard deviations, is ruled by others.
@@ -184,12 +186,18 @@ def standardised(values, names, tied):
         raise ValueError(f"Columns {names[empty].tolist()} of X have no value: drop them.")
     mean, scale = column_moments(values)
     constant = scale == 0
+    if (lost := unresolved(values, scale)).any():
+        raise ValueError(
+            f"Columns {names[lost].tolist()} of X vary by less than double precision resolves at "
+            "their size: subtract their offset, or give them in other units."
+        )
     if constant.any():
         raise ValueError(
             f"Columns {names[constant].tolist()} of X are constant, and the density of a "
             "constant is unbounded: drop them (for example with VarianceThreshold)."
         )
     rows = (values - mean) / scale
+    _warn_dependent(rows, names)
     spread = np.diff(np.nanquantile(rows, [0.25, 0.75], axis=0), axis=0)[0]
     far = (np.abs(rows) > _FURTHEST).any(0) | ((spread < _NARROW) & ~tied)
     if far.any():
@@ -199,3 +207,18 @@ def standardised(values, names, tied):
             "records or transform the columns (for example with QuantileTransformer).",
         )
     return mean, scale, np.clip(rows, -_FURTHEST, _FURTHEST)
+
+
+def _warn_dependent(rows, names):
+    """Name the columns that follow from each other: their joint density has no bound."""
+    known = rows[~np.isnan(rows).any(1)]
+    if not rows.shape[1] < len(known):
+        return
+    sizes, axes = np.linalg.eigh(np.atleast_2d(np.cov(np.clip(known, -_FURTHEST, _FURTHEST).T)))
+    dependent = (np.abs(axes[:, sizes < _SMALLEST * sizes[-1]]) > np.sqrt(_SMALLEST)).any(1)
+    if dependent.any():
+        warn(
+            f"Columns {names[dependent].tolist()} of X follow from each other: their joint density "
+            "has no bound and its likelihood means little. Drop those that are sums or multiples "
+            "of others.",
+        )

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from skdiffusion._device import memory_advice
+from skdiffusion._device import DRAW_OFTEN, memory_advice, require_memory
 from skdiffusion._random import draw_seed, row_keys, torch_generator
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
@@ -21,6 +20,7 @@ from skdiffusion.estimators.density._conditions import CONDITIONS, checked_guida
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity, tensor_for
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
 from skdiffusion.estimators.density._gaps import resample
+from skdiffusion.estimators.density._nonsense import warn_nonsense
 from skdiffusion.estimators.density._state import as_arrays, as_torch
 from skdiffusion.inputs.arguments import positive_int
 
@@ -342,16 +342,19 @@ class ScoreSDE(DiffusionDensity):
         ----------
         .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         n_samples = positive_int(n_samples, "n_samples")
+        require_memory(n_samples * self.n_features_in_, f"n_samples={n_samples}", DRAW_OFTEN)
         guidance = checked_guidance(guidance, y, self._encoder)
         rows = self.model_.given(self._encode(y, n_samples)).sample(
             n_samples,
-            torch_generator(_seed_of_call(self, random_state)),
+            torch_generator(self._seed_of_call(random_state)),
             solver=self.solver,
             n_steps=self.n_steps,
             guidance=guidance,
         )
+        if y is None:
+            warn_nonsense(rows, self.model_.denoiser.network, self.solver, self.n_steps)
         return self._restore(self.coordinates_.inverse(rows.cpu().numpy()))
 
     @one_thread()
@@ -394,10 +397,11 @@ class ScoreSDE(DiffusionDensity):
         .. [1] D. Rubin, "The calculation of posterior distributions by data augmentation:
            comment", JASA 1987.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         n_copies = 1 if n_draws is None else positive_int(n_draws, "n_draws")
         codes = self._reader.read(self, X, allow_nan=True)
-        completed, sizes = self._complete(codes, _seed_of_call(self, random_state), n_copies)
+        require_memory(n_copies * codes.size, f"n_draws={n_draws}", DRAW_OFTEN)
+        completed, sizes = self._complete(codes, self._seed_of_call(random_state), n_copies)
         poor = int((sizes < _FEWEST_CANDIDATES).sum())
         if poor:
             warn(
@@ -459,8 +463,3 @@ class ScoreSDE(DiffusionDensity):
     def __setstate__(self, state):
         """Rebuild the torch objects on the device that was chosen, or on what this machine has."""
         super().__setstate__(as_torch(state))
-
-
-def _seed_of_call(estimator, random_state):
-    """Seed of one call, by default that of the estimator."""
-    return draw_seed(estimator.random_state if random_state is None else random_state)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import (
     _check_feature_names,
@@ -12,9 +12,11 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skdiffusion._device import DRAW_OFTEN, require_memory
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -23,7 +25,7 @@ from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import crps_loss, make_imputation_scorer
 
 
-class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
+class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
     """Base of imputers by diffusion: all that follows from four fitted objects.
 
     A subclass has the parameters and ``_fit``, which sets ``_reader`` (:class:`SeriesReader`: the
@@ -267,6 +269,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
+        require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
         of = np.nonzero(asked)[1]
         if asked.any():
             draws = self._draw(data, n_draws, random_state)

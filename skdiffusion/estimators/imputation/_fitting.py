@@ -12,6 +12,7 @@ from skdiffusion._warn import warn
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.spikes import Spikes
+from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
 from skdiffusion.diffusion.statespace.groups import GroupedGaussian, group_columns
@@ -21,6 +22,7 @@ from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
+from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.metrics import crps_loss
 from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
 from skdiffusion.training.masking import STRATEGIES, pattern_targets, user_strategy
@@ -97,6 +99,7 @@ def learn_columns(flat, settings, names):
         The columns.
     """
     columns = Columns.learn(flat)
+    _warn_unresolved(flat, columns, names)
     if not settings.scale:
         _warn_unscaled(columns, names)
         columns = columns.unscaled()
@@ -110,6 +113,18 @@ def learn_columns(flat, settings, names):
             "see keep_empty_features.",
         )
     return columns
+
+
+def _warn_unresolved(flat, columns, names):
+    """Name the columns that vary by less than double precision resolves."""
+    valid = columns.valid
+    lost = unresolved(flat[:, valid].astype(float), columns.scale[valid])
+    if lost.any():
+        warn(
+            f"Features {names[valid][lost].tolist()} vary by less than double precision resolves "
+            "at their size and are taken as constant: subtract their offset, or give them in other "
+            "units.",
+        )
 
 
 def _warn_unscaled(columns, names):
@@ -242,6 +257,7 @@ def _target_strategy(settings, length, valid):
     """Target strategy as a function of observed masks."""
     given = settings.target_strategy
     if callable(given):
+        require_arguments(given, "target_strategy", "observed", "rng")
         return user_strategy(given)
     if isinstance(given, str):
         return STRATEGIES[given]
@@ -343,13 +359,20 @@ def _train(denoiser, windows, strategy, settings, seed):
             windows.train,
             windows.held_out,
             strategy,
-            batch_size=settings.batch_size or max(1, min(most, _CELLS_PER_BATCH // n_cells)),
+            batch_size=_batch_size(settings, len(windows.train), most, n_cells),
             seed=seed,
             n_steps=settings.max_iter,
             learning_rate=settings.learning_rate,
             progress=settings.verbose > 0,
             description="Learning",
         )
+
+
+def _batch_size(settings, n_windows, most, n_cells):
+    """Windows of a batch: as asked for, within what can be computed."""
+    if settings.batch_size is None:
+        return max(1, min(most, _CELLS_PER_BATCH // n_cells))
+    return min(settings.batch_size, max(n_windows, _MOST_WINDOWS_TO_ASK))
 
 
 def _warn_useless(denoiser, history):

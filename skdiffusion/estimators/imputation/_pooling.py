@@ -132,25 +132,45 @@ def collinear(X, fit_intercept):
     return (np.abs(dependent) > 1e-6).any(axis=0)
 
 
-def _design(estimator, X):
-    """Coefficients and the matrix that they multiply, intercept first."""
-    coefficients = np.ravel(estimator.coef_)
-    if not estimator.fit_intercept:
-        return coefficients, X
-    return np.r_[np.ravel(estimator.intercept_), coefficients], np.c_[np.ones(len(X)), X]
-
-
 def _least_squares(estimator, X, y):
     """Ordinary least squares: residual variance times the inverse of X'X."""
-    coefficients, design = _design(estimator, X)
-    df = max(1, len(y) - len(coefficients))
-    residual = np.square(y - design @ coefficients).sum() / df
-    return coefficients, residual * np.diag(np.linalg.pinv(design.T @ design))
+    weights = np.ones(len(y))
+    slopes, inner, origin = _inverse(estimator, X, weights)
+    # Around the means, so that no digits are lost to an offset of the columns.
+    centred = X - origin
+    y_origin = np.average(y) if estimator.fit_intercept else 0.0
+    df = max(1, len(y) - len(slopes) - bool(estimator.fit_intercept))
+    residual = np.square(y - y_origin - centred @ slopes).sum() / df
+    return _with_intercept(estimator, slopes, inner, origin, 1 / len(y), residual)
 
 
 def _logistic(estimator, X, y):
     """Inverse of the Fisher information."""
-    coefficients, design = _design(estimator, X)
     p = estimator.predict_proba(X)[:, 1]
-    information = (design * (p * (1 - p))[:, None]).T @ design
-    return coefficients, np.diag(np.linalg.pinv(information))
+    weights = p * (1 - p)
+    slopes, inner, origin = _inverse(estimator, X, weights)
+    return _with_intercept(estimator, slopes, inner, origin, 1 / weights.sum(), 1.0)
+
+
+def _inverse(estimator, X, weights):
+    """Slopes, the inverse of X'WX for columns around their weighted means, and these means.
+
+    Columns are divided by their largest value on the way: the result does not depend on units.
+    """
+    origin = np.average(X, axis=0, weights=weights) if estimator.fit_intercept else 0.0
+    centred = X - origin
+    size = np.abs(centred).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    root = np.sqrt(weights)[:, None] * centred / size
+    inner = np.linalg.pinv(root.T @ root, hermitian=True) / np.outer(size, size)
+    return np.ravel(estimator.coef_), inner, origin
+
+
+def _with_intercept(estimator, slopes, inner, origin, share, variance):
+    """Coefficients and their variances, intercept first where there is one."""
+    variances = np.diag(inner)
+    if not estimator.fit_intercept:
+        return slopes, variance * variances
+    first = share + origin @ inner @ origin
+    coefficients = np.r_[np.ravel(estimator.intercept_), slopes]
+    return coefficients, variance * np.r_[first, variances]

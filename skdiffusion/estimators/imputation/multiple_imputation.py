@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdiffusion._warn import warn
+from skdiffusion.estimators._atomic import all_or_nothing
 from skdiffusion.estimators.imputation._pooling import collinear, pool_rubin, variance_formula
 from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
 from skdiffusion.inputs.imputers import answers, drawing_method, require_imputer_alone
@@ -158,6 +159,12 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         self._check_parts()
         _check_target(y)
+        with all_or_nothing(self):
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X, y):
+        """Fit all of it."""
         options = {"dtype": float, "ensure_all_finite": "allow-nan", "ensure_min_samples": 2}
         with infinity_named(X):
             X, y = validate_data(self, _numeric(X), y, **options)
@@ -171,7 +178,6 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         copies = self._copies(data)
         self.estimators_ = [clone(self.estimator).fit(copy, y) for copy in copies]
         self._pool(copies, y)
-        return self
 
     @property
     def pooled_(self):

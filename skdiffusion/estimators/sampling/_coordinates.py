@@ -17,6 +17,7 @@ from skdiffusion.estimators.sampling._targets import (
     model_parts,
     units_of,
 )
+from skdiffusion.inputs.arguments import require_arguments
 
 # Rows drawn from a density model to see how far it reaches.
 _N_ROWS = 1000
@@ -303,7 +304,7 @@ class Starts:
         if callable(self.init):
             return self._from_function(n_chains, coordinates.n_features, seed)
         if not isinstance(self.init, str):
-            points = start_array(self.init)
+            points = start_array(self.init, coordinates.n_features)
             return points[np.arange(n_chains) % len(points)]
         if self.init == "data":
             order = np.random.default_rng(seed).permutation(len(self.rows))
@@ -323,6 +324,7 @@ class Starts:
 
     def _from_function(self, n_chains, d, seed):
         """Starting points that the user's function draws."""
+        require_arguments(self.init, "init", "n_chains", "rng")
         points = np.asarray(self.init(n_chains, np.random.default_rng(seed)), dtype=float)
         if points.shape != (n_chains, d):
             raise ValueError(f"init returned shape {points.shape}, expected ({n_chains}, {d})")
@@ -331,11 +333,12 @@ class Starts:
         return points
 
 
-def start_array(init):
+def start_array(init, n_features=None):
     """Checked array of starting points."""
     array = np.asarray(init, dtype=np.float64)
-    if array.ndim != 2 or len(array) == 0:
-        raise ValueError(f"init must have shape (n_points, n_features), got {array.shape}")
+    if array.ndim != 2 or len(array) == 0 or n_features not in (None, array.shape[1]):
+        wanted = "n_features" if n_features is None else n_features
+        raise ValueError(f"init must have shape (n_points, {wanted}), got {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError("init contains NaN or infinity: give finite starting points.")
     return array

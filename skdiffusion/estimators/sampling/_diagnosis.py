@@ -15,6 +15,8 @@ from skdiffusion.estimators.sampling._plan import N_PILOT
 from skdiffusion.estimators.sampling._running import chain_noise
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
+# Fewer steps lead no chain away from where it starts.
+_FEW_STEPS = 20
 # Draws of each trial chain.
 _N_TRACE = 50
 # Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
@@ -93,8 +95,19 @@ def diagnose(coordinates, plan, starts, X, seed, device):
         _runaway(target, near, draws[-1]),
         stuck_chains(rate, x[:, -1], plan),
         _disagreement(found, target, plan, half // 2),
+        _one_start(points, plan),
     )
     return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
+
+
+def _one_start(points, plan):
+    """Say so where all chains start at one place and have few steps to leave it."""
+    if plan.n_steps >= _FEW_STEPS or len(np.unique(points, axis=0)) > 1:
+        return None
+    return (
+        f"All chains start at one point of init and take n_steps={plan.n_steps}: draws stay near "
+        "it, wherever the density is. Raise n_steps, or give starts that are spread out."
+    )
 
 
 def _far_starts(coordinates, target, near, X, seed):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from skdiffusion.diffusion.target.targets import (
     Target,
 )
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
+from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.frames import infinity_named
 from skdiffusion.inputs.series import unmasked
 
@@ -71,6 +73,8 @@ def check_target(target):
     is_density = mixture_or_kernel or hasattr(target, "log_density_gradient")
     if not (is_density or callable(target)):
         _refuse(target)
+    if inspect.isroutine(target):
+        require_arguments(target, "target", "x")
     if isinstance(target, BaseEstimator):
         check_is_fitted(
             target,

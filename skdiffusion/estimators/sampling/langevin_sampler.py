@@ -4,19 +4,19 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
-from skdiffusion._device import resolve_device
+from skdiffusion._device import DRAW_OFTEN, require_memory, resolve_device
 from skdiffusion._random import chain_keys, draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.diffusion.langevin import KERNELS
+from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
@@ -35,9 +35,10 @@ from skdiffusion.estimators.sampling._targets import (
     unfrozen,
     validated,
 )
+from skdiffusion.inputs.arguments import positive_int
 
 
-class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
     r"""Sampler of densities by Langevin dynamics, annealed, tempered or plain.
 
     The density is given by ``target``, or learned from the data passed to ``fit``. Thousands of
@@ -342,12 +343,10 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         trajectory : ndarray of shape (n_points, n_chains, n_features)
             Start, path and end of every chain. Only if ``return_trajectory``.
         """
-        check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
-        if random_state is None:
-            random_state = self.random_state
-        seed = draw_seed(random_state)
+        self._require_fitted()
+        n_samples = positive_int(n_samples, "n_samples")
+        require_memory(n_samples * self.n_features_in_, f"n_samples={n_samples}", DRAW_OFTEN)
+        seed = self._seed_of_call(random_state)
         n_chains = min(n_samples, self.n_chains or n_samples)
         n_draws = -(-n_samples // n_chains)
         options = {"n_draws": n_draws, "with_trajectory": return_trajectory}
@@ -369,7 +368,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X_new : ndarray of shape (n_samples, n_features)
             Where the points are after the run: draws from the target if the run is long enough.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         X = self._check_data(X)
         keys = row_keys(X, self._seed)
         moved = self._run(X, lambda a, b: keys[a:b], dtype="float64")[0][0]
@@ -390,7 +389,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         log_density : ndarray of shape (n_samples,)
             Log densities in nats; without their constant where the target lacks it.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         X = self._check_data(X)
         return self._coordinates.log_density(X, resolve_device(self.device))
 
@@ -411,7 +410,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         score : float
             Mean of ``score_samples``.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         return float(np.mean(self.score_samples(X)))
 
     @one_thread()
@@ -431,7 +430,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         gradient : ndarray of shape (n_samples, n_features)
             Gradient with respect to X.
         """
-        check_is_fitted(self)
+        self._require_fitted()
         X = self._check_data(X)
         if not isinstance(noise_level, Real) or not 0 <= noise_level < np.inf:
             raise ValueError(f"noise_level must be a number >= 0, got {noise_level!r}")
@@ -457,8 +456,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             shape (n_chains, n_draws, n_features) and, where the log density is known, the group
             "sample_stats" with it, ``lp``, and the energy, ``-lp``.
         """
-        check_is_fitted(self)
-        seed = draw_seed(self.random_state if random_state is None else random_state)
+        self._require_fitted()
+        seed = self._seed_of_call(random_state)
         x = self._run(*self._new_chains(n_chains, seed), n_draws=n_draws)[0].transpose(1, 0, 2)
         log_density = None
         if self.target_kind_ not in ("gradient", "minibatch"):
