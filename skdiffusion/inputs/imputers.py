@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skdiffusion.inputs.series import cell_values, each_series, is_list_of_series
+from skdiffusion.inputs.series import cell_values, each_series, is_list_of_series, one_frame
 
 
 def placeholder_of(imputer):
@@ -79,6 +79,48 @@ def answers(imputer, X, n_draws, seed, options=None):
     imputer = copy.copy(imputer)
     imputer.random_state_ = check_random_state(seed)
     return np.stack([np.asarray(imputer.transform(X)) for _ in range(n_draws)], axis=1)
+
+
+def completed_frames(imputer, X, n_draws, seed, options=None):
+    """Completed copies of a frame, or of a list of frames end to end, each as one frame.
+
+    Parameters
+    ----------
+    imputer : estimator
+        Fitted; it draws, or fills in one value.
+    X : DataFrame or list of DataFrames
+        Data with gaps.
+    n_draws : int
+        Number of copies, where it draws.
+    seed : int
+        Seed of the draws.
+    options : dict, optional
+        Further arguments of the method that draws.
+
+    Returns
+    -------
+    copies : list of DataFrames
+        With the columns of ``X``; NaN in those that the imputer drops.
+    """
+    given = answers(imputer, X, n_draws, seed, options)
+    if drawing_method(imputer) is not None and not isinstance(given, np.ndarray):
+        copies = [one_frame(copy) for copy in given]
+    else:
+        draws = np.concatenate(given) if isinstance(given, list) else given
+        names = _names_out(imputer, one_frame(X).columns)
+        kind = type(one_frame(X))
+        copies = [kind(draws[:, i], columns=names) for i in range(draws.shape[1])]
+        copies = [copy.infer_objects() for copy in copies]
+    frame = one_frame(X)
+    copies = [copy.set_axis(frame.index).reindex(columns=frame.columns) for copy in copies]
+    return copies
+
+
+def _names_out(imputer, names):
+    """Names of the columns that an imputer returns."""
+    if not hasattr(imputer, "get_feature_names_out"):
+        return names
+    return imputer.get_feature_names_out(list(names))
 
 
 def with_all_columns(draws, imputer, X):

@@ -42,6 +42,14 @@ def like_native(frame, given):
     return first.to_frame().with_columns(*others).to_native()
 
 
+def from_columns(columns, given):
+    """Columns of numbers as a frame of the library of the given one."""
+    nw = _narwhals()
+    library = nw.from_native(given, eager_only=True).implementation
+    columns = {name: values.tolist() for name, values in columns.items()}
+    return nw.from_dict(columns, backend=library).to_native()
+
+
 def as_polars(frame):
     """A pandas frame as one of polars."""
     columns = {name: frame[name].tolist() for name in frame.columns}

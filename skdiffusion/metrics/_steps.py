@@ -43,6 +43,16 @@ def require_inverse(steps):
         )
 
 
+def require_no_steps(steps, labels):
+    """Raise where steps stand ahead of columns of labels, which none of them takes back."""
+    if steps:
+        raise ValueError(
+            f"columns {labels} of X are labels, which the steps ahead in the pipeline, "
+            f"{', '.join(type(step).__name__ for step in steps)}, do not take back: score the last "
+            "step by itself on what it is given"
+        )
+
+
 def restored(steps, values, X):
     """Take ``values`` of the shape of ``X`` from the units of the model to those of ``X``."""
     for step in reversed(steps):

@@ -157,14 +157,47 @@ def test_text_and_numbers_in_one_column_are_named():
         CSDIImputer(**GAUSSIAN).fit(frame)
 
 
-def test_what_needs_numbers_says_so_of_labels():
-    frame = frame_of(COLUMNS["text"])
+def test_probabilities_are_the_shares_of_the_draws():
+    frame = frame_of(COLUMNS["category"]).assign(o=frame_of(COLUMNS["ordered"])["c"][::-1].values)
     imputer = CSDIImputer(**GAUSSIAN).fit(frame)
-    for call in (imputer.predict_quantiles, imputer.score):
-        with pytest.raises(ValueError, match=r"needs columns of numbers.*\['c'\] of X are labels"):
-            call(frame)
+    found, draws = imputer.predict_proba(frame), imputer.sample(frame)
+    assert found.columns.get_level_values(0).unique().tolist() == ["c", "o"]
+    assert found.index.equals(frame.index)
+    np.testing.assert_allclose(found.T.groupby(level=0).sum(), 1)
+    share = np.mean([copy["c"] == "kiwi" for copy in draws], axis=0)
+    np.testing.assert_allclose(found["c", "kiwi"], share)
+    assert set(found["o"][frame["o"].notna()].to_numpy().ravel()) == {0, 1}
+    # Over many draws the category filled in is the likeliest.
+    assert (found["c"].idxmax(axis=1)[HIDDEN] == imputer.transform(frame)["c"][HIDDEN]).all()
+
+
+@pytest.mark.parametrize("window_length", [None, 10])
+def test_probabilities_of_lists_and_without_labels(window_length):
+    frame = frame_of(COLUMNS["text"])
+    parts = [frame[:90], frame[90:]]
+    found = CSDIImputer(**GAUSSIAN, window_length=10).fit(parts).predict_proba(parts)
+    assert [len(part) for part in found] == [90, 110]
+    numbers = CSDIImputer(**GAUSSIAN, window_length=window_length).fit(frame[["x"]])
+    with pytest.raises(ValueError, match="predict_proba is for columns of labels"):
+        numbers.predict_proba(frame[["x"]])
+
+
+def test_quantiles_beside_labels_are_frames():
+    frame = frame_of(COLUMNS["ordered"]).assign(u=frame_of(COLUMNS["text"])["c"][::-1].values)
+    frame["x"] = frame["x"].mask(HIDDEN)
+    low, high = (
+        CSDIImputer(**GAUSSIAN | {"n_draws": 19}).fit(frame).predict_quantiles(frame, [0.05, 0.95])
+    )
+    assert (low.dtypes == frame.dtypes).all()
+    assert (low["x"][HIDDEN] < high["x"][HIDDEN]).all()
+    assert (low["c"] <= high["c"]).all()
+    assert (low["c"] < high["c"]).any()
+    assert low["u"].equals(high["u"])
+
+
+def test_a_placeholder_is_for_numbers():
     with pytest.raises(ValueError, match=r"missing_values=-1 is for columns of numbers"):
-        CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame)
+        CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame_of(COLUMNS["text"]))
 
 
 def test_the_rest_of_the_interface_counts_features_not_real_columns():

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer, ScoreSDE
+from skdiffusion.estimators import conformalize
+from skdiffusion.metrics import make_imputation_scorer
 
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
@@ -95,3 +97,26 @@ def test_a_density_takes_polars_with_labels():
     drawn = model.set_output(transform="polars").sample(20)
     assert isinstance(drawn, pl.DataFrame)
     assert drawn.schema == frame.schema
+
+
+def test_probabilities_and_scores_of_polars_frames():
+    frame = polars_frame()
+    fitted = imputer().fit(frame)
+    found = fitted.predict_proba(frame)
+    assert isinstance(found, pl.DataFrame)
+    np.testing.assert_allclose(found.select("e_lo", "e_mid", "e_hi").sum_horizontal(), 1)
+    losses = make_imputation_scorer(["crps", "brier"], n_draws=5)(fitted, frame)
+    assert -0.5 < losses["neg_brier"] <= 0
+    assert fitted.score(frame) < 0
+    numbers = polars_frame().select("x", "f")
+    alike = pd.DataFrame({"x": X, "f": pd.array(numbers["f"].to_list(), dtype="Float32")})
+    fitted = imputer().fit(alike)
+    assert make_imputation_scorer(n_draws=5)(fitted, numbers) == pytest.approx(
+        make_imputation_scorer(n_draws=5)(fitted, alike)
+    )
+    conformal = conformalize(fitted, numbers, missing_rate=0.4)
+    np.testing.assert_array_equal(
+        conformal.predict_quantiles(numbers, [0.2]), conformal.predict_quantiles(alike, [0.2])
+    )
+    with pytest.raises(ValueError, match=r"columns \['s', 'c', 'e'\] of X are labels"):
+        conformalize(imputer().fit(frame), frame)

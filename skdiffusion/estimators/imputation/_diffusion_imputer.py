@@ -20,7 +20,8 @@ from skdiffusion.estimators.imputation._reading import require_plain_output, war
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.series import is_target
-from skdiffusion.metrics import crps_loss, make_imputation_scorer
+from skdiffusion.metrics import make_imputation_scorer
+from skdiffusion.metrics._labels import mixed_crps
 
 
 class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
@@ -154,8 +155,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
-        names = self.get_feature_names_out()[: self._reader.kept.sum()]
-        return self._reader.write_draws(data, filled, names)
+        return self._reader.write_draws(data, filled, self._names_of_features())
 
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
@@ -173,10 +173,11 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         Returns
         -------
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
-            Laid out as the draws of :meth:`sample`; observed cells repeat their value.
+            Laid out as the draws of :meth:`sample`; observed cells repeat their value. Where ``X``
+            has columns of labels, a list of frames, one for each level: of ordered categories the
+            quantile is one of them, unordered ones have none and are the most frequent in all.
         """
         check_is_fitted(self)
-        self._reader.refuse_labels("predict_quantiles", _check_feature_names_in(self, None))
         levels = quantile_levels(quantiles)
         needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
@@ -187,14 +188,48 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         data = self._read(X, timestamps)
 
         def reduce(draws, columns):
-            return quantiles_of_draws(draws, levels, axis=0)
+            shares = self._reader.encoding.shares(columns)
+            return np.where(shares, draws.mean(axis=0), quantiles_of_draws(draws, levels, axis=0))
 
         filled = self._filled(data, reduce, self.n_draws)
-        return data.restore_draws(self._reader.keep(filled))
+        return self._reader.write_draws(data, filled, self._names_of_features())
+
+    @one_thread()
+    def predict_proba(self, X, *, timestamps=None):
+        """Probabilities of the categories of every cell of the columns of labels.
+
+        Parameters
+        ----------
+        X : DataFrame or list of DataFrames
+            Data of the form given to :meth:`fit`.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        probabilities : DataFrame or list of DataFrames
+            Shares among ``n_draws`` draws, with the rows of ``X`` and a column ``(name, category)``
+            for every category of every column of labels; ``probabilities["name"]`` are those of
+            one. An observed category has probability 1.
+
+        Raises
+        ------
+        ValueError
+            If there was no column of labels in ``fit``.
+        """
+        check_is_fitted(self)
+        self._reader.require_labels()
+        data = self._read(X, timestamps)
+        filled = self._filled(data, lambda draws, columns: draws, self.n_draws)
+        return self._reader.write_shares(data, filled, self._names_of_features())
 
     @one_thread()
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
+
+        Labels count by the same score with a distance of 1 between categories, which is half of
+        the Brier score, or of their places over the largest, where they are ordered; the mean is
+        over all cells.
 
         Parameters
         ----------
@@ -218,17 +253,16 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         if is_frame(X):
             # Before anything is said of columns that are not those of the fit.
             _check_feature_names(self, X, reset=False)
-        self._reader.refuse_labels("score", _check_feature_names_in(self, None))
         if y is not None and is_target(y):
             check_consistent_length(X, y)
         scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
-        truth, draws, scored = scorer.held_out(self, X, y, timestamps)
+        held = scorer.held_out(self, X, y, timestamps)
         # Constant features have no unit.
-        scored &= self.scale_ > 0
-        if not scored.any():
+        counts = (self.scale_ > 0) | self._reader.encoding.labels
+        held = held._replace(scored=held.scored & counts)
+        if not held.scored.any():
             raise ValueError("There is nothing to score: the hidden features are constant.")
-        unit = np.where(self.scale_ > 0, self.scale_, 1.0)
-        return -float(crps_loss(truth / unit, draws / unit, mask=scored, method="fair"))
+        return -mixed_crps(held.in_units(np.where(self.scale_ > 0, self.scale_, 1.0)))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns.
@@ -250,6 +284,10 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
             indicated = [f"missingindicator_{name}" for name in names[self._reader.indicated]]
             out = np.concatenate([out, indicated])
         return np.asarray(out, dtype=object)
+
+    def _names_of_features(self):
+        """Names of the features that come back, without indicators."""
+        return self.get_feature_names_out()[: self._reader.kept.sum()]
 
     def _read(self, X, timestamps):
         """Read ``X``; the parameters may have been set since ``fit``."""

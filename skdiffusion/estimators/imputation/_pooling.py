@@ -1,8 +1,7 @@
-"""Rubin's rules, and the sampling variance of estimates that have a formula."""
+"""Rubin's rules."""
 
 import numpy as np
 from scipy import stats
-from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils import Bunch
 
 
@@ -28,7 +27,8 @@ def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
         Arrays of shape ``estimates.shape[1:]``: ``estimate``, ``within`` and ``between`` (the two
         variances), ``total`` (variance), ``standard_error``, ``df``, ``relative_increase`` (of
         the variance by what is missing), ``fraction_missing`` (of the information, between 0
-        and 1), and the interval from ``low`` to ``high``.
+        and 1), the interval from ``low`` to ``high``, and ``p_value`` of the two-sided t test that
+        the quantity is 0.
 
     Raises
     ------
@@ -82,7 +82,15 @@ def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
         fraction_missing=share + (1 - share) * 2 / (df + 3) * (share > 0),
         low=estimate - half,
         high=estimate + half,
+        p_value=_p_value(estimate, np.sqrt(total), df),
     )
+
+
+def _p_value(estimate, error, df):
+    """Two-sided p-value of Student's t; 1 for an estimate of 0 without error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(estimate == 0, 0.0, np.abs(estimate) / error)
+    return 2 * stats.t.sf(t, df)
 
 
 def _checked_estimates(estimates, variances):
@@ -108,49 +116,3 @@ def _small_sample_df(df, share, complete_df):
     if np.isinf(complete_df):
         return df
     return np.where(np.isinf(df), observed, observed / (1 + observed / df))
-
-
-def variance_formula(estimator, y):
-    """Function that returns coefficients and their variances, or None."""
-    if type(estimator) is LinearRegression and not estimator.positive:
-        return _least_squares
-    if type(estimator) is LogisticRegression and _unpenalised(estimator):
-        return _logistic if len(np.unique(y)) == 2 else None
-    return None
-
-
-def _unpenalised(estimator):
-    return estimator.penalty is None or np.isinf(estimator.C)
-
-
-def collinear(X, fit_intercept):
-    """Mask of the columns that take part in a linear dependence, with the intercept as well."""
-    X = X / np.where(X.any(axis=0), np.abs(X).max(axis=0), 1.0)
-    X = X - X.mean(axis=0) if fit_intercept else X
-    _, size, right = np.linalg.svd(np.linalg.qr(X, mode="r"))
-    dependent = right[size <= size.max() * max(X.shape) * np.finfo(float).eps]
-    return (np.abs(dependent) > 1e-6).any(axis=0)
-
-
-def _design(estimator, X):
-    """Coefficients and the matrix that they multiply, intercept first."""
-    coefficients = np.ravel(estimator.coef_)
-    if not estimator.fit_intercept:
-        return coefficients, X
-    return np.r_[np.ravel(estimator.intercept_), coefficients], np.c_[np.ones(len(X)), X]
-
-
-def _least_squares(estimator, X, y):
-    """Ordinary least squares: residual variance times the inverse of X'X."""
-    coefficients, design = _design(estimator, X)
-    df = max(1, len(y) - len(coefficients))
-    residual = np.square(y - design @ coefficients).sum() / df
-    return coefficients, residual * np.diag(np.linalg.pinv(design.T @ design))
-
-
-def _logistic(estimator, X, y):
-    """Inverse of the Fisher information."""
-    coefficients, design = _design(estimator, X)
-    p = estimator.predict_proba(X)[:, 1]
-    information = (design * (p * (1 - p))[:, None]).T @ design
-    return coefficients, np.diag(np.linalg.pinv(information))

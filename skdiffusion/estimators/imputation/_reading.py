@@ -19,7 +19,8 @@ from skdiffusion.inputs.frames import (
     numeric_frame,
 )
 from skdiffusion.inputs.native import as_pandas, like_native, native_of
-from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
+from skdiffusion.inputs.panels import LongFrame
+from skdiffusion.inputs.series import SeriesInput, recognise, rows_of, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
 _FORMS = {
@@ -157,14 +158,31 @@ class SeriesReader:
         n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
         return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
 
-    def refuse_labels(self, wanted, names):
-        """Raise where something needs numbers alone."""
-        if self.encoding.has_labels:
+    def require_labels(self):
+        """Raise where there are no labels."""
+        if not self.encoding.has_labels:
             raise ValueError(
-                f"{wanted} needs columns of numbers, but the columns "
-                f"{names[self.encoding.labels].tolist()} of X are labels: use sample, or drop "
-                "them from X before fit."
+                "predict_proba is for columns of labels (text or categories), and X had none in "
+                "fit: take predict_quantiles or sample for numbers."
             )
+
+    def write_shares(self, data, filled, names):
+        """Shares of the categories among draws, in frames like those given."""
+        categories = [column.categories for column in self.encoding.columns]
+        kept = list(zip(names, np.flatnonzero(self.kept)))
+        which = [(name, i, j) for i, (name, j) in enumerate(kept) if categories[j] is not None]
+        keys = [(name, label) for name, _, j in which for label in categories[j]]
+
+        def of(draws):
+            shares = [
+                (draws[..., i, None] == np.arange(len(categories[j]))).mean(0) for _, i, j in which
+            ]
+            return np.concatenate(shares, axis=-1)
+
+        codes = self.keep(filled)
+        is_array = isinstance(codes, np.ndarray)
+        out = data.restore(of(codes) if is_array else [of(x) for x in codes])
+        return data.write_shares(out, keys)
 
     def write(self, data, filled, names, add_indicator):
         """Completed data in the user's form.
@@ -334,7 +352,8 @@ def _validated_part(estimator, part, encoding, reset, fewest):
     }
     if encoding is not None:
         validate_data(estimator, part, reset=reset, skip_check_array=True)
-        numeric_frame(part.loc[:, ~encoding.labels])
+        if not encoding.labels.all():
+            numeric_frame(part.loc[:, ~encoding.labels])
         with infinity_named(part):
             return check_array(encoding.encode(part), input_name="X", **checks)
     part = numeric_frame(part) if is_frame(part) else part

@@ -81,6 +81,10 @@ class CSDIImputer(DiffusionImputer):
         rule the scale. Features with heavier tails than a normal distribution are also bent
         towards one, except for ``network="csdi"``. False is for data that are standardised
         already. All results are in the units of ``X`` either way.
+    bounds : dict or pair, optional
+        Smallest and largest value of columns, which draws keep: ``{"age": (0, 120)}`` by name (by
+        number, in an array), or one pair for all columns of numbers; None in a pair is no bound.
+        What was never negative stays so, and shares and percentages below 1 and 100, without it.
     missing_values : float, default=np.nan
         Placeholder of missing values.
     add_indicator : bool, default=False
@@ -177,6 +181,7 @@ class CSDIImputer(DiffusionImputer):
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
         "scale": ["boolean"],
+        "bounds": [dict, tuple, list, None],
         "missing_values": [Real],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -213,6 +218,7 @@ class CSDIImputer(DiffusionImputer):
         n_layers=2,
         n_channels=32,
         scale=True,
+        bounds=None,
         missing_values=np.nan,
         add_indicator=False,
         keep_empty_features=False,
@@ -237,6 +243,7 @@ class CSDIImputer(DiffusionImputer):
         self.n_layers = n_layers
         self.n_channels = n_channels
         self.scale = scale
+        self.bounds = bounds
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
@@ -287,10 +294,9 @@ class CSDIImputer(DiffusionImputer):
                 f"mean and scale must have shape ({n_features},), the features of the checkpoint."
             )
         length = positive_int(window_length, "window_length")
-        columns, seed = Columns(mean, scale), draw_seed(imputer.random_state)
-        no_gaps = np.zeros(n_features, dtype=bool)
+        columns, no_gaps = Columns(mean, scale), np.zeros(n_features, dtype=bool)
         kept = columns.valid | imputer.keep_empty_features
-        encoding = Encoding.of_numbers(n_features)
+        encoding, seed = Encoding.of_numbers(n_features), draw_seed(imputer.random_state)
         reader = SeriesReader("panel", length, None, kept, no_gaps, encoding)
         sizes = {"n_layers": len(network.blocks), "n_channels": n_channels, "n_heads": n_heads}
         model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
@@ -310,14 +316,13 @@ class CSDIImputer(DiffusionImputer):
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
-            names = names[reader.encoding.owner]
-            columns = learn_columns(data.flat, settings, names)
+            columns = learn_columns(data.flat, settings, names, reader.encoding)
             seed, previous = draw_seed(self.random_state), None
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
-        stationary = reader.kind == "series"
+        stationary, owner = reader.kind == "series", reader.encoding.owner
         model, history = fit_imputation_model(
-            windows, columns, settings, seed, stationary=stationary, previous=previous
+            windows, columns, owner, settings, seed, stationary=stationary, previous=previous
         )
         return self._adopt(learner, reader, columns, model, seed, history)
 
