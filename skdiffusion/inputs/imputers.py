@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skdiffusion.inputs.panels import PanelColumns
 from skdiffusion.inputs.series import cell_values, each_series, is_list_of_series, one_frame
 
 
@@ -113,6 +114,10 @@ def completed_frames(imputer, X, n_draws, seed, options=None):
         copies = [copy.infer_objects() for copy in copies]
     frame = one_frame(X)
     copies = [copy.set_axis(frame.index).reindex(columns=frame.columns) for copy in copies]
+    panel = getattr(imputer, "panel_columns", None)
+    for name in set(PanelColumns(panel).names) & set(frame.columns) if panel else ():
+        for completed in copies:
+            completed[name] = frame[name]
     return copies
 
 
@@ -120,7 +125,8 @@ def _names_out(imputer, names):
     """Names of the columns that an imputer returns."""
     if not hasattr(imputer, "get_feature_names_out"):
         return names
-    return imputer.get_feature_names_out(list(names))
+    names = getattr(imputer, "feature_names_in_", list(names))
+    return [name for name in imputer.get_feature_names_out(names) if name in set(names)]
 
 
 def with_all_columns(draws, imputer, X):
@@ -131,7 +137,8 @@ def with_all_columns(draws, imputer, X):
     if not hasattr(imputer, "get_feature_names_out"):
         return draws
     names = getattr(imputer, "feature_names_in_", [f"x{k}" for k in range(n_features)])
-    place = {name: k for k, name in enumerate(imputer.get_feature_names_out(names))}
+    out = [name for name in imputer.get_feature_names_out(names) if name in set(names)]
+    place = {name: k for k, name in enumerate(out)}
     full = np.full((*draws.shape[:-1], n_features), np.nan)
     kept = [k for k, name in enumerate(names) if name in place]
     full[..., kept] = draws[..., [place[names[k]] for k in kept]]

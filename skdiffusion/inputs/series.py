@@ -39,6 +39,8 @@ class SeriesInput:
         Seconds of the rows of every sample, if known.
     panel : LongFrame or None
         The frame in long form.
+    outer : pair or None
+        The panel columns and the frame that they stand in.
     native : list of frames or None
         The frames of polars or pyarrow that were given in place of ``frames``.
     """
@@ -51,6 +53,7 @@ class SeriesInput:
     grid: object = None
     times: list = None
     panel: object = None
+    outer: object = None
     native: list = None
 
     @property
@@ -64,6 +67,12 @@ class SeriesInput:
     def given(self):
         """The frames that were given."""
         return [self.panel.frame] if self.form == "long" else self.frames
+
+    def layout(self):
+        """Names of the panel columns and of all columns, None where they stand in no frame."""
+        if self.outer is None or not set(self.outer[0].names) & set(self.outer[1].columns):
+            return None
+        return self.outer[0].names, list(self.outer[1].columns)
 
     @property
     def sizes(self):
@@ -143,7 +152,7 @@ class SeriesInput:
         columns = pandas.MultiIndex.from_tuples(keys)
         frames = [
             type(frame)(x, index=frame.index, columns=columns)
-            for x, frame in zip(parts, self.given)
+            for x, frame in zip(parts, [self.outer[1]] if self.outer else self.given)
         ]
         return frames if self.form == "list" else frames[0]
 
@@ -152,8 +161,10 @@ def _is_array(rows):
     return isinstance(rows, np.ndarray)
 
 
-def recognise(X, window_length):
+def recognise(X, window_length, panel_columns=None):
     """Return kind, form and the 2-D parts of ``X``."""
+    if panel_columns is not None:
+        return "series", "long", LongFrame(X).frames
     if _is_list_of_series(X):
         return "series", "list", list(X)
     if (panel := LongFrame.recognise(X, window_length)) is not None:

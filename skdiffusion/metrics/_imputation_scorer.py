@@ -22,6 +22,7 @@ from skdiffusion.inputs.imputers import (
     without_nan,
 )
 from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import (
     cell_values,
     each_series,
@@ -64,14 +65,16 @@ class ImputationScorer(BaseEstimator):
 
     def score(self, estimator, X, y=None, *, timestamps=None):
         """Return the score, higher being better, or a dict of scores for a list of losses."""
-        X, y = as_pandas(X), as_pandas(y)
-        unit = units_of(self.scale, X)
+        panel = getattr(unwrap(estimator)[1], "panel_columns", None)
+        unit = units_of(self.scale, panel_indexed(as_pandas(X), panel))
         return self._measure(self.held_out(estimator, X, y, timestamps).in_units(unit))
 
     def held_out(self, estimator, X, y=None, timestamps=None):
         """Truth and draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
-        X, y = as_pandas(X), as_pandas(y)
+        panel = getattr(imputer, "panel_columns", None)
+        X = panel_indexed(as_pandas(X), panel)
+        y = as_pandas(y) if y is None or is_target(y) else panel_indexed(as_pandas(y), panel)
         if label_names(X):
             require_no_steps(steps, label_names(X))
             return self._held_out_labels(imputer, X, y, timestamps)

@@ -19,6 +19,8 @@ from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
+from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._labels import mixed_crps
@@ -126,7 +128,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
             return np.where(shares, draws.mean(axis=0), statistic(draws, axis=0))
 
         filled = self._filled(data, reduce, self.n_draws)
-        names = self.get_feature_names_out()
+        names = np.concatenate([self._names_of_features(), self._names_of_indicators()])
         return self._reader.write(data, filled, names, self.add_indicator)
 
     @one_thread()
@@ -250,6 +252,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         if self.n_draws < 2:
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
         check_is_fitted(self)
+        X = panel_indexed(as_pandas(X), self.panel_columns)
         if is_frame(X):
             # Before anything is said of columns that are not those of the fit.
             _check_feature_names(self, X, reset=False)
@@ -275,19 +278,21 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         Returns
         -------
         names : ndarray of str
-            Kept features, then indicators.
+            Kept features, panel columns among them at their places, then indicators.
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        out = names[self._reader.kept]
-        if self.add_indicator:
-            indicated = [f"missingindicator_{name}" for name in names[self._reader.indicated]]
-            out = np.concatenate([out, indicated])
-        return np.asarray(out, dtype=object)
+        out = self._reader.with_panel_columns(names[self._reader.kept])
+        return np.concatenate([out, self._names_of_indicators()]).astype(object)
 
     def _names_of_features(self):
         """Names of the features that come back, without indicators."""
-        return self.get_feature_names_out()[: self._reader.kept.sum()]
+        return _check_feature_names_in(self, None)[self._reader.kept].astype(object)
+
+    def _names_of_indicators(self):
+        """Names of the columns that say what was missing, if they are wanted."""
+        wanted = self._reader.indicated & self.add_indicator
+        return [f"missingindicator_{name}" for name in _check_feature_names_in(self, None)[wanted]]
 
     def _read(self, X, timestamps):
         """Read ``X``; the parameters may have been set since ``fit``."""
@@ -302,13 +307,14 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
         missing cell to what is filled in.
         """
+        data = self._reader.with_statics(data)
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
         of = np.nonzero(asked)[1]
         if asked.any():
             draws = self._draw(data, n_draws, random_state)
-            values = reduce(self._reader.encoding.settle(draws, of), of)
+            values = reduce(self._reader.settle(data, draws, asked), of)
         else:
             values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()

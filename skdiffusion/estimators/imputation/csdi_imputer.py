@@ -53,6 +53,11 @@ class CSDIImputer(DiffusionImputer):
         independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
         of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
         is one long series. When imputing windows overlap by half.
+    panel_columns : str or pair, optional
+        Columns of a plain long frame that name its series and their times: ``"patient"``,
+        ``("patient", "hour")`` or ``(["ward", "bed"], "hour")``. They come back as they are.
+        Without times the rows of a series are one step apart. Columns that do not change within a
+        series, such as age and sex, are filled alike in all of its rows.
     target_strategy : {"block", "random", "historical", "mix", "feature"}, array-like of bool or \
             callable, default="block"
         Which observed cells are hidden in training. ``"block"``: half of the windows lose
@@ -173,6 +178,7 @@ class CSDIImputer(DiffusionImputer):
         "method": [StrOptions({"diffusion", "gaussian"})],
         "network": [StrOptions({"encoder", "csdi"})],
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
+        "panel_columns": [str, tuple, list, None],
         "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -210,6 +216,7 @@ class CSDIImputer(DiffusionImputer):
         method="diffusion",
         network="encoder",
         window_length=None,
+        panel_columns=None,
         target_strategy="block",
         statistic="median",
         n_draws=50,
@@ -235,6 +242,7 @@ class CSDIImputer(DiffusionImputer):
         self.method = method
         self.network = network
         self.window_length = window_length
+        self.panel_columns = panel_columns
         self.target_strategy = target_strategy
         self.statistic = statistic
         self.n_draws = n_draws
@@ -316,8 +324,11 @@ class CSDIImputer(DiffusionImputer):
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
-            columns = learn_columns(data.flat, settings, names, reader.encoding)
+            columns = learn_columns(
+                reader.with_statics(data).flat, settings, names, reader.encoding
+            )
             seed, previous = draw_seed(self.random_state), None
+        data = reader.with_statics(data)
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
         stationary, owner = reader.kind == "series", reader.encoding.owner
