@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
+from skdiffusion.estimators.imputation._label_draws import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
@@ -313,8 +314,8 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         asked = missing & valid
         of = np.nonzero(asked)[1]
         if asked.any():
-            draws = self._draw(data, n_draws, random_state)
-            values = reduce(self._reader.settle(data, draws, asked), of)
+            draws = self._draw(data, asked, n_draws, random_state)
+            values = reduce(draws, of)
         else:
             values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
@@ -322,17 +323,14 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         out[..., missing & ~valid] = 0.0
         return data.split(out)
 
-    def _draw(self, data, n_draws, random_state):
-        """Draws (n_draws, n_missing) of the missing cells of valid features, in X's units."""
+    def _draw(self, data, asked, n_draws, random_state):
+        """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
         columns = self._columns
         warn_empty(data, columns.valid)
         keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
-        series = self._reader.windows(data, columns)
         settings = Bunch(**self.get_params(deep=False))
-        z = self._model.draw(series, keys, n_draws, settings).cpu().numpy()
-        feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
-        largest = np.finfo(data.flat.dtype).max
-        return np.clip(columns.inverse(z, feature), -largest, largest)
+        draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
+        return self._reader.settle(data, draws, asked, keys)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

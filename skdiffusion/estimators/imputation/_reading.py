@@ -58,6 +58,8 @@ class SeriesReader:
         Real columns that do not change within a series.
     layout : pair of lists or None
         Names of the panel columns and of all columns, where the former were columns in ``fit``.
+    labels : LabelDraws or None
+        What draws the labels of a table given the completed row.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class SeriesReader:
     encoding: Encoding
     static: np.ndarray | None = None
     layout: tuple | None = None
+    labels: object = None
 
     @property
     def step(self):
@@ -136,8 +139,8 @@ class SeriesReader:
             return data
         return data.with_flat(np.concatenate([with_statics(x, self.static) for x in data.rows]))
 
-    def settle(self, data, draws, asked):
-        """Draws of the cells ``asked`` as values that columns can have; static ones are one a series."""
+    def settle(self, data, draws, asked, keys):
+        """Draws of the cells ``asked`` as values of columns, static ones alike in a series."""
         rows, columns = np.nonzero(asked)
         if self.static is not None and self.static[columns].any():
             number = np.repeat(np.arange(len(data.rows)), [len(x) for x in data.rows])
@@ -145,7 +148,8 @@ class SeriesReader:
             key = number[rows[cells]] * len(self.static) + columns[cells]
             _, first, of = np.unique(key, return_index=True, return_inverse=True)
             draws[:, cells] = draws[:, cells[first[of]]]
-        return self.encoding.settle(draws, columns)
+        draws = self.encoding.settle(draws, columns)
+        return draws if self.labels is None else self.labels.redraw(data.flat, draws, asked, keys)
 
     def windows(self, data, columns):
         """What a model sees of ``data``, as series cut into windows."""

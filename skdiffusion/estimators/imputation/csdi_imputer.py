@@ -1,6 +1,7 @@
 """Imputation of time series and tables by conditional diffusion."""
 
 import copy
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,6 +22,7 @@ from skdiffusion.estimators.imputation._fitting import (
     nothing_trained,
     split_windows,
 )
+from skdiffusion.estimators.imputation._label_draws import label_draws
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
 from skdiffusion.inputs.arguments import positive_int
@@ -335,6 +337,9 @@ class CSDIImputer(DiffusionImputer):
         model, history = fit_imputation_model(
             windows, columns, owner, settings, seed, stationary=stationary, previous=previous
         )
+        if not go_on:
+            labels = label_draws(reader, columns, model, data, settings, seed)
+            reader = replace(reader, labels=labels)
         return self._adopt(learner, reader, columns, model, seed, history)
 
     def _adopt(self, learner, reader, columns, model, seed, history):
