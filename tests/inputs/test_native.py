@@ -120,3 +120,28 @@ def test_probabilities_and_scores_of_polars_frames():
     )
     with pytest.raises(ValueError, match=r"columns \['s', 'c', 'e'\] of X are labels"):
         conformalize(imputer().fit(frame), frame)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_array_of_xarray_comes_back_with_its_dimensions(turned):
+    xr = pytest.importorskip("xarray")
+    values = np.column_stack([np.sin(np.arange(90) / 4), np.cos(np.arange(90) / 4), np.zeros(90)])
+    hours = pd.date_range("2024", periods=90, freq="2h")
+    array = xr.DataArray(
+        np.where(HIDDEN[:, None] & [True, False, False], np.nan, values),
+        {"time": hours, "station": ["a", "b", "c"]}, ("time", "station"), attrs={"units": "m"},
+    )  # fmt: skip
+    array = array.T if turned else array
+    fitted = imputer(window_length=8).fit(array)
+    assert fitted.time_step_ == 7200
+    assert fitted.feature_names_in_.tolist() == ["a", "b", "c"]
+    out = fitted.transform(array)
+    assert out.dims == array.dims
+    assert out.attrs == array.attrs
+    assert bool(out.notnull().all())
+    xr.testing.assert_equal(out.where(array.notnull()), array)
+    assert float(np.abs(out.sel(station="a") - values[:, 0]).max()) < 0.3
+    with pytest.raises(ValueError, match="one of two dimensions"):
+        imputer().fit(array.expand_dims("run"))
+    with pytest.raises(ValueError, match="Dataset of xarray: pass"):
+        imputer().fit(array.to_dataset(dim="station"))
