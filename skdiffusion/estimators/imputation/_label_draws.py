@@ -24,7 +24,7 @@ from skdiffusion.columns.columns import Columns
 from skdiffusion.inputs.encoding import Encoding
 
 # Completed copies to learn from, and rows of all of them together.
-_N_COPIES, _MOST_ROWS = 2, 20_000
+_N_COPIES, _MOST_ROWS = 5, 20_000
 # Labels with fewer known cells, or with more categories, are left to the Gaussian.
 _FEWEST, _MOST_CATEGORIES = 30, 30
 # Share of the known cells that decides between the models.
