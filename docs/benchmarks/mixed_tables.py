@@ -10,10 +10,10 @@ into categories or rounded to counts. Of 70 % of the rows a share of the cells i
 
 Each imputer learns from what is left of these rows and fills it. Measured are, on hidden cells,
 the CRPS of numbers and counts in standard deviations of their column (fair, from 20 draws, 5 of
-miceforest; of one value its absolute error), the Brier score of categories (fair; of KNN that of the shares of the
-neighbours), the share of categories that the filled table has right, and, on the other 30 % of
-the rows, the error of a ridge regression of the target that was fitted on the filled table, over
-that of one fitted on the table without gaps.
+miceforest; of one value its absolute error), the Brier score of categories (fair; of KNN that of
+the shares of the neighbours), the share of categories that the filled table has right, and, on the
+other 30 % of the rows, the error of a ridge regression of the target that was fitted on the filled
+table, over that of one fitted on the table without gaps.
 
 Peers: the mean or most frequent value; values drawn from the column; KNNImputer and
 IterativeImputer(sample_posterior=True) on numbers and indicators, whose largest names the

@@ -178,8 +178,9 @@ def test_probabilities_of_lists_and_without_labels(window_length):
     found = CSDIImputer(**GAUSSIAN, window_length=10).fit(parts).predict_proba(parts)
     assert [len(part) for part in found] == [90, 110]
     numbers = CSDIImputer(**GAUSSIAN, window_length=window_length).fit(frame[["x"]])
-    with pytest.raises(ValueError, match="predict_proba is for columns of labels"):
+    with pytest.raises(AttributeError, match="no attribute 'predict_proba'") as caught:
         numbers.predict_proba(frame[["x"]])
+    assert "predict_proba is for columns of labels" in str(caught.value.__cause__)
 
 
 def test_quantiles_beside_labels_are_frames():

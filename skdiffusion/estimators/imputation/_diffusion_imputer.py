@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_feature_names_in,
@@ -197,6 +198,7 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
         filled = self._filled(data, reduce, self.n_draws)
         return self._reader.write_draws(data, filled, self._names_of_features())
 
+    @available_if(lambda self: self._reader.require_labels())
     @one_thread()
     def predict_proba(self, X, *, timestamps=None):
         """Probabilities of the categories of every cell of the columns of labels.
@@ -217,11 +219,9 @@ class DiffusionImputer(TransformerMixin, BaseEstimator, ABC):
 
         Raises
         ------
-        ValueError
+        AttributeError
             If there was no column of labels in ``fit``.
         """
-        check_is_fitted(self)
-        self._reader.require_labels()
         data = self._read(X, timestamps)
         filled = self._filled(data, lambda draws, columns: draws, self.n_draws)
         return self._reader.write_shares(data, filled, self._names_of_features())

@@ -190,12 +190,13 @@ class SeriesReader:
         return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
 
     def require_labels(self):
-        """Raise where there are no labels."""
+        """Raise where there are no labels; else return True."""
         if not self.encoding.has_labels:
-            raise ValueError(
+            raise AttributeError(
                 "predict_proba is for columns of labels (text or categories), and X had none in "
                 "fit: take predict_quantiles or sample for numbers."
             )
+        return True
 
     def write_shares(self, data, filled, names):
         """Shares of the categories among draws, in frames like those given."""
