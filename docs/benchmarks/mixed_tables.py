@@ -355,6 +355,19 @@ def measure(table, hidden, train, test, found):
     return scores
 
 
+def _table(frame, groups, order):
+    """Lines of a table of means."""
+    heads = [{"mechanism": "gaps"}.get(name, name) for name in groups]
+    lines = ["| " + " | ".join([*heads, *COLUMNS.values(), "CPU s"]) + " |"]
+    lines += ["|" + "---|" * (len(heads) + len(COLUMNS) + 1)]
+    rows = frame.groupby(groups)[[*COLUMNS, "seconds"]].mean().reset_index()
+    rows["place"] = rows["method"].map(order.index)
+    for _, row in rows.sort_values([*groups[:-1], "place"]).iterrows():
+        cells = [*row[groups], *(f"{row[c]:.3f}" for c in COLUMNS), f"{row['seconds']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 MECHANISMS = ("at random", "by another column", "by own value")
 
 
@@ -402,21 +415,20 @@ def page(records):
         f"{frame['seed'].nunique()} seeds. Smaller is better, but for the share.",
         "",
     ]
-    for rate in (*RATES, None):
-        part = frame if rate is None else frame[frame["rate"] == rate]
-        title = "All" if rate is None else f"{rate:.0%} missing"
-        lines += [f"## {title}", ""]
-        groups = ["method"] if rate is None else ["table", "mechanism", "method"]
-        means = part.groupby(groups)[[*COLUMNS, "seconds"]].mean()
-        heads = ["method"] if rate is None else ["table", "gaps", "method"]
-        lines += ["| " + " | ".join([*heads, *COLUMNS.values(), "CPU s"]) + " |"]
-        lines += ["|" + "---|" * (len(heads) + len(COLUMNS) + 1)]
-        rows = means.reset_index()
-        rows["place"] = rows["method"].map(order.index)
-        for _, row in rows.sort_values([*groups[:-1], "place"]).iterrows():
-            cells = [*row[groups], *(f"{row[c]:.3f}" for c in COLUMNS), f"{row['seconds']:.1f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+    cases = ["seed", "table", "mechanism", "rate"]
+    counts = frame.groupby(cases)["method"].transform("nunique")
+    shared = frame[counts == frame["method"].nunique()]
+    most = frame.groupby("method").size()
+    often = frame[frame["method"].isin(most.index[most == most.max()])]
+    for title, part in (("that every method has run", shared), ("of all rates and seeds", often)):
+        if len(part):
+            n_cases = len(part.drop_duplicates(cases))
+            lines += [f"## Means over the {n_cases} cases {title}", ""]
+            lines += _table(part, ["method"], order)
+    for rate in RATES:
+        part = frame[frame["rate"] == rate]
+        lines += [f"## {rate:.0%} missing", ""]
+        lines += _table(part, ["table", "mechanism", "method"], order)
     lines += [f"Written by `docs/benchmarks/mixed_tables.py`; "
               f"{as_text(versions('numpy', 'scikit-learn', 'torch'))}.", ""]  # fmt: skip
     return "\n".join(lines)
