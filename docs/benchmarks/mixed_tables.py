@@ -1,6 +1,6 @@
 """Filling tables of numbers, counts and categories, beside other imputers.
 
-Three tables, with a target that is never missing: *law*, 1000 rows of a stated law (below), with
+Three tables, with a target that is never missing: *law*, 1000 rows of a law stated there, with
 curved and interacting dependence; *diabetes* and *cancer* of scikit-learn with some columns cut
 into categories or rounded to counts. Of 70 % of the rows a share of the cells is hidden
 
@@ -408,7 +408,12 @@ def page(records):
     frame = pd.DataFrame(records).drop_duplicates(["seed", "table", "mechanism", "rate", "method"],
                                                   keep="last")  # fmt: skip
     order = [*METHODS, *(m for m in frame["method"].unique() if m not in METHODS)]
-    lines = ["# Tables of numbers, counts and categories", "", __doc__.split("\n\n")[1], ""]
+    lines = [
+        "# Tables of numbers, counts and categories",
+        "",
+        "\n\n".join(__doc__.split("\n\n")[1:4]),
+        "",
+    ]
     lines += [
         "CRPS in standard deviations, Brier score, share of categories that the filled table has "
         "right, and error of a regression on the filled table over that without gaps; means over "
