@@ -15,6 +15,9 @@ from skdiffusion.columns.standard import column_moments
 # Standard units beyond this are pulled in before a model sees them, further out where the data
 # are taken as they are.
 _FAR, _FAR_UNSCALED = 20.0, 1e4
+# Columns between 0 and 1 are shares where one is larger than this; those between 0 and 100 are
+# percentages where so many are 100.
+_LARGE_SHARE, _FULL = 0.5, 2
 
 
 class Straight:
@@ -42,7 +45,8 @@ class Columns:
     far : float, default=20.0
         Largest standard unit that a model sees.
     low, high : float64 ndarrays of shape (n_features,), default=-inf, inf
-        Bounds of what comes back: 0 for a column that was never seen on its other side.
+        Bounds of what comes back: 0 for a column that was never seen on its other side, and the
+        whole of a column of shares or percentages.
 
     Examples
     --------
@@ -88,8 +92,7 @@ class Columns:
         centre, scale = np.full((2, x.shape[1]), np.nan)
         centre[valid], scale[valid] = column_moments(x[:, valid].astype(float))
         low, high = np.full((2, x.shape[1]), [[-np.inf], [np.inf]])
-        low[valid] = np.where(np.nanmin(x[:, valid], axis=0) >= 0, 0.0, -np.inf)
-        high[valid] = np.where(np.nanmax(x[:, valid], axis=0) <= 0, 0.0, np.inf)
+        low[valid], high[valid] = _natural_bounds(x[:, valid])
         return cls(centre, scale, low=low, high=high)
 
     @property
@@ -102,6 +105,10 @@ class Columns:
         centre = np.where(self.valid, 0.0, np.nan)
         scale = np.where(self.scale > 0, 1.0, np.where(self.valid, 0.0, np.nan))
         return replace(self, centre=centre, scale=scale, far=_FAR_UNSCALED)
+
+    def bounded(self, low, high):
+        """Columns whose values also stay between ``low`` and ``high``."""
+        return replace(self, low=np.maximum(self.low, low), high=np.minimum(self.high, high))
 
     def mapped(self, learn_map, x):
         """Columns with the map that ``learn_map`` learns from ``x`` in standard units."""
@@ -145,3 +152,14 @@ class Columns:
         u = np.clip((x - centre) / np.where(scale > 0, scale, 1.0), -self.far, self.far)
         # What a constant column does later says nothing about the others.
         return u * (scale > 0)
+
+
+def _natural_bounds(x):
+    """Bounds that values without any beyond them suggest, as arrays of their columns."""
+    least, most = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    low = np.where(least >= 0, 0.0, -np.inf)
+    high = np.where(most <= 0, 0.0, np.inf)
+    n_full = (x == 100).sum(axis=0)
+    share = (least >= 0) & (most > _LARGE_SHARE) & (most <= 1)
+    percentage = (least >= 0) & (most == 100) & (n_full >= _FULL)
+    return low, np.where(share, 1.0, np.where(percentage, 100.0, high))

@@ -134,6 +134,15 @@ def _is_numeric(column):
     return True
 
 
+def require_rows(X, fewest):
+    """Raise for a frame of fewer rows."""
+    if len(X) < fewest:
+        raise ValueError(
+            f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of {fewest} "
+            "is required."
+        )
+
+
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 

@@ -7,7 +7,8 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skdiffusion.inputs.series import cell_values, each_series, is_list_of_series
+from skdiffusion.inputs.panels import PanelColumns
+from skdiffusion.inputs.series import cell_values, each_series, is_list_of_series, one_frame
 
 
 def placeholder_of(imputer):
@@ -81,6 +82,53 @@ def answers(imputer, X, n_draws, seed, options=None):
     return np.stack([np.asarray(imputer.transform(X)) for _ in range(n_draws)], axis=1)
 
 
+def completed_frames(imputer, X, n_draws, seed, options=None):
+    """Completed copies of a frame, or of a list of frames end to end, each as one frame.
+
+    Parameters
+    ----------
+    imputer : estimator
+        Fitted; it draws, or fills in one value.
+    X : DataFrame or list of DataFrames
+        Data with gaps.
+    n_draws : int
+        Number of copies, where it draws.
+    seed : int
+        Seed of the draws.
+    options : dict, optional
+        Further arguments of the method that draws.
+
+    Returns
+    -------
+    copies : list of DataFrames
+        With the columns of ``X``; NaN in those that the imputer drops.
+    """
+    given = answers(imputer, X, n_draws, seed, options)
+    if drawing_method(imputer) is not None and not isinstance(given, np.ndarray):
+        copies = [one_frame(copy) for copy in given]
+    else:
+        draws = np.concatenate(given) if isinstance(given, list) else given
+        names = _names_out(imputer, one_frame(X).columns)
+        kind = type(one_frame(X))
+        copies = [kind(draws[:, i], columns=names) for i in range(draws.shape[1])]
+        copies = [copy.infer_objects() for copy in copies]
+    frame = one_frame(X)
+    copies = [copy.set_axis(frame.index).reindex(columns=frame.columns) for copy in copies]
+    panel = getattr(imputer, "panel_columns", None)
+    for name in set(PanelColumns(panel).names) & set(frame.columns) if panel else ():
+        for completed in copies:
+            completed[name] = frame[name]
+    return copies
+
+
+def _names_out(imputer, names):
+    """Names of the columns that an imputer returns."""
+    if not hasattr(imputer, "get_feature_names_out"):
+        return names
+    names = getattr(imputer, "feature_names_in_", list(names))
+    return [name for name in imputer.get_feature_names_out(names) if name in set(names)]
+
+
 def with_all_columns(draws, imputer, X):
     """Draws of every feature that went in, NaN for those that the imputer drops."""
     n_features = (
@@ -89,7 +137,8 @@ def with_all_columns(draws, imputer, X):
     if not hasattr(imputer, "get_feature_names_out"):
         return draws
     names = getattr(imputer, "feature_names_in_", [f"x{k}" for k in range(n_features)])
-    place = {name: k for k, name in enumerate(imputer.get_feature_names_out(names))}
+    out = [name for name in imputer.get_feature_names_out(names) if name in set(names)]
+    place = {name: k for k, name in enumerate(out)}
     full = np.full((*draws.shape[:-1], n_features), np.nan)
     kept = [k for k, name in enumerate(names) if name in place]
     full[..., kept] = draws[..., [place[names[k]] for k in kept]]

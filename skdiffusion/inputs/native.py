@@ -1,4 +1,8 @@
-"""Frames of polars and pyarrow, read through narwhals as pandas frames, and the way back."""
+"""Frames of other libraries, read as pandas frames, and the way back.
+
+Those of polars and pyarrow are read through narwhals; a DataArray of xarray has two dimensions, the
+rows, such as times, and the columns.
+"""
 
 import numpy as np
 
@@ -6,8 +10,10 @@ _LIBRARIES = ("polars", "pyarrow")
 
 
 def is_native(X):
-    """Whether ``X`` is a frame of polars or a table of pyarrow."""
+    """Whether ``X`` is a frame of polars, a table of pyarrow or an array of xarray."""
     library = type(X).__module__.split(".")[0]
+    if library == "xarray":
+        return True
     return library in _LIBRARIES and hasattr(X, "columns") and getattr(X, "shape", ())[1:] != ()
 
 
@@ -19,6 +25,8 @@ def as_pandas(X):
         return X
     import pandas as pd
 
+    if _is_labelled_array(X):
+        return _turned(X).to_pandas()
     frame = _narwhals().from_native(X, eager_only=True)
     return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})
 
@@ -31,6 +39,9 @@ def native_of(X):
 
 def like_native(frame, given):
     """A complete pandas frame as one of the library and with the types of the given frame."""
+    if _is_labelled_array(given):
+        kept = _turned(given).isel({_turned(given).dims[1]: _places(frame, given)})
+        return kept.copy(data=frame.to_numpy()).transpose(*given.dims)
     nw = _narwhals()
     given = nw.from_native(given, eager_only=True)
     types, library = given.schema, given.implementation
@@ -42,10 +53,43 @@ def like_native(frame, given):
     return first.to_frame().with_columns(*others).to_native()
 
 
+def from_columns(columns, given):
+    """Columns of numbers as a frame of the library of the given one."""
+    nw = _narwhals()
+    library = nw.from_native(given, eager_only=True).implementation
+    columns = {name: values.tolist() for name, values in columns.items()}
+    return nw.from_dict(columns, backend=library).to_native()
+
+
 def as_polars(frame):
     """A pandas frame as one of polars."""
     columns = {name: frame[name].tolist() for name in frame.columns}
     return _narwhals().from_dict(columns, backend="polars").to_native()
+
+
+def _is_labelled_array(X):
+    """Whether ``X`` is of xarray; raises unless it is a DataArray of two dimensions."""
+    if type(X).__module__.split(".")[0] != "xarray":
+        return False
+    if not hasattr(X, "dims") or hasattr(X, "data_vars"):
+        raise ValueError("X is a Dataset of xarray: pass X.to_array().T or X.to_dataframe().")
+    if X.ndim != 2:
+        raise ValueError(
+            f"X is a DataArray of the dimensions {X.dims}: one of two dimensions, rows or times "
+            "and columns, is read; pass a list of such for several series, or X.to_numpy()."
+        )
+    return True
+
+
+def _turned(X):
+    """An array of xarray with its times, if only its second dimension has some, first."""
+    kinds = [X[dim].dtype.kind if dim in X.coords else "" for dim in X.dims]
+    return X.T if kinds[1] in "mM" and kinds[1] and kinds[0] not in ("m", "M") else X
+
+
+def _places(frame, given):
+    """Places of the columns of a frame among those of an array of xarray."""
+    return _turned(given).to_pandas().columns.get_indexer(frame.columns)
 
 
 def _narwhals():

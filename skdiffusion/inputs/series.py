@@ -6,12 +6,15 @@ level for the series ahead of that of the times, or 3-D samples longer than a wi
 Inside, all are arrays of shape (n_times, n_features) with NaN where missing.
 """
 
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils import check_array
 
 from skdiffusion.inputs.frames import is_frame
+from skdiffusion.inputs.native import from_columns
+from skdiffusion.inputs.panels import LongFrame
 
 
 @dataclass
@@ -36,6 +39,8 @@ class SeriesInput:
         Seconds of the rows of every sample, if known.
     panel : LongFrame or None
         The frame in long form.
+    outer : pair or None
+        The panel columns and the frame that they stand in.
     native : list of frames or None
         The frames of polars or pyarrow that were given in place of ``frames``.
     """
@@ -48,6 +53,7 @@ class SeriesInput:
     grid: object = None
     times: list = None
     panel: object = None
+    outer: object = None
     native: list = None
 
     @property
@@ -61,6 +67,12 @@ class SeriesInput:
     def given(self):
         """The frames that were given."""
         return [self.panel.frame] if self.form == "long" else self.frames
+
+    def layout(self):
+        """Names of the panel columns and of all columns, None where they stand in no frame."""
+        if self.outer is None or not set(self.outer[0].names) & set(self.outer[1].columns):
+            return None
+        return self.outer[0].names, list(self.outer[1].columns)
 
     @property
     def sizes(self):
@@ -127,56 +139,32 @@ class SeriesInput:
             return self.panel.in_order(np.concatenate(samples).swapaxes(0, 1)).swapaxes(0, 1)
         return samples[0] if self.form == "series" else samples
 
-
-class LongFrame:
-    """A frame of several series, told apart by all levels of its index but the last.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Its rows may lie in any order; those of a series rise in time.
-
-    Attributes
-    ----------
-    frames : list of DataFrames
-        One a series, with the last level of the index as its own.
-    names : list
-        What they are called.
-    """
-
-    def __init__(self, frame):
-        levels = list(range(frame.index.nlevels - 1))
-        groups = frame.groupby(level=levels, sort=False, observed=True, dropna=False)
-        places = groups.ngroup().to_numpy()
-        order = np.argsort(places, kind="stable")
-        self.frame, self._back = frame, np.argsort(order)
-        ends = np.cumsum(np.bincount(places))
-        self.rows = np.split(order, ends[:-1])
-        self.frames = [frame.iloc[rows].droplevel(levels) for rows in self.rows]
-        labels = [frame.index[rows[0]][:-1] for rows in self.rows]
-        self.names = [label[0] if len(label) == 1 else label for label in labels]
-
-    @classmethod
-    def recognise(cls, X, window_length):
-        """The frame as one of several series, or None where it is a table or one series."""
-        if not is_frame(X) or X.index.nlevels < 2 or 0 in X.shape:
-            return None
-        if window_length is None and X.index.get_level_values(-1).dtype.kind not in "mMiuf":
-            return None
-        panel = cls(X)
-        return panel if window_length or max(map(len, panel.rows)) > 1 else None
-
-    def in_order(self, values):
-        """Rows laid end to end along axis -2, in the order of the frame."""
-        return values[..., self._back, :]
+    def write_shares(self, shares, keys):
+        """Frames of shares with the rows of those given; columns are pairs of name and label."""
+        pandas = sys.modules["pandas"]
+        parts = shares if self.form == "list" else [shares]
+        if self.native is not None:
+            flat = [f"{name}_{label}" for name, label in keys]
+            like = [
+                from_columns(dict(zip(flat, x.T)), given) for x, given in zip(parts, self.native)
+            ]
+            return like if self.form == "list" else like[0]
+        columns = pandas.MultiIndex.from_tuples(keys)
+        frames = [
+            type(frame)(x, index=frame.index, columns=columns)
+            for x, frame in zip(parts, [self.outer[1]] if self.outer else self.given)
+        ]
+        return frames if self.form == "list" else frames[0]
 
 
 def _is_array(rows):
     return isinstance(rows, np.ndarray)
 
 
-def recognise(X, window_length):
+def recognise(X, window_length, panel_columns=None):
     """Return kind, form and the 2-D parts of ``X``."""
+    if panel_columns is not None:
+        return "series", "long", LongFrame(X).frames
     if _is_list_of_series(X):
         return "series", "list", list(X)
     if (panel := LongFrame.recognise(X, window_length)) is not None:
@@ -258,6 +246,11 @@ def flattened(X):
 
 def end_to_end(X):
     return np.concatenate(X) if isinstance(X, list) else X
+
+
+def one_frame(X):
+    """A frame, or those of a list one below the other."""
+    return sys.modules["pandas"].concat(X, ignore_index=True) if isinstance(X, list) else X
 
 
 def is_target(y):

@@ -56,7 +56,7 @@ class _CalibrationDisplay:
             n_draws=n_draws,
             random_state=random_state,
         )
-        truth, draws, scored = scorer.held_out(imputer, X, y)
+        truth, draws, scored = scorer.held_out(imputer, X, y).of_numbers()
         return cls.from_draws(truth, draws, mask=scored, random_state=random_state)
 
     @classmethod

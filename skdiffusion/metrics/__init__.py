@@ -15,6 +15,7 @@ from skdiffusion.metrics._energy import energy_score
 from skdiffusion.metrics._imputation_scorer import (
     interval_coverage_90_scorer,
     make_imputation_scorer,
+    neg_brier_scorer,
     neg_crps_scorer,
     neg_energy_score_scorer,
     neg_mae_scorer,
@@ -43,6 +44,7 @@ __all__ = [
     "mean_absolute_error",
     "mode_coverage",
     "mode_weight_error",
+    "neg_brier_scorer",
     "neg_crps_scorer",
     "neg_energy_score_scorer",
     "neg_mae_scorer",

@@ -7,6 +7,7 @@ import numpy as np
 
 from skdiffusion.metrics._imputation_scorer import (
     interval_coverage_90_scorer,
+    neg_brier_scorer,
     neg_crps_scorer,
     neg_energy_score_scorer,
     neg_mae_scorer,
@@ -184,6 +185,7 @@ def _method(model, name):
 
 
 _SCORERS = {
+    "neg_brier": neg_brier_scorer,
     "neg_crps": neg_crps_scorer,
     "neg_mae": neg_mae_scorer,
     "neg_rmse": neg_rmse_scorer,

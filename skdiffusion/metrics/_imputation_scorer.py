@@ -10,8 +10,10 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from skdiffusion._warn import warn
 from skdiffusion.datasets import ampute
+from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.imputers import (
     answers,
+    completed_frames,
     missing_cells,
     placeholder_of,
     require_transform,
@@ -19,6 +21,8 @@ from skdiffusion.inputs.imputers import (
     with_nan,
     without_nan,
 )
+from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import (
     cell_values,
     each_series,
@@ -26,11 +30,14 @@ from skdiffusion.inputs.series import (
     flattened,
     is_list_of_series,
     is_target,
+    one_frame,
     require_alike,
     unmasked,
 )
+from skdiffusion.metrics._labels import HeldOut, label_codes, label_names
 from skdiffusion.metrics._losses import FEW_DRAWS, LOSSES, OF_A_STATISTIC
-from skdiffusion.metrics._steps import require_inverse, restored, unwrap
+from skdiffusion.metrics._steps import require_inverse, require_no_steps, restored, unwrap
+from skdiffusion.metrics._units import units_of
 
 
 class ImputationScorer(BaseEstimator):
@@ -58,13 +65,19 @@ class ImputationScorer(BaseEstimator):
 
     def score(self, estimator, X, y=None, *, timestamps=None):
         """Return the score, higher being better, or a dict of scores for a list of losses."""
-        unit = self._unit(X)
-        truth, draws, scored = self.held_out(estimator, X, y, timestamps)
-        return self._measure(truth / unit, draws / unit, scored)
+        panel = getattr(unwrap(estimator)[1], "panel_columns", None)
+        unit = units_of(self.scale, panel_indexed(as_pandas(X), panel))
+        return self._measure(self.held_out(estimator, X, y, timestamps).in_units(unit))
 
     def held_out(self, estimator, X, y=None, timestamps=None):
-        """Truth, draws in the units of ``X``, and the mask of the cells that count."""
+        """Truth and draws in the units of ``X``, and the mask of the cells that count."""
         steps, imputer = unwrap(estimator)
+        panel = getattr(imputer, "panel_columns", None)
+        X = panel_indexed(as_pandas(X), panel)
+        y = as_pandas(y) if y is None or is_target(y) else panel_indexed(as_pandas(y), panel)
+        if label_names(X):
+            require_no_steps(steps, label_names(X))
+            return self._held_out_labels(imputer, X, y, timestamps)
         placeholder = placeholder_of(imputer)
         X = each_series(unmasked(X, placeholder), lambda x: with_nan(x, placeholder))
         X, truth = self._question(X, y, placeholder)
@@ -76,7 +89,22 @@ class ImputationScorer(BaseEstimator):
         kept = ~np.isnan(draws).all(axis=tuple(range(draws.ndim - 1)))
         scored &= kept
         _require_filled(draws, scored, steps, imputer)
-        return truth, draws, scored
+        return HeldOut(truth, draws, scored)
+
+    def _held_out_labels(self, imputer, X, y, timestamps):
+        """The same for frames with columns of labels, which count by the numbers of categories."""
+        truth = X if y is None or is_target(y) else y
+        require_alike(X, truth)
+        X = self._hide(X) if truth is X else X
+        options = {} if timestamps is None else {"timestamps": timestamps}
+        copies = completed_frames(imputer, X, self.n_draws, self.random_state, options)
+        (truth, *draws), labels = label_codes([one_frame(truth), *copies])
+        draws = np.stack(draws, axis=1)
+        scored = one_frame(X).isna().to_numpy() & ~np.isnan(truth)
+        _require_cells(scored)
+        scored &= ~np.isnan(draws).all(axis=(0, 1))
+        _require_filled(draws, scored, [], imputer)
+        return HeldOut(truth, draws, scored, labels)
 
     def _question(self, X, y, placeholder):
         """``X`` with the cells hidden, and the truth as an array, series laid end to end."""
@@ -100,16 +128,19 @@ class ImputationScorer(BaseEstimator):
         return each_series(X, lambda x: self._ampute(x, state))
 
     def _ampute(self, x, random_state):
-        if np.isnan(cell_values(x)).all():
+        # What is hidden depends on the gaps alone.
+        missing = x.isna().to_numpy() if label_names(x) else np.isnan(cell_values(x))
+        if missing.all():
             return x
-        return ampute(
-            x,
+        _, hidden = ampute(
+            np.where(missing, np.nan, 0.0),
             missing_rate=self.missing_rate,
             mechanism=self.mechanism,
             block_length=self.block_length,
             n_block_features=self.n_block_features,
             random_state=random_state,
-        )[0]
+        )
+        return x.mask(hidden) if is_frame(x) else np.where(hidden, np.nan, cell_values(x))
 
     def _draw(self, steps, imputer, X, timestamps):
         """Draws in the units of ``X``, (n_samples, n_draws, ...), series laid end to end."""
@@ -126,58 +157,27 @@ class ImputationScorer(BaseEstimator):
         copies = (each_series(answer, lambda x, j=j: x[:, j]) for j in range(n_draws))
         return np.stack([flattened(restored(steps, values, X)) for values in copies], axis=1)
 
-    def _unit(self, X):
-        """Units of the features."""
-        if self.scale is None:
-            return 1.0
-        x = X[0] if is_list_of_series(X) else X
-        names = list(x.columns) if hasattr(x, "columns") else list(range(np.shape(x)[-1]))
-        _require_same_names(self.scale, x)
-        try:
-            unit = np.asarray(self.scale, dtype=float)
-        except (TypeError, ValueError):
-            unit = np.empty(0)
-        if unit.shape != (len(names),):
-            raise ValueError(
-                f"scale must hold one number for each of the {len(names)} columns {names} of X, "
-                f"got {self.scale!r}: take for example X.std(axis=0)"
-            )
-        wrong = [name for name, u in zip(names, unit) if not (np.isfinite(u) and u > 0)]
-        if wrong:
-            raise ValueError(
-                f"scale must be positive and finite, but is not for the columns {wrong} of X: "
-                "drop them from X or give them a unit, for example 1"
-            )
-        return unit
-
-    def _measure(self, truth, draws, scored):
+    def _measure(self, held):
         """One score, or several from the same draws."""
         if isinstance(self.loss, (list, tuple)):
-            return dict(self._scored(loss, truth, draws, scored) for loss in self.loss)
-        return self._scored(self.loss, truth, draws, scored)[1]
+            return dict(self._scored(loss, held) for loss in self.loss)
+        return self._scored(self.loss, held)[1]
 
-    def _scored(self, loss, truth, draws, scored):
+    def _scored(self, loss, held):
         """Name and value of a score."""
-        if loss in OF_A_STATISTIC and 1 < draws.shape[1] < FEW_DRAWS:
+        n_draws = held.draws.shape[1]
+        if loss in OF_A_STATISTIC and 1 < n_draws < FEW_DRAWS:
             warn(
-                f"n_draws={draws.shape[1]}: the median and mean of so few draws are noisy, which "
+                f"n_draws={n_draws}: the median and mean of so few draws are noisy, which "
                 f'makes "{loss}" too large; draw at least {FEW_DRAWS}, or score by "crps"',
             )
-        value = float((loss if callable(loss) else LOSSES[loss])(truth, draws, mask=scored))
+        if callable(loss):
+            truth, draws, scored = held.of_numbers()
+            value = float(loss(truth, draws, mask=scored))
+        else:
+            value = float(LOSSES[loss](held))
         name = getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss
         return (name, value) if loss == "interval_coverage_90" else (f"neg_{name}", -value)
-
-
-def _require_same_names(scale, x):
-    """Raise if ``scale`` names other columns than the frame ``x``, or in another order."""
-    if not (hasattr(scale, "iloc") and hasattr(x, "columns")):
-        return
-    given, columns = list(scale.index), list(x.columns)
-    if given != columns and all(isinstance(name, str) for name in given):
-        raise ValueError(
-            f"scale must name the columns of X in their order: it has {given}, X has {columns}; "
-            "take scale[X.columns]"
-        )
 
 
 def _as_given(steps, imputer, X):
@@ -262,7 +262,8 @@ def make_imputation_scorer(
     loss : str, callable or list of these, default="crps"
         What to measure.
 
-        - "crps": :func:`crps_loss`, unbiased for any number of draws.
+        - "crps": :func:`crps_loss`, unbiased for any number of draws; of labels, see below.
+        - "brier": Brier score of the cells of labels, unbiased for any number of draws.
         - "mae": :func:`mean_absolute_error` of the median of the draws.
         - "rmse", "rse": :func:`root_mean_squared_error` and :func:`relative_squared_error` of
           the mean of the draws.
@@ -321,6 +322,12 @@ def make_imputation_scorer(
     **Pipelines.** The imputer is the last step; the draws go back through ``inverse_transform``
     of the steps ahead and are compared in the units of ``X``.
 
+    **Labels.** Where the frame ``X`` has columns of text or categories, "crps" is the mean over
+    all cells of E d(X, y) - E d(X, X') / 2, the CRPS with a distance d: of numbers that of their
+    values, over ``scale``; of labels 1 for any two categories, which gives half of the Brier score,
+    and for ordered ones the difference of their places over the largest. The other losses count
+    cells of numbers alone, and "brier" those of labels.
+
     **Metadata routing.** ``scorer.set_score_request(timestamps=True)`` asks for ``timestamps``,
     which are handed on to the imputer.
 
@@ -347,6 +354,7 @@ def make_imputation_scorer(
     )
 
 
+neg_brier_scorer = make_imputation_scorer("brier")
 neg_crps_scorer = make_imputation_scorer("crps")
 neg_mae_scorer = make_imputation_scorer("mae")
 neg_rmse_scorer = make_imputation_scorer("rmse")

@@ -3,8 +3,8 @@
 import numpy as np
 
 from skdiffusion.metrics._calibration import interval_coverage
-from skdiffusion.metrics._crps import crps_loss
 from skdiffusion.metrics._energy import energy_score
+from skdiffusion.metrics._labels import mixed_brier, mixed_crps
 from skdiffusion.metrics._point import (
     mean_absolute_error,
     relative_squared_error,
@@ -15,32 +15,28 @@ from skdiffusion.metrics._point import (
 FEW_DRAWS = 20
 
 
-def _method(x):
-    """Unbiased where there is more than one draw; of one value the CRPS is the absolute error."""
-    return "fair" if x.shape[1] > 1 else "ensemble"
+def _energy(held):
+    y, x, mask = held.of_numbers()
+    return energy_score(y, x, mask=mask, method="fair" if x.shape[1] > 1 else "ensemble")
 
 
-def _crps(y, x, mask):
-    return crps_loss(y, x, mask=mask, method=_method(x))
-
-
-def _energy(y, x, mask):
-    return energy_score(y, x, mask=mask, method=_method(x))
-
-
-def _mae(y, x, mask):
+def _mae(held):
+    y, x, mask = held.of_numbers()
     return mean_absolute_error(y, np.median(x, axis=1), mask=mask)
 
 
-def _rmse(y, x, mask):
+def _rmse(held):
+    y, x, mask = held.of_numbers()
     return root_mean_squared_error(y, x.mean(axis=1), mask=mask)
 
 
-def _rse(y, x, mask):
+def _rse(held):
+    y, x, mask = held.of_numbers()
     return relative_squared_error(y, x.mean(axis=1), mask=mask)
 
 
-def _coverage_90(y, x, mask):
+def _coverage_90(held):
+    y, x, mask = held.of_numbers()
     if x.shape[1] == 1:
         raise ValueError(
             "interval_coverage_90 needs draws, but the imputer gives one value for a cell: take "
@@ -49,8 +45,10 @@ def _coverage_90(y, x, mask):
     return interval_coverage(y, x, level=0.9, mask=mask)
 
 
+# Of hidden cells, see :class:`skdiffusion.metrics._labels.HeldOut`.
 LOSSES = {
-    "crps": _crps,
+    "crps": mixed_crps,
+    "brier": mixed_brier,
     "mae": _mae,
     "rmse": _rmse,
     "rse": _rse,

@@ -49,6 +49,16 @@ def _has_inverse(step):
     return hasattr(step, "inverse_transform") and not one_way
 
 
+def require_no_steps(steps, labels):
+    """Raise where steps stand ahead of columns of labels, which none of them takes back."""
+    if steps:
+        raise ValueError(
+            f"columns {labels} of X are labels, which the steps ahead in the pipeline, "
+            f"{', '.join(type(step).__name__ for step in steps)}, do not take back: score the last "
+            "step by itself on what it is given"
+        )
+
+
 def restored(steps, values, X):
     """Take ``values`` of the shape of ``X`` from the units of the model to those of ``X``."""
     for step in reversed(steps):

@@ -75,6 +75,35 @@ def block_targets(observed, generator, pool=None):
     return observed & torch.where(uniform() < 0.5, blocks, scattered)
 
 
+def by_feature(strategy, owner):
+    """Let a strategy hide features whole, each of which may stand in several columns.
+
+    The columns of one category tell each other's values, so that one hidden alone teaches nothing.
+
+    Parameters
+    ----------
+    strategy : callable
+        A target strategy, which sees one column for each feature.
+    owner : int64 tensor of shape (K,)
+        The feature that each column belongs to, rising.
+
+    Returns
+    -------
+    strategy : callable
+        A target strategy of all columns.
+    """
+    _, place, count = owner.unique_consecutive(return_inverse=True, return_counts=True)
+    first = count.cumsum(0) - count
+    if len(first) == len(owner):
+        return strategy
+
+    def whole(observed, generator, pool=None):
+        of_features = lambda n: pool(n)[..., first]  # noqa: E731
+        return strategy(observed[..., first], generator, of_features)[..., place]
+
+    return whole
+
+
 def pattern_targets(patterns):
     """Return the strategy that hides given patterns, one drawn for each window.
 

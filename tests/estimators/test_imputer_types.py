@@ -157,14 +157,48 @@ def test_text_and_numbers_in_one_column_are_named():
         CSDIImputer(**GAUSSIAN).fit(frame)
 
 
-def test_what_needs_numbers_says_so_of_labels():
-    frame = frame_of(COLUMNS["text"])
+def test_probabilities_are_the_shares_of_the_draws():
+    frame = frame_of(COLUMNS["category"]).assign(o=frame_of(COLUMNS["ordered"])["c"][::-1].values)
     imputer = CSDIImputer(**GAUSSIAN).fit(frame)
-    for call in (imputer.predict_quantiles, imputer.score):
-        with pytest.raises(ValueError, match=r"needs columns of numbers.*\['c'\] of X are labels"):
-            call(frame)
+    found, draws = imputer.predict_proba(frame), imputer.sample(frame)
+    assert found.columns.get_level_values(0).unique().tolist() == ["c", "o"]
+    assert found.index.equals(frame.index)
+    np.testing.assert_allclose(found.T.groupby(level=0).sum(), 1)
+    share = np.mean([copy["c"] == "kiwi" for copy in draws], axis=0)
+    np.testing.assert_allclose(found["c", "kiwi"], share)
+    assert set(found["o"][frame["o"].notna()].to_numpy().ravel()) == {0, 1}
+    # Over many draws the category filled in is the likeliest.
+    assert (found["c"].idxmax(axis=1)[HIDDEN] == imputer.transform(frame)["c"][HIDDEN]).all()
+
+
+@pytest.mark.parametrize("window_length", [None, 10])
+def test_probabilities_of_lists_and_without_labels(window_length):
+    frame = frame_of(COLUMNS["text"])
+    parts = [frame[:90], frame[90:]]
+    found = CSDIImputer(**GAUSSIAN, window_length=10).fit(parts).predict_proba(parts)
+    assert [len(part) for part in found] == [90, 110]
+    numbers = CSDIImputer(**GAUSSIAN, window_length=window_length).fit(frame[["x"]])
+    with pytest.raises(AttributeError, match="no attribute 'predict_proba'") as caught:
+        numbers.predict_proba(frame[["x"]])
+    assert "predict_proba is for columns of labels" in str(caught.value.__cause__)
+
+
+def test_quantiles_beside_labels_are_frames():
+    frame = frame_of(COLUMNS["ordered"]).assign(u=frame_of(COLUMNS["text"])["c"][::-1].values)
+    frame["x"] = frame["x"].mask(HIDDEN)
+    low, high = (
+        CSDIImputer(**GAUSSIAN | {"n_draws": 19}).fit(frame).predict_quantiles(frame, [0.05, 0.95])
+    )
+    assert (low.dtypes == frame.dtypes).all()
+    assert (low["x"][HIDDEN] < high["x"][HIDDEN]).all()
+    assert (low["c"] <= high["c"]).all()
+    assert (low["c"] < high["c"]).any()
+    assert low["u"].equals(high["u"])
+
+
+def test_a_placeholder_is_for_numbers():
     with pytest.raises(ValueError, match=r"missing_values=-1 is for columns of numbers"):
-        CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame)
+        CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame_of(COLUMNS["text"]))
 
 
 def test_the_rest_of_the_interface_counts_features_not_real_columns():
@@ -176,3 +210,47 @@ def test_the_rest_of_the_interface_counts_features_not_real_columns():
     out = imputer.transform(frame)
     assert out.columns.tolist() == ["x", "c", "missingindicator_c", "missingindicator_empty"]
     assert (out["missingindicator_c"] == HIDDEN).all()
+
+
+def curved(n=600):
+    """A label that a straight line does not know: married in the middle of life."""
+    rng = np.random.default_rng(0)
+    age, other = rng.uniform(20, 70, n), rng.normal(size=n)
+    p = 1 / (1 + np.exp((np.abs(age - 45) - 10) * 0.8))
+    truth = np.where(rng.random(n) < p, "yes", "no")
+    frame = pd.DataFrame({"age": age, "other": other, "married": truth})
+    hidden = rng.random(n) < 0.3
+    return frame.assign(married=frame["married"].mask(hidden)), truth, hidden, p
+
+
+def test_labels_are_drawn_with_the_probabilities_that_the_row_gives():
+    frame, truth, hidden, p = curved()
+    found = CSDIImputer(**GAUSSIAN | {"n_draws": 50}).fit(frame).predict_proba(frame)
+    error = found["married", "yes"][hidden] - p[hidden]
+    # A Gaussian says about 0.4 everywhere: an error of 0.36.
+    assert np.sqrt(np.mean(error**2)) < 0.2
+    # Calibrated: half of those said to be so are so.
+    assert (found["married", "yes"][hidden].mean() - (truth == "yes")[hidden].mean()) < 0.1
+
+
+def test_draws_of_labels_depend_on_their_row_alone():
+    frame, _, hidden, _ = curved(200)
+    frame["age"] = frame["age"].mask(np.arange(200) % 3 == 0)
+    imputer = CSDIImputer(**GAUSSIAN).fit(frame)
+    draws = imputer.sample(frame, 4)
+    some = np.flatnonzero(hidden)[3:9]
+    for copy, alone in zip(draws, imputer.sample(frame.iloc[some[::-1]], 4)):
+        pd.testing.assert_series_equal(copy["married"].iloc[some[::-1]], alone["married"])
+    for copy, more in zip(draws, imputer.sample(frame, 9)):
+        pd.testing.assert_frame_equal(copy, more)
+
+
+def test_two_labels_of_a_row_are_drawn_together():
+    rng = np.random.default_rng(0)
+    first = np.array(["a", "b", "c"])[rng.integers(0, 3, 500)]
+    same = np.where(rng.random(500) < 0.95, first, "a")
+    frame = pd.DataFrame({"u": first, "v": same, "x": rng.normal(size=500)})
+    frame.loc[:150, ["u", "v"]] = None
+    draws = CSDIImputer(**GAUSSIAN).fit(frame).sample(frame, 9)
+    agree = np.mean([(copy["u"] == copy["v"])[:150].mean() for copy in draws])
+    assert agree > 0.85  # one by one it would be 0.33

@@ -272,7 +272,9 @@ def test_errors_name_the_remedy(data):
     with pytest.raises(TypeError, match="class CSDIImputer: pass an instance"):
         MultipleImputation(CSDIImputer, Ridge()).fit(X, y)
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(town="Rome")
-    with pytest.raises(ValueError, match=r"Columns \['town'\] of X are not numeric"):
+    with pytest.raises(
+        ValueError, match=r"Columns \['town'\] of X are labels, which Ridge\(\) does"
+    ):
         MultipleImputation(GAUSSIAN, Ridge()).fit(frame, y)
 
 

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer, ScoreSDE
+from skdiffusion.estimators import conformalize
+from skdiffusion.metrics import make_imputation_scorer
 
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
@@ -95,3 +97,51 @@ def test_a_density_takes_polars_with_labels():
     drawn = model.set_output(transform="polars").sample(20)
     assert isinstance(drawn, pl.DataFrame)
     assert drawn.schema == frame.schema
+
+
+def test_probabilities_and_scores_of_polars_frames():
+    frame = polars_frame()
+    fitted = imputer().fit(frame)
+    found = fitted.predict_proba(frame)
+    assert isinstance(found, pl.DataFrame)
+    np.testing.assert_allclose(found.select("e_lo", "e_mid", "e_hi").sum_horizontal(), 1)
+    losses = make_imputation_scorer(["crps", "brier"], n_draws=5)(fitted, frame)
+    assert -0.5 < losses["neg_brier"] <= 0
+    assert fitted.score(frame) < 0
+    numbers = polars_frame().select("x", "f")
+    alike = pd.DataFrame({"x": X, "f": pd.array(numbers["f"].to_list(), dtype="Float32")})
+    fitted = imputer().fit(alike)
+    assert make_imputation_scorer(n_draws=5)(fitted, numbers) == pytest.approx(
+        make_imputation_scorer(n_draws=5)(fitted, alike)
+    )
+    conformal = conformalize(fitted, numbers, missing_rate=0.4)
+    np.testing.assert_array_equal(
+        conformal.predict_quantiles(numbers, [0.2]), conformal.predict_quantiles(alike, [0.2])
+    )
+    with pytest.raises(ValueError, match=r"columns \['s', 'c', 'e'\] of X are labels"):
+        conformalize(imputer().fit(frame), frame)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_array_of_xarray_comes_back_with_its_dimensions(turned):
+    xr = pytest.importorskip("xarray")
+    values = np.column_stack([np.sin(np.arange(90) / 4), np.cos(np.arange(90) / 4), np.zeros(90)])
+    hours = pd.date_range("2024", periods=90, freq="2h")
+    array = xr.DataArray(
+        np.where(HIDDEN[:, None] & [True, False, False], np.nan, values),
+        {"time": hours, "station": ["a", "b", "c"]}, ("time", "station"), attrs={"units": "m"},
+    )  # fmt: skip
+    array = array.T if turned else array
+    fitted = imputer(window_length=8).fit(array)
+    assert fitted.time_step_ == 7200
+    assert fitted.feature_names_in_.tolist() == ["a", "b", "c"]
+    out = fitted.transform(array)
+    assert out.dims == array.dims
+    assert out.attrs == array.attrs
+    assert bool(out.notnull().all())
+    xr.testing.assert_equal(out.where(array.notnull()), array)
+    assert float(np.abs(out.sel(station="a") - values[:, 0]).max()) < 0.3
+    with pytest.raises(ValueError, match="one of two dimensions"):
+        imputer().fit(array.expand_dims("run"))
+    with pytest.raises(ValueError, match="Dataset of xarray: pass"):
+        imputer().fit(array.to_dataset(dim="station"))

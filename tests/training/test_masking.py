@@ -6,6 +6,7 @@ import torch
 from skdiffusion.training.masking import (
     STRATEGIES,
     block_targets,
+    by_feature,
     feature_targets,
     historical_targets,
     pattern_targets,
@@ -86,3 +87,21 @@ def test_patterns_are_each_used():
     assert (hidden.flatten(1).sum(1) == 1).all()
     assert hidden[:, 0, 0].any()
     assert hidden[:, 2, 1].any()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values())
+def test_columns_of_one_category_are_hidden_together_and_as_often_as_a_number(strategy):
+    owner = torch.tensor([0, 1, 1, 1, 1, 2])
+    seen = torch.rand((4000, 1, 3), generator=generator()) < 0.8
+    observed = seen[..., owner]
+    pool = lambda n: observed.flip(0)[:n]  # noqa: E731
+    hidden = by_feature(strategy, owner)(observed, generator(), pool)
+    assert (hidden[..., 1:4] == hidden[..., 2:5]).all()
+    assert not (hidden & ~observed).any()
+    share = hidden[..., [0, 1, 5]].float().mean((0, 1))
+    assert share.min() > 0.05
+    assert share.max() - share.min() < 0.06  # seven standard errors
+
+
+def test_features_of_one_column_each_leave_a_strategy_as_it_is():
+    assert by_feature(STRATEGIES["block"], torch.arange(3)) is STRATEGIES["block"]

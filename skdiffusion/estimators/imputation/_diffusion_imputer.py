@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils import Bunch
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_feature_names_in,
@@ -17,12 +18,16 @@ from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.estimators._portable import PortableEstimator
+from skdiffusion.estimators.imputation._label_draws import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
+from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import is_target
-from skdiffusion.metrics import crps_loss, make_imputation_scorer
+from skdiffusion.metrics import make_imputation_scorer
+from skdiffusion.metrics._labels import mixed_crps
 
 
 class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
@@ -127,7 +132,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             return np.where(shares, draws.mean(axis=0), statistic(draws, axis=0))
 
         filled = self._filled(data, reduce, self.n_draws)
-        names = self.get_feature_names_out()
+        names = np.concatenate([self._names_of_features(), self._names_of_indicators()])
         return self._reader.write(data, filled, names, self.add_indicator)
 
     @one_thread()
@@ -156,8 +161,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
-        names = self.get_feature_names_out()[: self._reader.kept.sum()]
-        return self._reader.write_draws(data, filled, names)
+        return self._reader.write_draws(data, filled, self._names_of_features())
 
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
@@ -175,10 +179,11 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         Returns
         -------
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
-            Laid out as the draws of :meth:`sample`; observed cells repeat their value.
+            Laid out as the draws of :meth:`sample`; observed cells repeat their value. Where ``X``
+            has columns of labels, a list of frames, one for each level: of ordered categories the
+            quantile is one of them, unordered ones have none and are the most frequent in all.
         """
         check_is_fitted(self)
-        self._reader.refuse_labels("predict_quantiles", _check_feature_names_in(self, None))
         levels = quantile_levels(quantiles)
         needed = max(least_draws(level) for level in levels)
         if needed > self.n_draws:
@@ -189,14 +194,47 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         data = self._read(X, timestamps)
 
         def reduce(draws, columns):
-            return quantiles_of_draws(draws, levels, axis=0)
+            shares = self._reader.encoding.shares(columns)
+            return np.where(shares, draws.mean(axis=0), quantiles_of_draws(draws, levels, axis=0))
 
         filled = self._filled(data, reduce, self.n_draws)
-        return data.restore_draws(self._reader.keep(filled))
+        return self._reader.write_draws(data, filled, self._names_of_features())
+
+    @available_if(lambda self: self._reader.require_labels())
+    @one_thread()
+    def predict_proba(self, X, *, timestamps=None):
+        """Probabilities of the categories of every cell of the columns of labels.
+
+        Parameters
+        ----------
+        X : DataFrame or list of DataFrames
+            Data of the form given to :meth:`fit`.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        probabilities : DataFrame or list of DataFrames
+            Shares among ``n_draws`` draws, with the rows of ``X`` and a column ``(name, category)``
+            for every category of every column of labels; ``probabilities["name"]`` are those of
+            one. An observed category has probability 1.
+
+        Raises
+        ------
+        AttributeError
+            If there was no column of labels in ``fit``.
+        """
+        data = self._read(X, timestamps)
+        filled = self._filled(data, lambda draws, columns: draws, self.n_draws)
+        return self._reader.write_shares(data, filled, self._names_of_features())
 
     @one_thread()
     def score(self, X, y=None, *, timestamps=None):
         """Minus the continuous ranked probability score, in standard deviations of each feature.
+
+        Labels count by the same score with a distance of 1 between categories, which is half of
+        the Brier score, or of their places over the largest, where they are ordered; the mean is
+        over all cells.
 
         Parameters
         ----------
@@ -217,20 +255,20 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         if self.n_draws < 2:
             raise ValueError(f"n_draws={self.n_draws}: the score needs at least 2 draws.")
         check_is_fitted(self)
+        X = panel_indexed(as_pandas(X), self.panel_columns)
         if is_frame(X):
             # Before anything is said of columns that are not those of the fit.
             _check_feature_names(self, X, reset=False)
-        self._reader.refuse_labels("score", _check_feature_names_in(self, None))
         if y is not None and is_target(y):
             check_consistent_length(X, y)
         scorer = make_imputation_scorer(n_draws=self.n_draws, random_state=self._seed % 2**32)
-        truth, draws, scored = scorer.held_out(self, X, y, timestamps)
+        held = scorer.held_out(self, X, y, timestamps)
         # Constant features have no unit.
-        scored &= self.scale_ > 0
-        if not scored.any():
+        counts = (self.scale_ > 0) | self._reader.encoding.labels
+        held = held._replace(scored=held.scored & counts)
+        if not held.scored.any():
             raise ValueError("There is nothing to score: the hidden features are constant.")
-        unit = np.where(self.scale_ > 0, self.scale_, 1.0)
-        return -float(crps_loss(truth / unit, draws / unit, mask=scored, method="fair"))
+        return -mixed_crps(held.in_units(np.where(self.scale_ > 0, self.scale_, 1.0)))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns.
@@ -243,15 +281,21 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         Returns
         -------
         names : ndarray of str
-            Kept features, then indicators.
+            Kept features, panel columns among them at their places, then indicators.
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        out = names[self._reader.kept]
-        if self.add_indicator:
-            indicated = [f"missingindicator_{name}" for name in names[self._reader.indicated]]
-            out = np.concatenate([out, indicated])
-        return np.asarray(out, dtype=object)
+        out = self._reader.with_panel_columns(names[self._reader.kept])
+        return np.concatenate([out, self._names_of_indicators()]).astype(object)
+
+    def _names_of_features(self):
+        """Names of the features that come back, without indicators."""
+        return _check_feature_names_in(self, None)[self._reader.kept].astype(object)
+
+    def _names_of_indicators(self):
+        """Names of the columns that say what was missing, if they are wanted."""
+        wanted = self._reader.indicated & self.add_indicator
+        return [f"missingindicator_{name}" for name in _check_feature_names_in(self, None)[wanted]]
 
     def _read(self, X, timestamps):
         """Read ``X``; the parameters may have been set since ``fit``."""
@@ -266,14 +310,15 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
         missing cell to what is filled in.
         """
+        data = self._reader.with_statics(data)
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
         require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
         of = np.nonzero(asked)[1]
         if asked.any():
-            draws = self._draw(data, n_draws, random_state)
-            values = reduce(self._reader.encoding.settle(draws, of), of)
+            draws = self._draw(data, asked, n_draws, random_state)
+            values = reduce(draws, of)
         else:
             values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
@@ -281,17 +326,14 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         out[..., missing & ~valid] = 0.0
         return data.split(out)
 
-    def _draw(self, data, n_draws, random_state):
-        """Draws (n_draws, n_missing) of the missing cells of valid features, in X's units."""
+    def _draw(self, data, asked, n_draws, random_state):
+        """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
         columns = self._columns
         warn_empty(data, columns.valid)
         keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
-        series = self._reader.windows(data, columns)
         settings = Bunch(**self.get_params(deep=False))
-        z = self._model.draw(series, keys, n_draws, settings).cpu().numpy()
-        feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
-        largest = np.finfo(data.flat.dtype).max
-        return np.clip(columns.inverse(z, feature), -largest, largest)
+        draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
+        return self._reader.settle(data, draws, asked, keys)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -23,9 +23,15 @@ from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
 from skdiffusion.inputs.arguments import require_arguments
+from skdiffusion.inputs.bounds import column_bounds, require_inside
 from skdiffusion.metrics import crps_loss
 from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
-from skdiffusion.training.masking import STRATEGIES, pattern_targets, user_strategy
+from skdiffusion.training.masking import (
+    STRATEGIES,
+    by_feature,
+    pattern_targets,
+    user_strategy,
+)
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
@@ -81,7 +87,7 @@ def nothing_trained():
     return {"loss": [], "validation": [], "best_step": 0}
 
 
-def learn_columns(flat, settings, names):
+def learn_columns(flat, settings, names, encoding):
     """Learn the columns and warn of those that are empty, or not standardised as promised.
 
     Parameters
@@ -91,14 +97,18 @@ def learn_columns(flat, settings, names):
     settings : Bunch
         Parameters of the imputer.
     names : ndarray of shape (n_features,)
-        Names or numbers of the features, for messages.
+        Names or numbers of the features.
+    encoding : Encoding
+        The real columns that stand for them.
 
     Returns
     -------
     columns : Columns
         The columns.
     """
-    columns = Columns.learn(flat)
+    bounds, names = column_bounds(settings.bounds, names, encoding), names[encoding.owner]
+    require_inside(flat, *bounds, names)
+    columns = Columns.learn(flat).bounded(*bounds)
     _warn_unresolved(flat, columns, names)
     if not settings.scale:
         _warn_unscaled(columns, names)
@@ -176,7 +186,7 @@ def split_windows(series, settings, seed):
     return Windows(series, starts, held_out)
 
 
-def fit_imputation_model(windows, columns, settings, seed, *, stationary, previous=None):
+def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary, previous=None):
     """Fit the Gaussian over a window, train a network on it, keep what is better.
 
     Parameters
@@ -185,6 +195,8 @@ def fit_imputation_model(windows, columns, settings, seed, *, stationary, previo
         What to learn from.
     columns : Columns
         Their columns.
+    owner : int ndarray of shape (n_columns,)
+        The feature that each of them belongs to.
     settings : Bunch
         Parameters of the imputer.
     seed : int
@@ -201,7 +213,7 @@ def fit_imputation_model(windows, columns, settings, seed, *, stationary, previo
     history : dict
         As returned by :func:`skdiffusion.training.train`.
     """
-    strategy = _target_strategy(settings, windows.series.length, columns.valid)
+    strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     few = previous is None and windows.few
     wide = _is_wide(windows.series) and settings.network != "csdi"
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
@@ -253,22 +265,29 @@ def _n_heads(n_channels):
     return next(n for n in range(most, 0, -1) if n_channels % n == 0)
 
 
-def _target_strategy(settings, length, valid):
-    """Target strategy as a function of observed masks."""
+def _target_strategy(settings, length, owner, valid):
+    """Target strategy as a function of observed masks, which hides features whole."""
     given = settings.target_strategy
     if callable(given):
         require_arguments(given, "target_strategy", "observed", "rng")
-        return user_strategy(given)
-    if isinstance(given, str):
-        return STRATEGIES[given]
+        strategy = user_strategy(given)
+    elif isinstance(given, str):
+        strategy = STRATEGIES[given]
+    else:
+        strategy = _pattern_strategy(given, length, np.unique(owner), np.unique(owner[valid]))
+    return by_feature(strategy, torch.from_numpy(owner[valid]))
+
+
+def _pattern_strategy(given, length, features, kept):
+    """Strategy that hides the patterns that the user gave."""
     pattern = np.asarray(given, dtype=bool)
     pattern = pattern[None] if pattern.ndim == 2 else pattern
-    if pattern.shape[1:] != (length, len(valid)):
+    if pattern.shape[1:] != (length, len(features)):
         raise ValueError(
-            f"target_strategy has shape {np.shape(given)}; expected {(length, len(valid))}, times "
-            "and features of a window, or several such patterns."
+            f"target_strategy has shape {np.shape(given)}; expected {(length, len(features))}, "
+            "times and features of a window, or several such patterns."
         )
-    return pattern_targets(torch.from_numpy(pattern[..., valid]))
+    return pattern_targets(torch.from_numpy(pattern[..., kept]))
 
 
 def _require_targets(windows, strategy, settings, seed):

@@ -1,8 +1,7 @@
-"""Rubin's rules, and the sampling variance of estimates that have a formula."""
+"""Rubin's rules."""
 
 import numpy as np
 from scipy import stats
-from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils import Bunch
 
 
@@ -28,7 +27,8 @@ def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
         Arrays of shape ``estimates.shape[1:]``: ``estimate``, ``within`` and ``between`` (the two
         variances), ``total`` (variance), ``standard_error``, ``df``, ``relative_increase`` (of
         the variance by what is missing), ``fraction_missing`` (of the information, between 0
-        and 1), and the interval from ``low`` to ``high``.
+        and 1), the interval from ``low`` to ``high``, and ``p_value`` of the two-sided t test that
+        the quantity is 0.
 
     Raises
     ------
@@ -82,7 +82,15 @@ def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
         fraction_missing=share + (1 - share) * 2 / (df + 3) * (share > 0),
         low=estimate - half,
         high=estimate + half,
+        p_value=_p_value(estimate, np.sqrt(total), df),
     )
+
+
+def _p_value(estimate, error, df):
+    """Two-sided p-value of Student's t; 1 for an estimate of 0 without error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(estimate == 0, 0.0, np.abs(estimate) / error)
+    return 2 * stats.t.sf(t, df)
 
 
 def _checked_estimates(estimates, variances):
@@ -108,69 +116,3 @@ def _small_sample_df(df, share, complete_df):
     if np.isinf(complete_df):
         return df
     return np.where(np.isinf(df), observed, observed / (1 + observed / df))
-
-
-def variance_formula(estimator, y):
-    """Function that returns coefficients and their variances, or None."""
-    if type(estimator) is LinearRegression and not estimator.positive:
-        return _least_squares
-    if type(estimator) is LogisticRegression and _unpenalised(estimator):
-        return _logistic if len(np.unique(y)) == 2 else None
-    return None
-
-
-def _unpenalised(estimator):
-    return estimator.penalty is None or np.isinf(estimator.C)
-
-
-def collinear(X, fit_intercept):
-    """Mask of the columns that take part in a linear dependence, with the intercept as well."""
-    X = X / np.where(X.any(axis=0), np.abs(X).max(axis=0), 1.0)
-    X = X - X.mean(axis=0) if fit_intercept else X
-    _, size, right = np.linalg.svd(np.linalg.qr(X, mode="r"))
-    dependent = right[size <= size.max() * max(X.shape) * np.finfo(float).eps]
-    return (np.abs(dependent) > 1e-6).any(axis=0)
-
-
-def _least_squares(estimator, X, y):
-    """Ordinary least squares: residual variance times the inverse of X'X."""
-    weights = np.ones(len(y))
-    slopes, inner, origin = _inverse(estimator, X, weights)
-    # Around the means, so that no digits are lost to an offset of the columns.
-    centred = X - origin
-    y_origin = np.average(y) if estimator.fit_intercept else 0.0
-    df = max(1, len(y) - len(slopes) - bool(estimator.fit_intercept))
-    residual = np.square(y - y_origin - centred @ slopes).sum() / df
-    return _with_intercept(estimator, slopes, inner, origin, 1 / len(y), residual)
-
-
-def _logistic(estimator, X, y):
-    """Inverse of the Fisher information."""
-    p = estimator.predict_proba(X)[:, 1]
-    weights = p * (1 - p)
-    slopes, inner, origin = _inverse(estimator, X, weights)
-    return _with_intercept(estimator, slopes, inner, origin, 1 / weights.sum(), 1.0)
-
-
-def _inverse(estimator, X, weights):
-    """Slopes, the inverse of X'WX for columns around their weighted means, and these means.
-
-    Columns are divided by their largest value on the way: the result does not depend on units.
-    """
-    origin = np.average(X, axis=0, weights=weights) if estimator.fit_intercept else 0.0
-    centred = X - origin
-    size = np.abs(centred).max(axis=0)
-    size = np.where(size > 0, size, 1.0)
-    root = np.sqrt(weights)[:, None] * centred / size
-    inner = np.linalg.pinv(root.T @ root, hermitian=True) / np.outer(size, size)
-    return np.ravel(estimator.coef_), inner, origin
-
-
-def _with_intercept(estimator, slopes, inner, origin, share, variance):
-    """Coefficients and their variances, intercept first where there is one."""
-    variances = np.diag(inner)
-    if not estimator.fit_intercept:
-        return slopes, variance * variances
-    first = share + origin @ inner @ origin
-    coefficients = np.r_[np.ravel(estimator.intercept_), slopes]
-    return coefficients, variance * np.r_[first, variances]

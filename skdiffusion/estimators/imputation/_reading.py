@@ -4,22 +4,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.diffusion.window.series import WindowedSeries
+from skdiffusion.estimators.imputation._validation import learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
-from skdiffusion.inputs.frames import (
-    has_dates_as_text,
-    has_times,
-    infinity_named,
-    is_frame,
-    numeric_frame,
-)
+from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
 from skdiffusion.inputs.native import as_pandas, like_native, native_of
-from skdiffusion.inputs.series import LongFrame, SeriesInput, recognise, rows_of, unmasked
+from skdiffusion.inputs.panels import PanelColumns, static_columns, with_statics
+from skdiffusion.inputs.series import recognise, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
 _FORMS = {
@@ -60,6 +54,12 @@ class SeriesReader:
         Features with missing values, which get an indicator if wanted.
     encoding : Encoding
         The real columns that stand for the features.
+    static : bool ndarray of shape (n_columns,) or None
+        Real columns that do not change within a series.
+    layout : pair of lists or None
+        Names of the panel columns and of all columns, where the former were columns in ``fit``.
+    labels : LabelDraws or None
+        What draws the labels of a table given the completed row.
     """
 
     kind: str
@@ -68,6 +68,9 @@ class SeriesReader:
     kept: np.ndarray
     indicated: np.ndarray
     encoding: Encoding
+    static: np.ndarray | None = None
+    layout: tuple | None = None
+    labels: object = None
 
     @property
     def step(self):
@@ -94,27 +97,31 @@ class SeriesReader:
         data : SeriesInput
             The data.
         """
-        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
-        kind, form, parts = recognise(X, estimator.window_length)
+        X, about = _opened(X, estimator)
+        kind, form, parts = recognise(X, estimator.window_length, estimator.panel_columns)
         _warn_unread_index(parts, kind, timestamps)
-        encoding = _learn_encoding(parts)
-        data = _validated(estimator, X, kind, form, parts, encoding, reset=True)
+        encoding = learn_encoding(parts)
+        data = validated(estimator, X, kind, form, parts, encoding, reset=True)
         if encoding is None:
             encoding = Encoding.of_numbers(data.flat.shape[1])
-        data = replace(data, native=native)
+        data = replace(data, **about)
         length = _window_rows(data, estimator.window_length)
         data = time_grid(data, timestamps, None, length)
         missing = np.isnan(data.flat)[:, encoding.first]
         kept = ~missing.all(axis=0) | estimator.keep_empty_features
-        return cls(data.kind, length, data.grid, kept, missing.any(axis=0), encoding), data
+        static = static_columns(data.rows, encoding.owner) if kind == "series" else None
+        gaps = missing.any(axis=0)
+        layout = data.layout()
+        return cls(data.kind, length, data.grid, kept, gaps, encoding, static, layout), data
 
     def read(self, estimator, X, timestamps):
         """Read ``X`` as in ``fit``; return the data as SeriesInput."""
-        X, native = as_pandas(unmasked(X, estimator.missing_values)), native_of(X)
-        kind, form, parts = recognise(X, self.length if self.kind == "series" else None)
+        X, about = _opened(X, estimator)
+        length = self.length if self.kind == "series" else None
+        kind, form, parts = recognise(X, length, estimator.panel_columns)
         kind = self._require_kind(estimator, kind, form, X)
-        data = _validated(estimator, X, kind, form, parts, self.encoding, reset=False)
-        data = replace(data, native=native)
+        data = validated(estimator, X, kind, form, parts, self.encoding, reset=False)
+        data = replace(data, **about)
         return time_grid(data, timestamps, self.grid, self.length)
 
     def require_length(self, data):
@@ -125,6 +132,24 @@ class SeriesReader:
                 f"window_length={self.length} is longer than the longest series of X "
                 f"({longest} time steps): lower window_length."
             )
+
+    def with_statics(self, data):
+        """The data with static columns filled where their series knows them."""
+        if self.static is None or not self.static.any():
+            return data
+        return data.with_flat(np.concatenate([with_statics(x, self.static) for x in data.rows]))
+
+    def settle(self, data, draws, asked, keys):
+        """Draws of the cells ``asked`` as values of columns, static ones alike in a series."""
+        rows, columns = np.nonzero(asked)
+        if self.static is not None and self.static[columns].any():
+            number = np.repeat(np.arange(len(data.rows)), [len(x) for x in data.rows])
+            cells = np.flatnonzero(self.static[columns])
+            key = number[rows[cells]] * len(self.static) + columns[cells]
+            _, first, of = np.unique(key, return_index=True, return_inverse=True)
+            draws[:, cells] = draws[:, cells[first[of]]]
+        draws = self.encoding.settle(draws, columns)
+        return draws if self.labels is None else self.labels.redraw(data.flat, draws, asked, keys)
 
     def windows(self, data, columns):
         """What a model sees of ``data``, as series cut into windows."""
@@ -144,6 +169,13 @@ class SeriesReader:
         periods = possible_periods(data, self.length)
         return WindowedSeries.join(triples, self.length, times, periods)
 
+    def with_panel_columns(self, names):
+        """Names of features with those of the panel columns at their places."""
+        if self.layout is None:
+            return np.asarray(names, dtype=object)
+        shown = {*names, *self.layout[0]}
+        return np.array([name for name in self.layout[1] if name in shown], dtype=object)
+
     def keep(self, samples):
         """Features that come back, of each its number or the code of its category."""
         if isinstance(samples, np.ndarray):
@@ -157,14 +189,32 @@ class SeriesReader:
         n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
         return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
 
-    def refuse_labels(self, wanted, names):
-        """Raise where something needs numbers alone."""
-        if self.encoding.has_labels:
-            raise ValueError(
-                f"{wanted} needs columns of numbers, but the columns "
-                f"{names[self.encoding.labels].tolist()} of X are labels: use sample, or drop "
-                "them from X before fit."
+    def require_labels(self):
+        """Raise where there are no labels; else return True."""
+        if not self.encoding.has_labels:
+            raise AttributeError(
+                "predict_proba is for columns of labels (text or categories), and X had none in "
+                "fit: take predict_quantiles or sample for numbers."
             )
+        return True
+
+    def write_shares(self, data, filled, names):
+        """Shares of the categories among draws, in frames like those given."""
+        categories = [column.categories for column in self.encoding.columns]
+        kept = list(zip(names, np.flatnonzero(self.kept)))
+        which = [(name, i, j) for i, (name, j) in enumerate(kept) if categories[j] is not None]
+        keys = [(name, label) for name, _, j in which for label in categories[j]]
+
+        def of(draws):
+            shares = [
+                (draws[..., i, None] == np.arange(len(categories[j]))).mean(0) for _, i, j in which
+            ]
+            return np.concatenate(shares, axis=-1)
+
+        codes = self.keep(filled)
+        is_array = isinstance(codes, np.ndarray)
+        out = data.restore(of(codes) if is_array else [of(x) for x in codes])
+        return data.write_shares(out, keys)
 
     def write(self, data, filled, names, add_indicator):
         """Completed data in the user's form.
@@ -197,6 +247,8 @@ class SeriesReader:
             self._frame(frame, x, names, np.isnan(given)[:, self.encoding.first])
             for frame, x, given in zip(data.given, frames, data.parts)
         ]
+        if data.outer is not None:
+            frames = [data.outer[0].restored(frames[0], data.outer[1])]
         if data.native is not None:
             frames = [like_native(*pair) for pair in zip(frames, data.native)]
         return frames if data.form == "list" else frames[0]
@@ -227,6 +279,15 @@ class SeriesReader:
                 "impute samples of any length."
             )
         return kind
+
+
+def _opened(X, estimator):
+    """``X`` as arrays and pandas frames without panel columns, and what there is to restore."""
+    native, X = native_of(X), as_pandas(unmasked(X, estimator.missing_values))
+    if estimator.panel_columns is None:
+        return X, {"native": native}
+    panel = PanelColumns(estimator.panel_columns)
+    return panel.indexed(X), {"native": native, "outer": (panel, X)}
 
 
 def require_plain_output(estimator, data):
@@ -287,70 +348,3 @@ def _window_rows(data, window_length):
 def _draw_of(filled, i):
     """One draw of all samples."""
     return filled[i] if isinstance(filled, np.ndarray) else [x[i] for x in filled]
-
-
-def _learn_encoding(parts):
-    """Encoding of frames; None for arrays, and for frames that validation will refuse."""
-    if not all(is_frame(part) for part in parts) or len({part.shape[1] for part in parts}) > 1:
-        return None
-    return Encoding.learn(parts)
-
-
-def _validated(estimator, X, kind, form, parts, encoding, reset):
-    """Validate every 2-D part and lay them out as samples."""
-    frames = parts if all(is_frame(part) for part in parts) else None
-    panel = LongFrame(X) if form == "long" else None
-    if estimator.add_indicator and form in ("3-D array", "list"):
-        raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
-    fewest = 2 if reset and kind == "table" else 1
-    labelled = encoding is not None and encoding.has_labels
-    if labelled:
-        _require_labels_possible(estimator, frames)
-    parts = [
-        _validated_part(estimator, part, encoding if labelled else None, reset and i == 0, fewest)
-        for i, part in enumerate(parts)
-    ]
-    return SeriesInput(kind, form, rows_of(X, form, parts), frames, panel=panel)
-
-
-def _require_labels_possible(estimator, frames):
-    """Raise where labels were or are to be learnt, but cannot be."""
-    if frames is None:
-        raise ValueError("X must be a DataFrame with the columns and labels of fit.")
-    if not np.isnan(estimator.missing_values):
-        raise ValueError(
-            f"missing_values={estimator.missing_values} is for columns of numbers, but X has "
-            "labels: mark its gaps by NaN or None and leave missing_values=np.nan."
-        )
-
-
-def _validated_part(estimator, part, encoding, reset, fewest):
-    """Validate one 2-D part; return floats with NaN where missing."""
-    by_nan = bool(np.isnan(estimator.missing_values))
-    checks = {
-        "dtype": [np.float64, np.float32],
-        "ensure_all_finite": "allow-nan" if by_nan else True,
-        "ensure_min_samples": fewest,
-    }
-    if encoding is not None:
-        validate_data(estimator, part, reset=reset, skip_check_array=True)
-        numeric_frame(part.loc[:, ~encoding.labels])
-        with infinity_named(part):
-            return check_array(encoding.encode(part), input_name="X", **checks)
-    part = numeric_frame(part) if is_frame(part) else part
-    if not by_nan:
-        _require_no_nan(part, estimator.missing_values)
-    with infinity_named(part):
-        array = validate_data(estimator, part, reset=reset, **checks)
-    return array if by_nan else np.where(array == estimator.missing_values, np.nan, array)
-
-
-def _require_no_nan(part, placeholder):
-    """Raise for NaN where another number stands for missing values."""
-    values = np.asarray(part)
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError(
-            f"X contains NaN, but missing_values={placeholder} marks its gaps: set "
-            f"missing_values=np.nan, or mark all gaps alike, X[np.isnan(X)] = "
-            f"{placeholder}."
-        )

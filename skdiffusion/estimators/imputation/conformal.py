@@ -19,6 +19,7 @@ from skdiffusion.inputs.imputers import (
     missing_cells,
     require_imputer_alone,
 )
+from skdiffusion.inputs.native import as_pandas
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._imputation_scorer import HIDING_CONSTRAINTS
 
@@ -101,7 +102,14 @@ def conformalize(
     scorer = make_imputation_scorer(
         missing_rate=missing_rate, mechanism=mechanism, n_draws=n_draws, random_state=random_state
     )
-    truth, draws, scored = scorer.held_out(imputer, X, y)
+    held = scorer.held_out(imputer, X, y)
+    if held.labels is not None:
+        names = [name for name, is_label in zip(held.labels.names, held.labels.present) if is_label]
+        raise ValueError(
+            f"columns {names} of X are labels, which have no intervals: conformalize takes columns "
+            "of numbers; probabilities of labels are given by predict_proba of CSDIImputer."
+        )
+    truth, draws, scored = held.of_numbers()
     cells = np.moveaxis(draws, 1, -1)[scored]
     return ConformalImputer(imputer, truth[scored], cells, np.nonzero(scored)[-1], random_state)
 
@@ -182,7 +190,7 @@ class ConformalImputer:
             raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
         draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], self.random_state), float)
         draws = np.moveaxis(draws, 1, -1)
-        missing = missing_cells(self.imputer, X)
+        missing = missing_cells(self.imputer, as_pandas(X))
         if missing.shape != draws.shape[:-1]:
             raise ValueError(f"X has shape {missing.shape}, its draws have {draws.shape[:-1]}.")
         shifts = np.array([self._shifts(level, missing.shape[-1]) for level in levels])

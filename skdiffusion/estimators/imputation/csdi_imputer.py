@@ -1,6 +1,7 @@
 """Imputation of time series and tables by conditional diffusion."""
 
 import copy
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,6 +22,7 @@ from skdiffusion.estimators.imputation._fitting import (
     nothing_trained,
     split_windows,
 )
+from skdiffusion.estimators.imputation._label_draws import label_draws
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
 from skdiffusion.inputs.arguments import positive_int
@@ -53,6 +55,11 @@ class CSDIImputer(DiffusionImputer):
         independent (a table), that the samples of a 3-D ``X`` are whole windows and that a list
         of series has windows of 24 steps or of its shortest series. With a number, a 2-D ``X``
         is one long series. When imputing windows overlap by half.
+    panel_columns : str or pair, optional
+        Columns of a plain long frame that name its series and their times: ``"patient"``,
+        ``("patient", "hour")`` or ``(["ward", "bed"], "hour")``. They come back as they are.
+        Without times the rows of a series are one step apart. Columns that do not change within a
+        series, such as age and sex, are filled alike in all of its rows.
     target_strategy : {"block", "random", "historical", "mix", "feature"}, array-like of bool or \
             callable, default="block"
         Which observed cells are hidden in training. ``"block"``: half of the windows lose
@@ -81,6 +88,10 @@ class CSDIImputer(DiffusionImputer):
         rule the scale. Features with heavier tails than a normal distribution are also bent
         towards one, except for ``network="csdi"``. False is for data that are standardised
         already. All results are in the units of ``X`` either way.
+    bounds : dict or pair, optional
+        Smallest and largest value of columns, which draws keep: ``{"age": (0, 120)}`` by name (by
+        number, in an array), or one pair for all columns of numbers; None in a pair is no bound.
+        What was never negative stays so, and shares and percentages below 1 and 100, without it.
     missing_values : float, default=np.nan
         Placeholder of missing values.
     add_indicator : bool, default=False
@@ -169,6 +180,7 @@ class CSDIImputer(DiffusionImputer):
         "method": [StrOptions({"diffusion", "gaussian"})],
         "network": [StrOptions({"encoder", "csdi"})],
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
+        "panel_columns": [str, tuple, list, None],
         "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -177,6 +189,7 @@ class CSDIImputer(DiffusionImputer):
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
         "scale": ["boolean"],
+        "bounds": [dict, tuple, list, None],
         "missing_values": [Real],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -205,6 +218,7 @@ class CSDIImputer(DiffusionImputer):
         method="diffusion",
         network="encoder",
         window_length=None,
+        panel_columns=None,
         target_strategy="block",
         statistic="median",
         n_draws=50,
@@ -213,6 +227,7 @@ class CSDIImputer(DiffusionImputer):
         n_layers=2,
         n_channels=32,
         scale=True,
+        bounds=None,
         missing_values=np.nan,
         add_indicator=False,
         keep_empty_features=False,
@@ -229,6 +244,7 @@ class CSDIImputer(DiffusionImputer):
         self.method = method
         self.network = network
         self.window_length = window_length
+        self.panel_columns = panel_columns
         self.target_strategy = target_strategy
         self.statistic = statistic
         self.n_draws = n_draws
@@ -237,6 +253,7 @@ class CSDIImputer(DiffusionImputer):
         self.n_layers = n_layers
         self.n_channels = n_channels
         self.scale = scale
+        self.bounds = bounds
         self.missing_values = missing_values
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
@@ -287,10 +304,9 @@ class CSDIImputer(DiffusionImputer):
                 f"mean and scale must have shape ({n_features},), the features of the checkpoint."
             )
         length = positive_int(window_length, "window_length")
-        columns, seed = Columns(mean, scale), draw_seed(imputer.random_state)
-        no_gaps = np.zeros(n_features, dtype=bool)
+        columns, no_gaps = Columns(mean, scale), np.zeros(n_features, dtype=bool)
         kept = columns.valid | imputer.keep_empty_features
-        encoding = Encoding.of_numbers(n_features)
+        encoding, seed = Encoding.of_numbers(n_features), draw_seed(imputer.random_state)
         reader = SeriesReader("panel", length, None, kept, no_gaps, encoding)
         sizes = {"n_layers": len(network.blocks), "n_channels": n_channels, "n_heads": n_heads}
         model = ImputationModel(network, Blueprint("csdi", length, n_features, sizes, seed))
@@ -310,15 +326,20 @@ class CSDIImputer(DiffusionImputer):
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
             names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
-            names = names[reader.encoding.owner]
-            columns = learn_columns(data.flat, settings, names)
+            columns = learn_columns(
+                reader.with_statics(data).flat, settings, names, reader.encoding
+            )
             seed, previous = draw_seed(self.random_state), None
+        data = reader.with_statics(data)
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
-        stationary = reader.kind == "series"
+        stationary, owner = reader.kind == "series", reader.encoding.owner
         model, history = fit_imputation_model(
-            windows, columns, settings, seed, stationary=stationary, previous=previous
+            windows, columns, owner, settings, seed, stationary=stationary, previous=previous
         )
+        if not go_on:
+            labels = label_draws(reader, columns, model, data, settings, seed)
+            reader = replace(reader, labels=labels)
         return self._adopt(learner, reader, columns, model, seed, history)
 
     def _adopt(self, learner, reader, columns, model, seed, history):

@@ -3,20 +3,36 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skdiffusion._warn import warn
 from skdiffusion.estimators._atomic import all_or_nothing
-from skdiffusion.estimators.imputation._pooling import collinear, pool_rubin, variance_formula
-from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
-from skdiffusion.inputs.imputers import answers, drawing_method, require_imputer_alone
-from skdiffusion.inputs.series import unmasked
+from skdiffusion.estimators.imputation._copies import (
+    Copies,
+    beside,
+    check_parts,
+    fitted_on,
+    free_names,
+    is_classifying,
+    known_cells,
+    read_table,
+    shifted,
+)
+from skdiffusion.estimators.imputation._estimates import (
+    by_formula,
+    from_function,
+    no_formula,
+    pooled_results,
+    read_result,
+    table_of,
+    warn_collinear,
+)
+from skdiffusion.inputs.frames import infinity_named, is_frame
 
 
 def _estimator_has(method):
@@ -37,14 +53,18 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         :class:`CSDIImputer`, or such an ``impute``, as :class:`ScoreSDE` with
         ``handle_missing="impute"``, or ``sample_posterior=True``, as
         :class:`sklearn.impute.IterativeImputer`.
-    estimator : estimator
-        Regressor, or classifier with ``predict_proba``.
+    estimator : estimator or callable
+        Regressor, or classifier with ``predict_proba``; a pipeline with a ColumnTransformer gets
+        frames where ``X`` is one. Or any analysis: a function of a completed copy, ``y`` as its
+        last column, that returns estimates and standard errors (Series or dicts for their names),
+        or results of statsmodels; then there is no :meth:`predict`.
     n_imputations : int, default=20
         Number of completed copies.
     estimates : "auto" or callable, default="auto"
         What to pool. "auto" pools intercept and coefficients of a LinearRegression (ordinary
         least squares, one target) and of an unpenalised LogisticRegression (two classes,
-        ``C=np.inf``); other estimators are pooled in their predictions only. A callable
+        ``C=np.inf``), alone or as the last step of a pipeline; other estimators are pooled
+        in their predictions only. A callable
         ``(estimator, X, y) -> (estimates, variances)`` gets a fitted estimator and its copy, and
         returns two 1-D arrays.
     bootstrap : bool, default=True
@@ -52,6 +72,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         by what is not known of its parameters, too. Without it intervals are too short. False
         fits an imputer that has ``sample`` once, which saves time where the table is so large
         that its parameters are known well, and suits rows that are steps in time.
+    delta : dict, optional
+        For some columns by name (or number, in an array) what is added to their filled cells, or a
+        function of these, for gaps that do not come at random; see :meth:`sensitivity`.
     random_state : int, RandomState instance or None, default=None
         Seed of resampling and draws, in place of the imputer's own.
 
@@ -62,8 +85,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     imputers_ : list of estimators
         The fitted imputers, one for each copy, or a single one.
     pooled_ : Bunch
-        What :func:`pool_rubin` returns, intercept first, then one entry for each column of
-        ``X``; present if there is something to pool.
+        What :func:`pool_rubin` returns, and ``names``: the intercept first, then one entry for
+        each column that the regression sees, or what a function names; present if there is
+        something to pool. :meth:`summary` is the same as a table.
     classes_ : ndarray of shape (n_classes,)
         The classes, for a classifier.
     n_features_in_ : int
@@ -105,14 +129,17 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     ... ).fit(X, y)
     >>> model.predict(X).shape, model.pooled_.standard_error.shape
     ((200,), (3,))
+    >>> model.summary().index.tolist()
+    ['intercept', 'x0', 'x1']
     """
 
     _parameter_constraints: dict = {
         "imputer": [HasMethods(["fit", "transform"])],
-        "estimator": [HasMethods(["fit", "predict"])],
+        "estimator": [HasMethods(["fit", "predict"]), callable],
         "n_imputations": [Interval(Integral, 2, None, closed="left")],
         "estimates": [StrOptions({"auto"}), callable],
         "bootstrap": ["boolean"],
+        "delta": [dict, None],
         "random_state": ["random_state"],
     }
 
@@ -124,6 +151,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         *,
         estimates="auto",
         bootstrap=True,
+        delta=None,
         random_state=None,
     ):
         self.imputer = imputer
@@ -131,17 +159,20 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         self.n_imputations = n_imputations
         self.estimates = estimates
         self.bootstrap = bootstrap
+        self.delta = delta
         self.random_state = random_state
 
-    def fit(self, X, y):
+    def fit(self, X, y=None):
         """Complete ``X`` several times, fit the estimator on each copy, and pool.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Data with missing values as NaN.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Data with missing values as NaN. A frame may hold text and categories, where the
+            imputer takes them; every copy of it is a frame.
         y : array-like of shape (n_samples,)
-            Targets, none missing.
+            Targets, none missing. For a function as ``estimator`` it may be left out; with it the
+            function gets a frame with ``y`` as its last column.
 
         Returns
         -------
@@ -151,42 +182,115 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``y`` has missing values, if a column of the frame ``X`` holds no numbers, or if
-            the imputer cannot draw or is a pipeline.
+            If ``y`` has missing values, if the imputer does not take the columns of ``X``, if it
+            cannot draw or is a pipeline, or if ``delta`` names a column that is not there.
         TypeError
-            If the imputer is a class instead of an instance.
+            If the imputer is a class instead of an instance, or a function returns no estimates.
         """
         self._validate_params()
-        self._check_parts()
-        _check_target(y)
+        check_parts(self.imputer, self.estimator, self.bootstrap)
         with all_or_nothing(self):
             self._fit(X, y)
         return self
 
     def _fit(self, X, y):
         """Fit all of it."""
-        options = {"dtype": float, "ensure_all_finite": "allow-nan", "ensure_min_samples": 2}
-        with infinity_named(X):
-            X, y = validate_data(self, _numeric(X), y, **options)
         vars(self).pop("_pooled", None)
-        beside = self._learn_target(y)
+        X, y = read_table(self, X, y, function=self._is_function())
+        if self._is_classifier():
+            check_classification_targets(y)
+            self.classes_ = np.unique(y)
         rng = check_random_state(self.random_state)
-        # Of every copy the seeds of resampling, fitting and drawing.
-        self._seeds = rng.randint(2**31 - 1, size=(self.n_imputations, 3)).tolist()
-        data = np.column_stack([X, beside])
-        self.imputers_ = self._fit_imputers(data)
-        copies = self._copies(data)
-        self.estimators_ = [clone(self.estimator).fit(copy, y) for copy in copies]
-        self._pool(copies, y)
+        seeds = rng.randint(2**31 - 1, size=(self.n_imputations, 3)).tolist()
+        data = self._beside(X, y)
+        with infinity_named(X):
+            self._copies = Copies(self.imputer, seeds, self.bootstrap).fit(data)
+        self.imputers_ = self._copies.imputers
+        copies = self._completed(data, X, self.delta)
+        self.estimators_, results = self._analyse(copies, y)
+        self._pooled = pooled_results(results)
+        if self.estimators_ and self.estimates == "auto" and not isinstance(self._pooled, str):
+            warn_collinear(self.estimators_[0], copies[0])
 
     @property
     def pooled_(self):
-        """Pooled estimates, as :func:`pool_rubin` returns them."""
-        check_is_fitted(self, "estimators_")
-        if "_pooled" not in vars(self):
-            raise AttributeError(self._not_pooled)
+        """Pooled estimates, as :func:`pool_rubin` returns them, and their ``names``."""
+        check_is_fitted(self, "_pooled")
+        if isinstance(self._pooled, str):
+            raise AttributeError(self._pooled)
         return self._pooled
 
+    def summary(self):
+        """Table of the pooled estimates.
+
+        Returns
+        -------
+        table : DataFrame
+            A row for each estimate, by name: ``estimate``, ``standard_error``, degrees of freedom
+            ``df``, the 95 % interval from ``low`` to ``high``, ``p_value`` of the t test of 0, and
+            ``fraction_missing``, the share of the information that the gaps took.
+
+        Raises
+        ------
+        AttributeError
+            If there is nothing to pool, with the reason.
+        """
+        return table_of(self.pooled_)
+
+    def sensitivity(self, X, y=None, *, column, shifts):
+        """Pooled estimates if the filled cells of a column were larger or smaller than drawn.
+
+        Draws assume that what was observed explains why the rest is missing. Where the missing
+        values may differ for a reason that nothing observed shows, this tells by how much they
+        would have to, for a conclusion to change: the tipping point.
+
+        Parameters
+        ----------
+        X, y : array-like or DataFrame
+            The data of :meth:`fit`.
+        column : str or int
+            Name, or number in an array, of the column whose filled cells are moved.
+        shifts : sequence of float or callable
+            What is added to them, one analysis for each; or functions of the filled cells. They
+            come on top of ``delta`` for other columns and in place of it for this one.
+
+        Returns
+        -------
+        table : DataFrame
+            The rows of :meth:`summary` for every shift; the index has the levels ``shift`` (the
+            name of a function) and ``name``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from skdiffusion import CSDIImputer, MultipleImputation
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 1))
+        >>> y = X[:, 0] + rng.normal(size=200)
+        >>> X[:60] = np.nan
+        >>> model = MultipleImputation(
+        ...     CSDIImputer(method="gaussian"), LinearRegression(), 5, random_state=0
+        ... ).fit(X, y)
+        >>> table = model.sensitivity(X, y, column=0, shifts=[0, 1, 2])
+        >>> table.loc[(2, "x0"), "estimate"] < table.loc[(0, "x0"), "estimate"]
+        np.True_
+        """
+        check_is_fitted(self, "_pooled")
+        X, y = read_table(self, X, y, function=self._is_function(), reset=False)
+        data, tables = self._beside(X, y), {}
+        for shift in shifts:
+            delta = {**(self.delta or {}), column: shift}
+            _, results = self._analyse(self._completed(data, X, delta), y)
+            pooled = pooled_results(results)
+            if isinstance(pooled, str):
+                raise AttributeError(pooled)
+            tables[getattr(shift, "__name__", shift)] = table_of(pooled)
+        import pandas as pd
+
+        return pd.concat(tables, names=["shift", "name"])
+
+    @available_if(_estimator_has("predict"))
     def predict(self, X):
         """Mean prediction over the copies; for a classifier the class of the largest mean.
 
@@ -201,7 +305,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
             Predictions or classes.
         """
         check_is_fitted(self)
-        if is_classifier(self.estimator):
+        if self._is_classifier():
             return self.classes_[self.predict_proba(X).argmax(axis=1)]
         return self._mean("predict", X)
 
@@ -221,6 +325,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         """
         return self._mean("predict_proba", X)
 
+    @available_if(_estimator_has("predict"))
     def score(self, X, y):
         """Coefficient of determination, or accuracy of a classifier.
 
@@ -236,141 +341,64 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         score : float
             Higher is better.
         """
-        loss = accuracy_score if is_classifier(self.estimator) else r2_score
+        loss = accuracy_score if self._is_classifier() else r2_score
         return loss(y, self.predict(X))
 
     def __sklearn_tags__(self):
-        tags, inner = super().__sklearn_tags__(), get_tags(self.estimator)
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
-        tags.target_tags.required = True
+        tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        if hasattr(self.estimator, "predict"):
+            inner = get_tags(self.estimator)
+            tags.estimator_type = inner.estimator_type
+            tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
+            tags.target_tags.required = True
         return tags
 
-    def _check_parts(self):
-        """Raise unless the imputer draws and a classifier gives probabilities."""
-        require_imputer_alone(self.imputer)
-        if not (self._samples() or getattr(self.imputer, "sample_posterior", False)):
-            raise ValueError(
-                f"imputer={self.imputer!r} fills every copy alike: take CSDIImputer, or "
-                "IterativeImputer(sample_posterior=True)."
-            )
-        if self.bootstrap and getattr(self.imputer, "window_length", None) is not None:
-            raise ValueError(
-                "bootstrap=True resamples rows, but with window_length they are steps in time: "
-                "set bootstrap=False."
-            )
-        if is_classifier(self.estimator) and not hasattr(self.estimator, "predict_proba"):
-            raise ValueError(
-                f"estimator={self.estimator!r} has no predict_proba to pool: wrap it in "
-                "CalibratedClassifierCV."
-            )
+    def _is_classifier(self):
+        return is_classifying(self.estimator)
 
-    def _learn_target(self, y):
-        """Columns that stand for ``y`` beside ``X``."""
-        if not is_classifier(self.estimator):
-            self._n_beside = 1
-            return np.asarray(y, dtype=float)[:, None]
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
-        self._n_beside = max(1, len(self.classes_) - 1)
-        return (y[:, None] == self.classes_[: self._n_beside]).astype(float)
+    def _is_function(self):
+        """Whether ``estimator`` is a function of completed copies."""
+        return not hasattr(self.estimator, "fit")
 
-    def _samples(self):
-        """Whether one fitted imputer draws as many copies as asked for."""
-        return drawing_method(self.imputer) is not None
+    def _beside(self, X, y):
+        """``X`` with columns that stand for ``y``, missing where it is None."""
+        if self._is_function():
+            return X
+        names = ["y"]
+        if self._is_classifier():
+            names = [f"y_{label}" for label in self.classes_[: max(1, len(self.classes_) - 1)]]
+            values = None if y is None else y[:, None] == self.classes_[: len(names)]
+        else:
+            values = None if y is None else y[:, None]
+        values = np.full((len(X), len(names)), np.nan) if y is None else values.astype(float)
+        return beside(X, values, free_names(X, names))
 
-    def _fit_imputers(self, data):
-        """One imputer for each copy, or a single one that draws them all."""
-        single = self._samples() and not self.bootstrap
-        return [self._fit_imputer(data, *seeds) for seeds in self._seeds[: 1 if single else None]]
+    def _completed(self, data, X, delta):
+        """Completed copies of ``X``, the first columns of ``data``."""
+        missing = ~known_cells(X)
+        if not missing.any():
+            copies = [X] * len(self._copies.seeds)
+        else:
+            n = X.shape[1]
+            copies = [c.iloc[:, :n] if is_frame(c) else c[:, :n] for c in self._copies.draw(data)]
+        return shifted(copies, missing, delta)
 
-    def _fit_imputer(self, data, row_seed, seed, _):
-        """Fit an imputer with its own seed, on resampled rows if wanted."""
-        imputer = clone(self.imputer)
-        if "random_state" in imputer.get_params(deep=False):
-            imputer.set_params(random_state=seed)
-        return imputer.fit(_resampled(data, row_seed) if self.bootstrap else data)
-
-    def _copies(self, data):
-        """Completed copies of the columns of ``X``."""
-        if not np.isnan(data[:, : self.n_features_in_]).any():
-            return [data[:, : self.n_features_in_]] * len(self._seeds)
-        each = len(self._seeds) // len(self.imputers_)
-        draws = [
-            answers(imputer, data, each, seed)
-            for imputer, (*_, seed) in zip(self.imputers_, self._seeds)
-        ]
-        copies = np.moveaxis(np.concatenate(draws, axis=1), 1, 0)
-        return list(copies[:, :, : -self._n_beside])
+    def _analyse(self, copies, y):
+        """Fitted estimators, and :class:`Estimates` of every copy or the reason for none."""
+        if self._is_function():
+            return [], [read_result(self.estimator(copy)) for copy in copies]
+        fitted = [fitted_on(self.estimator, copy, y) for copy in copies]
+        own = callable(self.estimates)
+        of = from_function(self.estimates) if own else by_formula(self.estimator, y)
+        if of is None:
+            return fitted, no_formula(self.estimator)
+        return fitted, [of(model, copy, y) for model, copy in zip(fitted, copies, strict=True)]
 
     def _mean(self, method, X):
         """Mean over the copies of what the estimators say."""
         check_is_fitted(self)
-        with infinity_named(X):
-            X = validate_data(
-                self, _numeric(X), reset=False, dtype=float, ensure_all_finite="allow-nan"
-            )
-        data = np.column_stack([X, np.full((len(X), self._n_beside), np.nan)])
-        parts = zip(self.estimators_, self._copies(data), strict=True)
+        X, _ = read_table(self, X, None, function=False, reset=False)
+        copies = self._completed(self._beside(X, None), X, self.delta)
+        parts = zip(self.estimators_, copies, strict=True)
         return np.mean([getattr(fitted, method)(copy) for fitted, copy in parts], axis=0)
-
-    def _pool(self, copies, y):
-        """Set ``pooled_`` if the estimates have variances."""
-        of = self.estimates if callable(self.estimates) else variance_formula(self.estimator, y)
-        self._not_pooled = (
-            f"pooled_ is missing: no variance of the coefficients of {self.estimator!r} is known, "
-            "so only its predictions are pooled. Pass estimates=, a function that returns "
-            "estimates and variances, or take LinearRegression or, for two classes, "
-            "LogisticRegression(C=np.inf)."
-        )
-        if of is None:
-            return
-        pairs = zip(self.estimators_, copies, strict=True)
-        found = [of(fitted, copy, y) for fitted, copy in pairs]
-        estimates, variances = (np.array(part) for part in zip(*found, strict=True))
-        df = len(y) - estimates.shape[1]
-        if df <= 0:
-            self._not_pooled = (
-                f"pooled_ is missing: {len(y)} samples are no more than the "
-                f"{estimates.shape[1]} estimates; give more samples or fewer columns."
-            )
-            return
-        if not callable(self.estimates):
-            self._warn_collinear(copies[0])
-        self._pooled = pool_rubin(estimates, variances, complete_df=df)
-
-    def _warn_collinear(self, X):
-        """Name the columns that have no coefficient of their own."""
-        which = collinear(X, self.estimator.fit_intercept)
-        if which.any():
-            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[which].tolist()
-            warn(
-                f"Columns {names} of X are constant or follow from each other: their coefficients "
-                "are not determined and those in pooled_ mean nothing; drop such columns.",
-            )
-
-
-def _numeric(X):
-    """A frame with its columns as numbers; raises for those that are none. No masks."""
-    return numeric_frame(X) if is_frame(X) else unmasked(X)
-
-
-def _resampled(data, seed):
-    """Rows drawn with replacement; a column that has values in ``data`` keeps some."""
-    rng, known = check_random_state(seed), ~np.isnan(data)
-    rows = rng.randint(len(data), size=len(data))
-    for k in np.flatnonzero(known.any(axis=0) & ~known[rows].any(axis=0)):
-        rows[k % len(rows)] = rng.choice(np.flatnonzero(known[:, k]))
-    return data[rows]
-
-
-def _check_target(y):
-    """Raise for missing targets, and say what to do."""
-    values = np.asarray(y, dtype=object).ravel() if y is not None else np.array([])
-    n_missing = sum(isinstance(v, float | np.floating) and np.isnan(v) for v in values)
-    if n_missing:
-        raise ValueError(
-            f"y contains NaN, {n_missing} of {len(values)}: drop these rows. They say nothing "
-            "about y given X; use predict for them."
-        )

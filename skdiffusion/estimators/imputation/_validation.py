@@ -1,0 +1,78 @@
+"""Checks of what an imputer is given, part by part."""
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from skdiffusion.inputs.encoding import Encoding
+from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
+from skdiffusion.inputs.panels import LongFrame
+from skdiffusion.inputs.series import SeriesInput, rows_of
+
+
+def learn_encoding(parts):
+    """Encoding of frames; None for arrays, and for frames that validation will refuse."""
+    if not all(is_frame(part) for part in parts) or len({part.shape[1] for part in parts}) > 1:
+        return None
+    return Encoding.learn(parts)
+
+
+def validated(estimator, X, kind, form, parts, encoding, reset):
+    """Validate every 2-D part and lay them out as samples."""
+    frames = parts if all(is_frame(part) for part in parts) else None
+    panel = LongFrame(X) if form == "long" else None
+    if estimator.add_indicator and form in ("3-D array", "list"):
+        raise ValueError("add_indicator=True works for a 2-D X only: set it to False.")
+    fewest = 2 if reset and kind == "table" else 1
+    labelled = encoding is not None and encoding.has_labels
+    if labelled:
+        _require_labels_possible(estimator, frames)
+    parts = [
+        _validated_part(estimator, part, encoding if labelled else None, reset and i == 0, fewest)
+        for i, part in enumerate(parts)
+    ]
+    return SeriesInput(kind, form, rows_of(X, form, parts), frames, panel=panel)
+
+
+def _require_labels_possible(estimator, frames):
+    """Raise where labels were or are to be learnt, but cannot be."""
+    if frames is None:
+        raise ValueError("X must be a DataFrame with the columns and labels of fit.")
+    if not np.isnan(estimator.missing_values):
+        raise ValueError(
+            f"missing_values={estimator.missing_values} is for columns of numbers, but X has "
+            "labels: mark its gaps by NaN or None and leave missing_values=np.nan."
+        )
+
+
+def _validated_part(estimator, part, encoding, reset, fewest):
+    """Validate one 2-D part; return floats with NaN where missing."""
+    by_nan = bool(np.isnan(estimator.missing_values))
+    checks = {
+        "dtype": [np.float64, np.float32],
+        "ensure_all_finite": "allow-nan" if by_nan else True,
+        "ensure_min_samples": fewest,
+    }
+    if encoding is not None:
+        validate_data(estimator, part, reset=reset, skip_check_array=True)
+        if not encoding.labels.all():
+            numeric_frame(part.loc[:, ~encoding.labels])
+        with infinity_named(part):
+            return check_array(encoding.encode(part), input_name="X", **checks)
+    part = numeric_frame(part) if is_frame(part) else part
+    if not by_nan:
+        _require_no_nan(part, estimator.missing_values)
+    with infinity_named(part):
+        array = validate_data(estimator, part, reset=reset, **checks)
+    return array if by_nan else np.where(array == estimator.missing_values, np.nan, array)
+
+
+def _require_no_nan(part, placeholder):
+    """Raise for NaN where another number stands for missing values."""
+    values = np.asarray(part)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(
+            f"X contains NaN, but missing_values={placeholder} marks its gaps: set "
+            f"missing_values=np.nan, or mark all gaps alike, X[np.isnan(X)] = "
+            f"{placeholder}."
+        )

@@ -1,0 +1,159 @@
+"""Frames of several series in long form: series and times in the index, or in columns."""
+
+import numpy as np
+
+from skdiffusion.inputs.frames import is_frame
+
+# So often must values of a column come again in their series for it to count as static.
+_SEEN_AGAIN = 10
+
+
+class LongFrame:
+    """A frame of several series, told apart by all levels of its index but the last.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its rows may lie in any order; those of a series rise in time.
+
+    Attributes
+    ----------
+    frames : list of DataFrames
+        One a series, with the last level of the index as its own.
+    names : list
+        What they are called.
+    """
+
+    def __init__(self, frame):
+        levels = list(range(frame.index.nlevels - 1))
+        groups = frame.groupby(level=levels, sort=False, observed=True, dropna=False)
+        places = groups.ngroup().to_numpy()
+        order = np.argsort(places, kind="stable")
+        self.frame, self._back = frame, np.argsort(order)
+        ends = np.cumsum(np.bincount(places))
+        self.rows = np.split(order, ends[:-1])
+        self.frames = [frame.iloc[rows].droplevel(levels) for rows in self.rows]
+        labels = [frame.index[rows[0]][:-1] for rows in self.rows]
+        self.names = [label[0] if len(label) == 1 else label for label in labels]
+
+    @classmethod
+    def recognise(cls, X, window_length):
+        """The frame as one of several series, or None where it is a table or one series."""
+        if not is_frame(X) or X.index.nlevels < 2 or 0 in X.shape:
+            return None
+        if window_length is None and X.index.get_level_values(-1).dtype.kind not in "mMiuf":
+            return None
+        panel = cls(X)
+        return panel if window_length or max(map(len, panel.rows)) > 1 else None
+
+    def in_order(self, values):
+        """Rows laid end to end along axis -2, in the order of the frame."""
+        return values[..., self._back, :]
+
+
+class PanelColumns:
+    """Columns of a plain long frame that name its series and their times.
+
+    Parameters
+    ----------
+    columns : str or pair
+        The column of the series, or a pair of that (or a list of several) and the column of the
+        times. Without times the rows of a series are one step apart, in their order.
+
+    Attributes
+    ----------
+    names : list
+        All of them, the times last.
+    """
+
+    def __init__(self, columns):
+        pair = (columns, None) if isinstance(columns, str) else tuple(columns)
+        if len(pair) != 2:
+            raise ValueError(
+                f"panel_columns={columns!r} must be the name of the column of the series, or a "
+                "pair of that and of the column of their times."
+            )
+        self.series, self.time = [pair[0]] if isinstance(pair[0], str) else list(pair[0]), pair[1]
+        self.names = [*self.series, *([] if self.time is None else [self.time])]
+
+    def indexed(self, X):
+        """The frame with these columns as its index; one that has them there stays as it is."""
+        if not is_frame(X):
+            raise ValueError("panel_columns names columns of a frame: give X as a DataFrame.")
+        if X.index.nlevels > 1 and not set(self.names) & set(X.columns):
+            return X
+        lost = [name for name in self.names if name not in X.columns]
+        if lost:
+            raise ValueError(f"panel_columns names {lost}, which are no columns of X.")
+        gaps = X[self.names].isna().to_numpy()
+        if gaps.any():
+            row, j = np.argwhere(gaps)[0]
+            raise ValueError(
+                f"Column {self.names[j]!r}, named in panel_columns, has no value in row {row}: "
+                "fill it in or drop the row."
+            )
+        if self.time is not None:
+            return X.set_index(self.names)
+        number = X.groupby(self.series, sort=False, observed=True).cumcount()
+        return X.set_index([*(X[name] for name in self.series), number]).drop(columns=self.names)
+
+    def restored(self, frame, X):
+        """A frame of features with the index and, at their places, the columns of ``X``."""
+        if not set(self.names) & set(X.columns):
+            return frame
+        out = frame.set_axis(X.index)
+        for name in sorted(self.names, key=list(X.columns).index):
+            before = list(X.columns[: list(X.columns).index(name)])
+            place = sum(column in before for column in out.columns)
+            out.insert(place, name, X[name])
+        return out
+
+
+def panel_indexed(X, columns):
+    """A long frame with its panel columns as index; anything else, or without any, as it is."""
+    return X if columns is None else PanelColumns(columns).indexed(X)
+
+
+def static_columns(parts, owner):
+    """Columns that do not change within a series, such as age and sex.
+
+    Parameters
+    ----------
+    parts : list of ndarrays of shape (n_times, n_columns)
+        Series, NaN where missing.
+    owner : int ndarray of shape (n_columns,)
+        The feature that each column belongs to; all of its columns are static, or none.
+
+    Returns
+    -------
+    static : bool ndarray of shape (n_columns,)
+        Constant within every series, not over all of them, and seen often enough to say so.
+    """
+    if len(parts) < 2:
+        return np.zeros(parts[0].shape[1], dtype=bool)
+    counts = np.array([(~np.isnan(x)).sum(axis=0) for x in parts])
+    low = np.array([_edge(np.fmin, x) for x in parts])
+    high = np.array([_edge(np.fmax, x) for x in parts])
+    again = np.maximum(counts - 1, 0)
+    seen = (again.sum(axis=0) >= _SEEN_AGAIN) & ((again > 0).sum(axis=0) >= 2)
+    alike = ((low == high) | (counts == 0)).all(axis=0)
+    static = seen & alike
+    changes = _edge(np.fmin, low) < _edge(np.fmax, high)
+    of_feature = [(static | ~changes)[owner == j].all() & static[owner == j].any() for j in owner]
+    varies = [changes[owner == j].any() for j in owner]
+    return np.array(of_feature) & np.array(varies)
+
+
+def with_statics(x, static):
+    """A series with the gaps of its static columns filled by their value, where it is known."""
+    if not static.any():
+        return x
+    x = x.copy()
+    value = _edge(np.fmin, x[:, static])
+    x[:, static] = np.where(np.isnan(x[:, static]), value, x[:, static])
+    return x
+
+
+def _edge(ufunc, x):
+    """Smallest or largest value of every column, NaN for one without any."""
+    return ufunc.reduce(x, axis=0)
