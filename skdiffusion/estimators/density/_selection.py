@@ -36,7 +36,7 @@ _MIN_NETWORK_ROWS = 1000
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # The choice of a network deserves a finer likelihood than the states of its training.
-_CHOICE_STEPS = 4 * HELD_OUT_STEPS
+_CHOICE_STEPS = 2 * HELD_OUT_STEPS
 # Without any gain on new rows, one to two standard errors were seen: see _is_worth_it.
 _N_ERRORS = 2
 
