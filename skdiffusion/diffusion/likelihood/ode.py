@@ -153,9 +153,8 @@ def log_density_ratio(shares, denoise, x, *, prior, reference, s_min, s_max, n_s
     >>> density = gaussian([0.0], [[0.25]])
     >>> nothing = lambda z, s: (density.denoise(z, s), 0 * z, 0 * z[:, 0])
     >>> x = torch.zeros(1, 1, dtype=torch.float64)
-    >>> log_density_ratio(
-    ...     nothing, density.denoise, x, prior=density, reference=density, s_min=1e-3, s_max=50.0, n_steps=1
-    ... )
+    >>> same = {"prior": density, "reference": density, "s_min": 1e-3, "s_max": 50.0}
+    >>> log_density_ratio(nothing, density.denoise, x, **same, n_steps=1)
     tensor([0.], dtype=torch.float64)
     """
 

@@ -35,12 +35,14 @@ class ScoreSDE(DrawingDensity):
 
     Parameters
     ----------
-    base : {"auto", "gaussian", "mixture", "kde", "regression"} or None, default="auto"
+    base : {"auto", "gaussian", "mixture", "kde", "chain", "regression"} or None, default="auto"
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
-        estimate, alone or, from 1000 rows, with a network, or a network alone. "regression", for
-        ``condition="value"``, is a mixture that is moved and stretched to where gradient-boosted
-        trees expect the row; "auto" tries it for up to 8 columns.
+        estimate, alone or, from 1000 rows, with a network, a chain or a network alone. "chain" is
+        an exact autoregressive density: every column given those before it, by small networks,
+        for columns that are sharp functions of others; it goes without ``condition``.
+        "regression", for ``condition="value"``, is a mixture that is moved and stretched to where
+        gradient-boosted trees expect the row; "auto" tries it for up to 8 columns.
     marginals : {"auto", "histogram", "copula"} or None, default="auto"
         Map of every column to a smoother one, in whose coordinates the density is learnt.
         "histogram" makes columns nearly normal by the distribution function of a histogram with
@@ -61,7 +63,8 @@ class ScoreSDE(DrawingDensity):
     handle_missing : {"error", "impute"}, default="error"
         What ``fit`` does about NaN in X. "impute" fits a mixture to the incomplete rows and trains
         on three copies of every row whose gaps are drawn from its conditional density, which is
-        right where values are missing at random. :meth:`transform` then takes gaps too.
+        right where values are missing at random. :meth:`transform` and :meth:`score_samples`
+        then take gaps too.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform"} or SDE, default="lognormal"
@@ -119,7 +122,7 @@ class ScoreSDE(DrawingDensity):
     held_out_score_ : dict of str to float
         Mean held-out log-likelihood of every candidate, standardised columns.
     history_ : dict of str to dict
-        Training history of every network.
+        Training history of every network by its base, and of the columns of a chain, "columns".
     n_iter_ : int
         Training steps taken, of all networks together.
 
