@@ -120,3 +120,41 @@ class ColumnConditionals(nn.Module):
         output = torch.baddbmm(self.start[columns], hidden, self.last[columns])
         logits, means, log_scales = output.chunk(3, 2)
         return Components(torch.log_softmax(logits, 2), means, log_scales)
+
+
+class AverageConditionals(nn.Module):
+    """Average of the densities of several networks, which is the mixture of their components.
+
+    Networks that have learnt the same rows from other starts err in other places.
+
+    Parameters
+    ----------
+    networks : sequence of ColumnConditionals
+        The networks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.nn.conditionals import AverageConditionals, ColumnConditionals
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> network = AverageConditionals(ColumnConditionals(3, 2, 16, 4, generator) for _ in range(2))
+    >>> network(torch.zeros(5, 2, 3)).means.shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, networks):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x):
+        """Parameters of all columns, as those of :class:`ColumnConditionals`."""
+        return self._joined([network(x) for network in self.networks])
+
+    def column(self, j, x):
+        """Parameters of one column, as those of :class:`ColumnConditionals`."""
+        return self._joined([network.column(j, x) for network in self.networks])
+
+    def _joined(self, parts):
+        """The components of all networks, each with its share of the weight."""
+        log_weights, means, log_scales = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+        return Components(log_weights - math.log(len(parts)), means, log_scales)

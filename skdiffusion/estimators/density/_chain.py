@@ -15,10 +15,12 @@ import torch
 from skdiffusion._device import load_numpy_state, to_numpy_state
 from skdiffusion._random import torch_generator
 from skdiffusion.estimators.density._order import column_order
-from skdiffusion.nn.conditionals import ColumnConditionals
+from skdiffusion.nn.conditionals import AverageConditionals, ColumnConditionals
 from skdiffusion.training.chain import train_conditionals
 
 _N_VIEWS, _WIDTH, _N_COMPONENTS = 3, 64, 8
+# Networks whose densities are averaged.
+_N_NETWORKS = 2
 # What is added to the variances before whitening.
 _RIDGE = 1e-4
 # The networks see values no further out than this, in standard deviations.
@@ -39,7 +41,7 @@ class Chain:
         Centre of the columns, in that order.
     root : ndarray of shape (n_features, n_features)
         Cholesky root of their covariance.
-    network : ColumnConditionals
+    network : AverageConditionals
         The densities of the whitened columns, in double precision.
     """
 
@@ -194,11 +196,15 @@ class Chain:
 
     def __setstate__(self, state):
         """Rebuild the network."""
-        width, n_outputs = state["network"]["last"].shape[1:]
-        sizes = len(state["order"]), _N_VIEWS, width, n_outputs // 3
-        network = ColumnConditionals(*sizes, torch_generator(0))
-        network = load_numpy_state(network.double(), state["network"])
-        self.__init__(state["order"], state["mean"], state["root"], network.requires_grad_(False))
+        network = _untrained(len(state["order"]), torch_generator(0)).double()
+        network = load_numpy_state(network, state["network"]).requires_grad_(False)
+        self.__init__(state["order"], state["mean"], state["root"], network)
+
+
+def _untrained(n_features, generator):
+    """Networks before training."""
+    sizes = n_features, _N_VIEWS, _WIDTH, _N_COMPONENTS
+    return AverageConditionals(ColumnConditionals(*sizes, generator) for _ in range(_N_NETWORKS))
 
 
 def _views(y, r):
@@ -224,19 +230,24 @@ def fit_chain(train, held_out, seed, progress=False):
     chain : Chain
         The chain.
     history : dict
-        Training history.
+        Training history, that of the networks one after the other.
     """
     order = column_order(train, seed % 2**31)
     mean = train[:, order].mean(0)
     covariance = np.cov(train[:, order].T).reshape(len(order), -1)
     root = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(order)))
     generator = torch_generator(seed)
-    network = ColumnConditionals(len(order), _N_VIEWS, _WIDTH, _N_COMPONENTS, generator)
+    network = _untrained(len(order), generator)
     chain = Chain(order, mean, root, network)
     sides = [
         (chain.views(rows).float(), chain.whitened(rows).float())
         for rows in map(torch.as_tensor, (train, held_out))
     ]
-    history = train_conditionals(network, sides, generator, progress=progress)
+    histories = [
+        train_conditionals(one, sides, generator, progress=progress) for one in network.networks
+    ]
     network.double().requires_grad_(False)
-    return chain, history
+    return chain, {
+        key: [value for history in histories for value in history[key]]
+        for key in ("loss", "validation")
+    }
