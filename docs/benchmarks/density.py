@@ -170,7 +170,7 @@ class NeuralSplineFlow:
             self._train(torch.as_tensor(X, dtype=torch.float32), epochs, patience, batch, decay)
         return self
 
-    def _train(self, X, epochs, patience, batch, decay):
+    def _train(self, X, epochs, patience, batch, decay, seconds=45):
         order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(X)))
         n_held_out = max(len(X) // 10, 10)
         held_out, rows = X[order[:n_held_out]], X[order[n_held_out:]]
@@ -188,7 +188,7 @@ class NeuralSplineFlow:
             n_worse += 1
             if value < best - 1e-4:
                 best, n_worse, state = value, 0, copy.deepcopy(self.flow.state_dict())
-            if n_worse >= patience or time.process_time() - begin > 45:
+            if n_worse >= patience or time.process_time() - begin > seconds:
                 break
         self.flow.load_state_dict(state)
 

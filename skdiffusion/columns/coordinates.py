@@ -1,11 +1,12 @@
 """The coordinates of a density model: discrete columns spread, standardised, mapped one by one.
 
-The chain takes numbers and codes ``x`` of a table to rows ``y`` in which a density is learnt,
+The way takes numbers and codes ``x`` of a table to rows ``y`` in which a density is learnt,
 
-    x --spread--> v --standardise--> u = (v - m) / c --map columns--> y ,
+    x --spread--> v --standardise--> u = (v - m) / c --map columns--> y ( --chain--> t ) ,
 
 and adds up the log-determinant on the way, so that ``log p(x) = log p(y) + log_jacobian``. Its
-inverse is the list reversed. The noise that spreads discrete columns comes from outside.
+inverse is the list reversed. The noise that spreads discrete columns comes from outside. A *chain*,
+where there is one, maps each column given those before it; it has the methods of the column maps.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ _FURTHEST = 1e100
 
 
 class Coordinates:
-    """Chain of column maps with its log-determinant.
+    """All maps of a table to rows with their log-determinant.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class Coordinates:
         Centre and scale of the columns, those of the discrete ones after spreading.
     marginals : Marginals, optional
         Maps of the standardised columns; None leaves them as they are.
+    chain : object with forward, inverse and pull_back, optional
+        Map of the rows that are left, in which a column may depend on others.
 
     Examples
     --------
@@ -39,9 +42,15 @@ class Coordinates:
     (array([[2.]]), array([-0.693]), array([[5.]]))
     """
 
-    def __init__(self, discrete, mean, scale, marginals=None):
+    def __init__(self, discrete, mean, scale, marginals=None, chain=None):
         self.discrete, self.mean, self.scale = discrete, mean, scale
         self.marginals = Marginals({}) if marginals is None else marginals
+        self.chain = chain
+
+    @property
+    def of_columns(self):
+        """The coordinates short of the chain, in which every column depends on itself alone."""
+        return Coordinates(self.discrete, self.mean, self.scale, self.marginals)
 
     def forward(self, values, uniforms=None):
         """Map a table to rows.
@@ -60,12 +69,17 @@ class Coordinates:
             Rows in the coordinates of the model.
         log_jacobian : ndarray of shape (n_samples,)
             What turns a log-density of the rows into one of the values; for categories, into the
-            log of a probability.
+            log of a probability. Of the columns that are there, where some are missing.
         """
         values = self._spread(values, uniforms)
         rows, log_jacobian = self.marginals.forward(self._standardised(values))
         volume = sum(column.log_volume(values[:, j]) for j, column in self.discrete.items())
-        return rows, log_jacobian - np.log(self.scale).sum() + volume
+        missing = np.isnan(values) @ np.log(self.scale)
+        log_jacobian = log_jacobian - np.log(self.scale).sum() + volume + missing
+        if self.chain is None:
+            return rows, log_jacobian
+        rows, more = self.chain.forward(rows)
+        return rows, log_jacobian + more
 
     def inverse(self, rows):
         """Map rows back, discrete columns onto their values.
@@ -80,6 +94,8 @@ class Coordinates:
         values : ndarray of shape (n_samples, n_features)
             Numbers, and codes of categories.
         """
+        if self.chain is not None:
+            rows = self.chain.inverse(rows)
         return snap(self.marginals.inverse(rows) * self.scale + self.mean, self.discrete)
 
     def pull_back(self, values, gradient, uniforms=None):
@@ -100,6 +116,8 @@ class Coordinates:
             By the chain rule, with the slope of the log-determinant.
         """
         standard = self._standardised(self._spread(values, uniforms))
+        if self.chain is not None:
+            gradient = self.chain.pull_back(self.marginals.forward(standard)[0], gradient)
         slope, log_jacobian_slope = self.marginals.slopes(standard)
         return (gradient * slope + log_jacobian_slope) / self.scale
 

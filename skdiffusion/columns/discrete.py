@@ -78,9 +78,9 @@ class Category:
         return np.clip(codes, 0, len(self.shares) - 1).astype(float)
 
     def log_volume(self, scores):
-        """What turns the density of the score into a probability of the category."""
+        """What turns the density of the score into a probability; nothing for missing scores."""
         share = self.shares[self.snap(scores).astype(int)]
-        return np.log(share) + 0.5 * scores**2 + _LOG_ROOT_2PI
+        return np.nan_to_num(np.log(share) + 0.5 * scores**2 + _LOG_ROOT_2PI)
 
 
 def spread(codes, discrete, uniforms):

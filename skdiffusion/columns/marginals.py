@@ -164,12 +164,12 @@ class Marginals:
         latent : ndarray of shape (n_samples, n_features)
             Mapped rows.
         log_jacobian : ndarray of shape (n_samples,)
-            Log-determinant of the map at the rows.
+            Log-determinant of the map at the rows; of the columns that are there.
         """
         latent, log_jacobian = rows.copy(), np.zeros(len(rows))
         for column in self.histograms:
             latent[:, column], log_slope, _ = self._map(column, rows[:, column])
-            log_jacobian += log_slope
+            log_jacobian += np.where(np.isnan(rows[:, column]), 0.0, log_slope)
         return latent, log_jacobian
 
     def slopes(self, rows):

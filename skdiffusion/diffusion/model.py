@@ -27,9 +27,8 @@ from skdiffusion.diffusion.conditional import copied, density_arrays, numpy_arra
 from skdiffusion.diffusion.denoiser import guided
 from skdiffusion.diffusion.solve import adaptive_flow, flow, log_levels, solve
 
-# Runge-Kutta steps over the range of noise levels: for scores, where the ratio to the base needs
-# few, and for maps, which follow the path itself.
-_SCORE_STEPS, _MAP_STEPS = 40, 80
+# Runge-Kutta steps over the range of noise levels: for scores, and for maps, which need more.
+_SCORE_STEPS, _MAP_STEPS = 32, 80
 # Columns up to which a trace is exact, at one backward pass a column, and directions of its
 # estimate above.
 MAX_EXACT_FEATURES, N_PROBES = 32, 16
@@ -166,6 +165,7 @@ class DensityModel:
         prior = copy.deepcopy(self.prior).to(x.dtype)
         return likelihood.log_density_ratio(
             shares,
+            partial(self.denoiser, condition=self.condition),
             x,
             prior=_moved(prior, self.base, self.condition),
             reference=self.base if reference is None else reference,

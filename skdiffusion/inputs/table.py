@@ -3,6 +3,7 @@
 import numpy as np
 
 from skdiffusion.columns.discrete import Category, Grid, is_tied
+from skdiffusion.inputs.arguments import finite_number
 from skdiffusion.inputs.frames import holds_labels
 
 
@@ -62,6 +63,36 @@ class Table:
             else:
                 columns.append(X[name].to_numpy(dtype=np.float64, na_value=np.nan))
         return np.column_stack(columns)
+
+    def code(self, j, value, name):
+        """Number or code of one value of a column.
+
+        Parameters
+        ----------
+        j : int
+            Number of the column.
+        value : object
+            A label where the column has labels, else a number.
+        name : str
+            What the value is called in messages.
+
+        Returns
+        -------
+        code : float
+            The number, or the code of the label.
+        """
+        if j in self.categories:
+            known = self.categories[j].tolist()
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}, which fit has not seen; it knows {known}.")
+            return float(known.index(value))
+        number, grid = finite_number(value, name), self.discrete.get(j)
+        if grid is not None and abs(grid.snap(number) - number) > 1e-6 * grid.width:
+            raise ValueError(
+                f"{name} is {value!r}, but the column goes from {grid.low:g} to {grid.high:g} in "
+                f"steps of {grid.width:g}: such a row has no chance."
+            )
+        return number
 
     def restore(self, codes, names, as_frame):
         """The table of the user's kind; an array where it was one.

@@ -29,7 +29,7 @@ _EMA_DECAY = 0.995
 # not told from chance by the held-out rows of one evaluation.
 _PATIENCE, TOLERANCE = 3, 1e-3
 # Runge-Kutta steps of the held-out likelihood: the ratio to the base is smooth.
-HELD_OUT_STEPS = 8
+HELD_OUT_STEPS = 12
 # Columns up to which it takes the exact trace, and directions of its estimate above: states of a
 # network are compared by averages over rows, in which the noise of single rows cancels.
 _MAX_HELD_OUT_EXACT, _HELD_OUT_PROBES = 4, 2
@@ -147,7 +147,7 @@ def held_out_ratios(model, points, n_steps=HELD_OUT_STEPS):
         Model with a network, in single precision.
     points : tensor of shape (n_samples, n_features + n_conditions)
         Rows joined with their condition.
-    n_steps : int, default=8
+    n_steps : int, default=12
         Runge-Kutta steps.
 
     Returns

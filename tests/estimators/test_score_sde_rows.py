@@ -119,11 +119,11 @@ class TestGaps:
         draws = model.sample(100)
         assert set(draws["town"]) == {"a", "b"}
 
-    def test_scores_still_need_complete_rows(self):
+    def test_bounds_still_need_complete_rows(self):
         X = with_gaps(rows(200))
         model = small(handle_missing="impute").fit(X)
         with pytest.raises(ValueError, match=r"contains NaN.*impute"):
-            model.score_samples(X)
+            model.nll_bound(X)
         with pytest.raises(ValueError, match='handle_missing="impute"'):
             small().fit(X)
         X[:, 1] = np.nan

@@ -99,7 +99,7 @@ def log_density(divergence, x, *, prior, s_min, s_max, n_steps):
     return change + last.reshape(-1, *[1] * (change.ndim - 1)), latent
 
 
-def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
+def log_density_ratio(shares, denoise, x, *, prior, reference, s_min, s_max, n_steps):
     """Log-density of the ODE model over that of a reference in closed form.
 
     Parameters
@@ -107,6 +107,8 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
     shares : callable
         ``shares(z, s) -> (D_q, R, trace_R)``: the denoiser of the reference, what that of the
         model adds to it, ``R = D - D_q``, and the trace of the Jacobian of the latter.
+    denoise : callable
+        ``denoise(z, s) -> D``, the denoiser of the model, which is ``D_q + R``.
     x : tensor of shape (n_samples, n_features)
         Data.
     prior : Mixture
@@ -116,7 +118,7 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
     s_min, s_max : float
         Range of noise levels.
     n_steps : int
-        Runge-Kutta steps of equal length in ``log s``.
+        Runge-Kutta steps of equal length in ``log s``; the trace is evaluated at their ends only.
 
     Returns
     -------
@@ -133,7 +135,15 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
                           + int [R' (z - D_q) / s**2 - tr dR/dz] dlog s .
 
     The integrand vanishes with ``R``: where model and reference are close, few steps do, while
-    the density itself needs the many that follow the reference.
+    the density itself needs the many that follow the reference. It also falls to nothing at both
+    ends, as noise of ``s_min`` is too little to change the density and beyond ``s_max`` nothing is
+    left of it. The trapezoidal rule on the steps is therefore exact to a high order [1]_, and the
+    trace, by far the dearest part, is not needed inside the steps.
+
+    References
+    ----------
+    .. [1] L. Trefethen, J. Weideman, "The exponentially convergent trapezoidal rule", SIAM Review
+       2014.
 
     Examples
     --------
@@ -143,21 +153,26 @@ def log_density_ratio(shares, x, *, prior, reference, s_min, s_max, n_steps):
     >>> density = gaussian([0.0], [[0.25]])
     >>> nothing = lambda z, s: (density.denoise(z, s), 0 * z, 0 * z[:, 0])
     >>> x = torch.zeros(1, 1, dtype=torch.float64)
-    >>> log_density_ratio(
-    ...     nothing, x, prior=density, reference=density, s_min=1e-3, s_max=50.0, n_steps=1
-    ... )
+    >>> same = {"prior": density, "reference": density, "s_min": 1e-3, "s_max": 50.0}
+    >>> log_density_ratio(nothing, density.denoise, x, **same, n_steps=1)
     tensor([0.], dtype=torch.float64)
     """
 
-    def slope(state, u):
-        z, s = state[0], math.exp(u)
+    def rate(z, s):
         denoised, residual, trace = shares(z, s)
-        change = (residual * (z - denoised)).sum(1) / s**2 - trace
-        return z - denoised - residual, change
+        return (residual * (z - denoised)).sum(1) / s**2 - trace
 
-    start = x, x.new_zeros(len(x))
-    latent, change = flow(slope, start, math.log(s_min), math.log(s_max), n_steps)
-    return change + prior.log_density(latent, s_max) - reference.log_density(latent, s_max)
+    def slope(state, u):
+        return (state[0] - denoise(state[0], math.exp(u)),)
+
+    step = math.log(s_max / s_min) / n_steps
+    z, total = x, rate(x, s_min) / 2
+    for i in range(1, n_steps + 1):
+        u = math.log(s_min) + i * step
+        with torch.no_grad():
+            (z,) = flow(slope, (z,), u - step, u, 1)
+        total = total + rate(z, math.exp(u)) * (1 if i < n_steps else 0.5)
+    return step * total + prior.log_density(z, s_max) - reference.log_density(z, s_max)
 
 
 def hutchinson(directional, probes):

@@ -31,8 +31,12 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
     """
 
     @abstractmethod
-    def _read(self, X, fill=False, **checks):
-        """Numbers and codes of a table of complete rows; ``fill`` may fill gaps instead."""
+    def _read(self, X, gaps="refuse", **checks):
+        """Numbers and codes of a table, whose gaps to "refuse", "leave" or "fill"."""
+
+    @abstractmethod
+    def _score_gaps(self, codes):
+        """Log-density of what is observed of rows with gaps."""
 
     @abstractmethod
     def _restore(self, codes):
@@ -52,16 +56,6 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Gaussian of the rows whose noisy version is the prior."""
         return self.model_.prior
 
-    @property
-    def mean_(self):
-        """Centre of the columns."""
-        return self.coordinates_.mean
-
-    @property
-    def scale_(self):
-        """Scale of the columns."""
-        return self.coordinates_.scale
-
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def score_samples(self, X, y=None):
@@ -70,7 +64,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows. With ``handle_missing="impute"`` they may have gaps.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model; None gives the unconditional density.
             Ignored where the model was fitted without ``condition``.
@@ -78,7 +72,12 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Log density in nats, in the units of X.
+            Log density in nats, in the units of X; of what is observed for a row with gaps.
+
+        Raises
+        ------
+        ValueError
+            If rows have gaps that ``fit`` would have refused, or gaps and a condition.
 
         Notes
         -----
@@ -87,11 +86,22 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         fixed directions. See
         :func:`skdiffusion.diffusion.likelihood.log_density`. A base that was kept without a
         network is evaluated directly.
+
+        Of rows with gaps it is the marginal density of what is observed: in closed form for a
+        mixture or kernel estimate alone, else the mean weight of the candidates of
+        :meth:`impute`, an estimate that is the same in every call.
         """
         self._require_fitted()
-        rows, log_jacobian = self._rows(self._read(X))
-        values = self._spread(DensityModel.log_density, rows, self._encode(y, len(rows)))
-        return values.cpu().numpy() + log_jacobian
+        codes = self._read(X, gaps="leave")
+        gaps, condition = np.isnan(codes).any(1), self._encode(y, len(codes))
+        if not gaps.any():
+            return self._score_complete(codes, condition)
+        if condition is not None:
+            raise ValueError("Rows with gaps have no density given y here: leave y out.")
+        values = np.empty(len(codes))
+        values[gaps] = self._score_gaps(codes[gaps])
+        values[~gaps] = self._score_complete(codes[~gaps], None)
+        return values
 
     @one_thread()
     def score(self, X, y=None):
@@ -308,7 +318,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Latent rows, N(0, I) if the model is right.
         """
         self._require_fitted()
-        rows, _ = self._rows(self._read(X, fill=True))
+        rows, _ = self._rows(self._read(X, gaps="fill"))
         return self._spread(DensityModel.to_latent, rows).cpu().numpy()
 
     @memory_advice(_FEWER_ROWS)
@@ -341,6 +351,14 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         rows, log_jacobian = self._rows(self._read(X))
         model = self.model_.given(self._encode(y, len(rows)))
         return *model.bound(rows, *row_noise(rows, n_draws, self.random_state)), log_jacobian
+
+    def _score_complete(self, codes, condition):
+        """Log-density of complete rows."""
+        if not len(codes):
+            return np.empty(0)
+        rows, log_jacobian = self._rows(codes)
+        values = self._spread(DensityModel.log_density, rows, condition)
+        return values.cpu().numpy() + log_jacobian
 
     def _spread(self, method, rows, condition=None):
         """Answer of a method of the model, parts of the rows spread over workers."""

@@ -17,6 +17,7 @@ from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import law_and_weight
 from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators.density._choice import Choice, Settings
 from skdiffusion.estimators.density._conditions import encoded_rows, learn_condition
 from skdiffusion.estimators.density._gaps import completed_copies
 from skdiffusion.estimators.density._reader import (
@@ -26,7 +27,7 @@ from skdiffusion.estimators.density._reader import (
     tied_columns,
 )
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
-from skdiffusion.estimators.density._selection import MAX_LEVEL, Choice, Settings, choose
+from skdiffusion.estimators.density._selection import MAX_LEVEL, choose
 from skdiffusion.inputs.arguments import layer_sizes, require_arguments
 from skdiffusion.nn.mlp import residual_network
 from skdiffusion.training.density import Recipe, train_residual
@@ -82,7 +83,9 @@ def fit_density(estimator, X, y, sample_weight):
         rows = encoder.regress(rows, groups, seed % 2**31)
     rows = split_rows(rows, groups, d, estimator.validation_fraction, seed)
     choice = choose(rows, _settings(estimator, encoder, seed, device))
-    coordinates = Coordinates(reader.table.discrete, mean, scale, choice.mapped.marginals)
+    coordinates = Coordinates(
+        reader.table.discrete, mean, scale, choice.mapped.marginals, choice.kept.chain
+    )
     return Fitted(reader, encoder, coordinates, choice)
 
 

@@ -1,4 +1,4 @@
-"""Missing columns of rows given the others: patterns, exact draws, resampling."""
+"""Missing columns of rows given the others: patterns, exact draws, weights, copies to train on."""
 
 import copy
 import math
@@ -19,56 +19,8 @@ from skdiffusion.estimators.density._rows import split_groups
 _WEIGHT_STEPS, _CHUNK = 12, 2000
 # Share of the candidates that is weighed first, and that of them that must count to be enough.
 _FIRST_SHARE, _ENOUGH = 0.4, 0.5
-# Candidates for each draw, and for each row at least, where they are weighed.
-_PER_DRAW, _FEWEST = 5, 100
-# Numbers of a batch of rows: float64 arrays of some 100 MB.
-_MAX_NUMBERS = 10**7
 # Numbers of the streams of noise in impute; conditional_draws has 0 and 1.
 _START, _ORDER = 2, 3
-
-
-def resample(model, proposal, rows, keys, n_draws):
-    """Rows with their gaps filled by draws from the model.
-
-    Candidates are drawn from the conditional density of a mixture, which is exact, and resampled
-    with weights ``p_model / p_mixture``; without a network they are the draws.
-
-    Parameters
-    ----------
-    model : DensityModel
-        The model, without condition.
-    proposal : Mixture or None
-        The mixture; None takes the base of the model.
-    rows : ndarray of shape (n_samples, n_columns)
-        Rows, NaN where missing.
-    keys : int64 tensor of shape (n_samples,)
-        Noise keys of the rows.
-    n_draws : int
-        Number of draws.
-
-    Returns
-    -------
-    completed : ndarray of shape (n_samples, n_draws, n_columns)
-        Completed rows.
-    sizes : ndarray of shape (n_samples,)
-        Effective number of candidates behind the draws of each row; infinite where they are exact.
-    """
-    completed, sizes = np.repeat(rows[:, None], n_draws, axis=1), np.full(len(rows), np.inf)
-    mixture = copy.deepcopy(model.base if proposal is None else proposal).cpu()
-    n = n_draws if model.denoiser.network is None else max(_FEWEST, _PER_DRAW * n_draws)
-    at_once = max(1, _MAX_NUMBERS // (max(mixture.n_components, n) * rows.shape[1]))
-    for missing, chosen in patterns(rows):
-        for part in np.array_split(chosen, math.ceil(len(chosen) / at_once)):
-            given = torch.as_tensor(rows[part])
-            draws = conditional_draws(mixture, given, keys[part], missing, n)
-            if model.denoiser.network is not None:
-                full = given[:, None].repeat(1, n, 1)
-                full[:, :, missing] = draws
-                weights = torch.softmax(log_weights(model, proposal, full), 1)
-                draws = _resampled(draws, weights, keys[part][:, None], n_draws)
-                sizes[part] = _effective_size(weights).numpy()
-            completed[np.ix_(part, range(n_draws), missing)] = draws.numpy()
-    return completed, sizes
 
 
 def log_weights(model, proposal, candidates):
@@ -79,7 +31,7 @@ def log_weights(model, proposal, candidates):
     first = math.ceil(_FIRST_SHARE * candidates.shape[1])
     values = torch.full(candidates.shape[:2], -math.inf, dtype=torch.float64)
     values[:, :first] = log_ratios(model, proposal, candidates[:, :first])
-    sizes = _effective_size(torch.softmax(values[:, :first], 1))
+    sizes = effective_size(torch.softmax(values[:, :first], 1))
     poor = sizes < _ENOUGH * first
     if poor.any():
         values[poor, first:] = log_ratios(model, proposal, candidates[poor, first:])
@@ -96,8 +48,25 @@ def log_ratios(model, proposal, candidates):
     return torch.cat(parts).double().reshape(candidates.shape[:2]).cpu()
 
 
-def _resampled(draws, weights, keys, n_draws):
-    """Draws of each row in proportion to their weights, by systematic resampling."""
+def resampled(draws, weights, keys, n_draws):
+    """Draws of each row in proportion to their weights, by systematic resampling.
+
+    Parameters
+    ----------
+    draws : tensor of shape (n_samples, n_candidates, n_columns)
+        Candidates.
+    weights : tensor of shape (n_samples, n_candidates)
+        Weights that sum to one.
+    keys : int64 tensor of shape (n_samples, 1)
+        Noise keys of the rows.
+    n_draws : int
+        Number of draws.
+
+    Returns
+    -------
+    draws : tensor of shape (n_samples, n_draws, n_columns)
+        Draws.
+    """
     start = torch.special.ndtr(normals(keys, 0, _START, 0, torch.float64))
     cumulative = weights.cumsum(1)
     steps = (start + torch.arange(n_draws)) / n_draws * cumulative[:, -1:]
@@ -108,7 +77,7 @@ def _resampled(draws, weights, keys, n_draws):
     return draws.gather(1, chosen[:, :, None].expand(-1, -1, draws.shape[2]))
 
 
-def _effective_size(weights):
+def effective_size(weights):
     """Effective number of candidates behind normalised weights."""
     return 1 / weights.square().sum(1)
 

@@ -1,5 +1,8 @@
 """The user's table as numbers and codes, and numbers and codes as a table of the user's kind."""
 
+from collections.abc import Mapping
+from numbers import Integral
+
 import numpy as np
 import torch
 from scipy.special import ndtr
@@ -67,6 +70,32 @@ class TableReader:
         table = self.table.restore(codes, names, container in ("pandas", "polars"))
         return as_polars(table) if container == "polars" else table
 
+    def given(self, estimator, given):
+        """Numbers and codes of one row of which some columns are given.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Knows number and names of the columns.
+        given : dict
+            Values by name or number of their column.
+
+        Returns
+        -------
+        codes : float64 ndarray of shape (1, n_features)
+            NaN where nothing is given.
+        """
+        names = list(column_names(estimator))
+        codes = np.full((1, len(names)), np.nan)
+        if not isinstance(given, Mapping) or not given:
+            raise ValueError(f"given={given!r} must be a dict of values by column, not empty.")
+        for key, value in given.items():
+            j = _place(key, names)
+            if not np.isnan(codes[0, j]):
+                raise ValueError(f"given has the column {names[j]!r} twice.")
+            codes[0, j] = self.table.code(j, value, f"given[{key!r}]")
+        return codes
+
     def _read(self, estimator, X, reset, allow_nan, checks):
         """Numbers and codes of a table; what is wrong with it is named."""
         checks |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
@@ -97,6 +126,20 @@ class TableReader:
         if reset:
             self.table.learn_categories(X)
         return check_array(self.table.codes(X), input_name="X", **checks)
+
+
+def _place(key, names):
+    """Number of the column that a key names."""
+    if isinstance(key, str) and key in names:
+        return names.index(key)
+    if isinstance(key, Integral) and not isinstance(key, bool) and 0 <= key < len(names):
+        return int(key)
+    raise ValueError(f"given names the column {key!r}, but fit has seen {_listed(names)}.")
+
+
+def _listed(names):
+    """Names of columns, or their range where they have none."""
+    return names if isinstance(names[0], str) else f"columns 0 to {len(names) - 1}"
 
 
 def column_names(estimator):

@@ -5,9 +5,7 @@ on its coordinates, which of these densities is kept, alone or with a network on
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
@@ -18,11 +16,11 @@ from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.estimators.density import _bases
-from skdiffusion.estimators.density._rows import Rows
+from skdiffusion.estimators.density._chain import fit_chain
+from skdiffusion.estimators.density._choice import Candidate, Choice, Mapped
 from skdiffusion.training.density import (
     HELD_OUT_STEPS,
     TOLERANCE,
-    Recipe,
     held_out_ratios,
     split_condition,
     train_residual,
@@ -38,150 +36,9 @@ _MIN_NETWORK_ROWS = 1000
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # The choice of a network deserves a finer likelihood than the states of its training.
-_CHOICE_STEPS = 4 * HELD_OUT_STEPS
+_CHOICE_STEPS = 2 * HELD_OUT_STEPS
 # Without any gain on new rows, one to two standard errors were seen: see _is_worth_it.
 _N_ERRORS = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What of an estimator decides on its model.
-
-    Parameters
-    ----------
-    base, marginals : str or None
-        As in ScoreSDE.
-    encoder : Labels, Values or None
-        The condition.
-    max_iter : int
-        Training steps of a network at most; 0 tries none.
-    own_network : bool
-        Whether the network is the user's, which is then always tried.
-    make_network : callable
-        ``make_network(generator)`` returns an untrained network.
-    recipe : Recipe
-        How networks are trained.
-    start : tuple of str and dict, optional
-        Base and weights of the network of an earlier fit.
-    max_level : float
-        Largest noise level.
-    seed : int
-        Seed of everything random.
-    device : torch.device
-        Where networks are trained.
-    """
-
-    base: str | None
-    marginals: str | None
-    encoder: Any
-    max_iter: int
-    own_network: bool
-    make_network: Callable
-    recipe: Recipe
-    start: tuple | None
-    max_level: float
-    seed: int
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A density that may be kept.
-
-    Parameters
-    ----------
-    name : str
-        Name of the base.
-    fitted, base : Mixture, ConditionalMixture, LabelledMixture or LocatedMixture
-        The base of the training rows and that of all rows.
-    log_densities : tensor of shape (n_held_out,)
-        Log-densities of the held-out rows.
-    network : torch.nn.Module, optional
-        Network on the base.
-    """
-
-    name: str
-    fitted: Any
-    base: Any
-    log_densities: torch.Tensor
-    network: Any = None
-
-    @property
-    def label(self):
-        """Name of base and network together."""
-        return self.name if self.network is None else f"{self.name} + network"
-
-    @property
-    def score(self):
-        """Mean held-out log-likelihood."""
-        return float(self.log_densities.mean())
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """Rows in the coordinates of one map of the columns, with the bases that may be kept there.
-
-    Parameters
-    ----------
-    option : str or None
-        Name of the map.
-    marginals : Marginals
-        The map, of all rows.
-    rows : Rows
-        Mapped rows; the training and the held-out part by the map of the training rows.
-    candidates : list of Candidate
-        Bases alone.
-    proposal : Mixture or None
-        Mixture that rows are completed with where the base is N(0, I).
-    gain : float
-        Mean log-determinant of the held-out rows.
-    stack : Stack or None
-        Mixtures of the training rows, where there are any.
-    """
-
-    option: str | None
-    marginals: Marginals
-    rows: Rows
-    candidates: list
-    proposal: Any
-    gain: float
-    stack: Any
-
-    @property
-    def score(self):
-        """Mean held-out log-likelihood of the best base, in the coordinates before the map."""
-        return self.gain + max(candidate.score for candidate in self.candidates)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen.
-
-    Parameters
-    ----------
-    kept : Candidate
-        The density.
-    mapped : Mapped
-        Its coordinates.
-    scores : dict of str to float
-        Mean held-out log-likelihood of all candidates, in the coordinates before the map.
-    history : dict of str to dict
-        Training history of every network.
-    model : DensityModel
-        The density of all rows.
-    """
-
-    kept: Candidate
-    mapped: Mapped
-    scores: dict
-    history: dict
-    model: DensityModel
-
-    @property
-    def proposal(self):
-        """Mixture that rows are completed with; None where the base serves."""
-        alone = self.kept.network is None or self.kept.name != "unit"
-        return None if alone else self.mapped.proposal.to(self.model.device)
 
 
 def choose(rows, settings):
@@ -199,12 +56,17 @@ def choose(rows, settings):
     choice : Choice
         What was chosen.
     """
-    mapped = _choose_map(rows, settings)
-    prior = _bases.fit_gaussian(mapped.rows.data).to(settings.device)
-    bare = max(mapped.candidates, key=lambda candidate: candidate.score)
-    trained, history = [], {}
-    for candidate in _to_train(mapped.candidates, bare, rows, settings):
-        network, history[candidate.name] = _with_network(candidate, mapped.rows, prior, settings)
+    tried = _try_maps(rows, settings)
+    mapped = max(tried, key=lambda mapped: mapped.score)
+    candidates, trained, history = mapped.candidates, [], {}
+    if _wants_chain(rows, settings):
+        # Histograms know the ends of columns, which no smooth density of a column does.
+        behind = next((one for one in tried if one.option == "histogram"), mapped)
+        chained, history["columns"] = _with_chain(behind, settings)
+        candidates = [*candidates, chained] if settings.base == "auto" else [chained]
+    bare = max(candidates, key=lambda candidate: candidate.score)
+    for candidate in _to_train(candidates, bare, rows, settings):
+        network, history[candidate.name] = _with_network(candidate, settings)
         trained.append(network)
     kept = max([bare, *trained], key=lambda candidate: candidate.score)
     # A network is slow to evaluate: a gain that may be chance does not pay for it.
@@ -214,18 +76,18 @@ def choose(rows, settings):
         and not _is_worth_it(kept.log_densities - bare.log_densities)
     ):
         kept = bare
-    scores = {one.label: one.score + mapped.gain for one in [*mapped.candidates, *trained]}
+    scores = {one.label: one.score for one in [*candidates, *trained]}
+    mapped = mapped if kept.chain is None else behind
     denoiser = Denoiser(kept.base, kept.network).to(settings.device).double().requires_grad_(False)
-    model = DensityModel(denoiser, prior, MIN_LEVEL, settings.max_level)
-    return Choice(kept, mapped, scores, history, model)
+    return Choice(kept, mapped, scores, history, _model(denoiser, kept, settings))
 
 
-def _choose_map(rows, settings):
-    """Map the columns as held-out rows like best."""
+def _try_maps(rows, settings):
+    """Rows under every map of the columns that is to be tried, with their bases."""
     options = _map_options(rows, settings)
     columns = () if options == [None] else range(rows.n_features)
     histograms = [fit_marginals(part, columns) for part in (rows.train, rows.all)]
-    best = stack = None
+    tried, stack = [], None
     for option in options:
         maps, stacks = histograms, None
         if option is None:
@@ -233,12 +95,10 @@ def _choose_map(rows, settings):
         elif option == "copula":
             stack = stack or _bases.fit_stack(rows.train, rows.held_out, settings.seed)
             maps, stacks = _bases.fit_copulas(histograms, stack, (rows.train, rows.all))
-        mapped = _mapped(option, maps, rows, stacks, settings)
+        tried.append(_mapped(option, maps, rows, stacks, settings))
         if option is None:
-            stack = mapped.stack
-        if best is None or mapped.score > best.score:
-            best = mapped
-    return best
+            stack = tried[-1].stack
+    return tried
 
 
 def _mapped(option, maps, rows, stacks, settings):
@@ -247,17 +107,19 @@ def _mapped(option, maps, rows, stacks, settings):
     there = replace(rows, train=train, held_out=held_out, all=maps[1].forward(rows.all)[0])
     bases, proposal, stacks = _fit_bases(there, stacks, settings)
     x, condition = split_condition(torch.as_tensor(held_out), rows.n_features)
+    log_jacobian = torch.as_tensor(log_jacobian)
     candidates = [
-        Candidate(name, fitted, base, fitted.given(condition).log_density(x))
+        Candidate(name, fitted, base, fitted.given(condition).log_density(x) + log_jacobian, there)
         for name, (fitted, base) in bases.items()
     ]
     stack = None if stacks is None else stacks[0]
-    return Mapped(option, maps[1], there, candidates, proposal, log_jacobian.mean(), stack)
+    return Mapped(option, maps[1], there, candidates, proposal, log_jacobian, stack)
 
 
 def _map_options(rows, settings):
     """Maps of the columns to try."""
-    no_copula = settings.encoder is not None or settings.base not in ("auto", "mixture")
+    mixed = settings.base in ("auto", "mixture", "chain")
+    no_copula = settings.encoder is not None or not mixed
     if settings.marginals == "copula" and no_copula:
         raise ValueError(
             'marginals="copula" needs base="mixture" or "auto" and no condition; '
@@ -268,6 +130,8 @@ def _map_options(rows, settings):
     located = settings.encoder is not None and settings.encoder.regression is not None
     if located or len(rows.all) < _MIN_MARGINAL_ROWS:
         return [None]
+    if settings.base == "chain":
+        return ["histogram"]
     return [None, "histogram"] if no_copula else [None, "histogram", "copula"]
 
 
@@ -286,7 +150,7 @@ def _fit_bases(rows, copulas, settings):
     proposal, stacks = None, copulas
     if base == "gaussian":
         bases["gaussian"] = tuple(map(_bases.fit_gaussian, (rows.train, rows.all)))
-    if base in ("auto", "mixture", None):
+    if base in ("auto", "mixture", "chain", None):
         stacks = copulas or _bases.fit_stacks(*parts, settings.seed)
         proposal = stacks[1].density
         if base is not None:
@@ -301,10 +165,10 @@ def _fit_bases(rows, copulas, settings):
 
 def _fit_conditional_bases(parts, settings):
     """Bases given the condition, by name: of the training rows, and of all rows."""
-    if settings.base == "kde":
+    if settings.base in ("kde", "chain"):
         raise ValueError(
-            'base="kde" has no conditional form here: use base="mixture" or "auto" with '
-            "a condition."
+            f'base="{settings.base}" has no conditional form here: use base="mixture" or "auto" '
+            "with a condition."
         )
     names = ["mixture"] if settings.base in ("auto", None) else [settings.base]
     if settings.base == "auto" and settings.encoder.regression is not None:
@@ -329,14 +193,47 @@ def _to_train(candidates, bare, rows, settings):
     return [bare, *unit] if alone else [bare]
 
 
-def _with_network(candidate, rows, prior, settings):
+def _wants_chain(rows, settings):
+    """Whether a chain of columns is to be tried."""
+    if settings.base == "chain":
+        return True
+    enough = rows.n_features > 1 and len(rows.train) + len(rows.held_out) >= _MIN_NETWORK_ROWS
+    plain = settings.base == "auto" and settings.encoder is None and not settings.own_network
+    return plain and enough and settings.max_iter > 0
+
+
+def _with_chain(mapped, settings):
+    """Candidate of N(0, I) behind a chain of columns, and the history of its training."""
+    rows = mapped.rows
+    chain, history = fit_chain(rows.train, rows.held_out, settings.seed, settings.recipe.progress)
+    held_out, log_jacobian = chain.forward(rows.held_out)
+    there = replace(
+        rows,
+        train=chain.forward(rows.train)[0],
+        held_out=held_out,
+        all=chain.forward(rows.all)[0],
+    )
+    unit = _bases.fit_unit(rows.n_features)
+    log_densities = unit.log_density(torch.as_tensor(held_out)) + torch.as_tensor(log_jacobian)
+    log_densities = log_densities + mapped.log_jacobian
+    return Candidate("chain", unit, unit, log_densities, there, chain), history
+
+
+def _model(denoiser, candidate, settings):
+    """Model of a denoiser in the coordinates of a candidate."""
+    prior = _bases.fit_gaussian(candidate.rows.data).to(settings.device)
+    return DensityModel(denoiser, prior, MIN_LEVEL, settings.max_level)
+
+
+def _with_network(candidate, settings):
     """The candidate with a network trained on it, and the history of the training."""
+    rows = candidate.rows
     generator = torch_generator(settings.seed)
     network = settings.make_network(generator)
     denoiser = Denoiser(copied(candidate.fitted), network).to(settings.device).float()
     if settings.start is not None and settings.start[0] == candidate.name:
         _load_start(network, settings.start[1])
-    model = DensityModel(denoiser, prior, MIN_LEVEL, settings.max_level)
+    model = _model(denoiser, candidate, settings)
     history = train_residual(
         model,
         rows.train,

@@ -2,34 +2,28 @@
 
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdiffusion._device import DRAW_OFTEN, memory_advice, require_memory
-from skdiffusion._random import draw_seed, row_keys, torch_generator
+from skdiffusion._device import memory_advice
+from skdiffusion._random import draw_seed
 from skdiffusion._threads import one_thread
-from skdiffusion._warn import warn
 from skdiffusion.diffusion.loss import NOISE_LAWS
 from skdiffusion.diffusion.sde import SDE
 from skdiffusion.diffusion.solve import STEPS
 from skdiffusion.estimators._atomic import all_or_nothing
 from skdiffusion.estimators._removed import removed
-from skdiffusion.estimators.density._conditions import CONDITIONS, checked_guidance, encoded_rows
-from skdiffusion.estimators.density._diffusion_density import DiffusionDensity, tensor_for
+from skdiffusion.estimators.density._conditions import CONDITIONS, encoded_rows
+from skdiffusion.estimators.density._diffusion_density import tensor_for
+from skdiffusion.estimators.density._drawing_density import DrawingDensity
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
-from skdiffusion.estimators.density._gaps import resample
-from skdiffusion.estimators.density._nonsense import warn_nonsense
 from skdiffusion.estimators.density._state import as_arrays, as_torch
-from skdiffusion.inputs.arguments import positive_int
 
 _SMALLER_BATCHES = "Too little memory to fit: lower batch_size or hidden_layer_sizes."
-# Candidates of impute that must count: fewer make draws that repeat.
-_FEWEST_CANDIDATES = 10
 
 
-class ScoreSDE(DiffusionDensity):
+class ScoreSDE(DrawingDensity):
     """Density model by score-based diffusion, on top of a density in closed form.
 
     A diffusion adds noise to the data until only noise is left; the model learns the score, the
@@ -41,12 +35,14 @@ class ScoreSDE(DiffusionDensity):
 
     Parameters
     ----------
-    base : {"auto", "gaussian", "mixture", "kde", "regression"} or None, default="auto"
+    base : {"auto", "gaussian", "mixture", "kde", "chain", "regression"} or None, default="auto"
         The density in closed form that the network starts from; None starts from N(0, I).
         "auto" keeps what has the best likelihood on held-out rows: the best of mixture and kernel
-        estimate, alone or, from 1000 rows, with a network, or a network alone. "regression", for
-        ``condition="value"``, is a mixture that is moved and stretched to where gradient-boosted
-        trees expect the row; "auto" tries it for up to 8 columns.
+        estimate, alone or, from 1000 rows, with a network, a chain or a network alone. "chain" is
+        an exact autoregressive density: every column given those before it, by small networks,
+        for columns that are sharp functions of others; it goes without ``condition``.
+        "regression", for ``condition="value"``, is a mixture that is moved and stretched to where
+        gradient-boosted trees expect the row; "auto" tries it for up to 8 columns.
     marginals : {"auto", "histogram", "copula"} or None, default="auto"
         Map of every column to a smoother one, in whose coordinates the density is learnt.
         "histogram" makes columns nearly normal by the distribution function of a histogram with
@@ -67,7 +63,8 @@ class ScoreSDE(DiffusionDensity):
     handle_missing : {"error", "impute"}, default="error"
         What ``fit`` does about NaN in X. "impute" fits a mixture to the incomplete rows and trains
         on three copies of every row whose gaps are drawn from its conditional density, which is
-        right where values are missing at random. :meth:`transform` then takes gaps too.
+        right where values are missing at random. :meth:`transform` and :meth:`score_samples`
+        then take gaps too.
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
     noise_law : {"lognormal", "loguniform"} or SDE, default="lognormal"
@@ -125,7 +122,7 @@ class ScoreSDE(DiffusionDensity):
     held_out_score_ : dict of str to float
         Mean held-out log-likelihood of every candidate, standardised columns.
     history_ : dict of str to dict
-        Training history of every network.
+        Training history of every network by its base, and of the columns of a chain, "columns".
     n_iter_ : int
         Training steps taken, of all networks together.
 
@@ -160,7 +157,7 @@ class ScoreSDE(DiffusionDensity):
     """
 
     _parameter_constraints = {
-        "base": [StrOptions({"auto", "gaussian", "mixture", "kde", "regression"}), None],
+        "base": [StrOptions({"auto", "gaussian", "mixture", "kde", "chain", "regression"}), None],
         "marginals": [StrOptions({"auto", "histogram", "copula"}), None],
         "condition": [StrOptions(set(CONDITIONS)), None],
         "dequantize": ["boolean"],
@@ -300,121 +297,6 @@ class ScoreSDE(DiffusionDensity):
             self.n_iter_ += len(history["loss"])
         return self
 
-    @memory_advice("Too little memory to draw: lower n_samples and draw several times.")
-    @one_thread()
-    def sample(self, n_samples=1, y=None, *, guidance=1.0, random_state=None):
-        """Draw rows from the model.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), optional
-            Condition of all rows or of each; None draws from the unconditional density. An error
-            where the model was fitted without ``condition``.
-        guidance : float, default=1.0
-            How much the condition counts: 1 draws from the conditional density, more pushes the
-            draws towards what is typical of ``y``, at the price of variety; 0 ignores ``y``.
-            Not negative, and 1 where ``y`` is None.
-        random_state : int, RandomState instance or None, default=None
-            Randomness of this call; None takes that of the estimator.
-
-        Returns
-        -------
-        X : ndarray or DataFrame of shape (n_samples, n_features)
-            Rows in the units of the training data. A DataFrame with its names and types after
-            ``set_output(transform="pandas")``, and for tables with labels in any case.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, if ``y`` or a guidance other than 1 is given to a model
-            that was fitted without ``condition``, or a guidance other than 1 without ``y``.
-
-        Notes
-        -----
-        A base that was kept without a network is drawn from directly. Otherwise a point of the
-        prior is solved down a list of ``n_steps`` noise levels. Guidance other than 1 replaces
-        the denoiser by ``D(z, s) + guidance (D(z, s | y) - D(z, s))`` [1]_; what it draws from is
-        sharper than the conditional density, and is not one that :meth:`score_samples` knows.
-
-        References
-        ----------
-        .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
-        """
-        self._require_fitted()
-        n_samples = positive_int(n_samples, "n_samples")
-        require_memory(n_samples * self.n_features_in_, f"n_samples={n_samples}", DRAW_OFTEN)
-        guidance = checked_guidance(guidance, y, self._encoder)
-        rows = self.model_.given(self._encode(y, n_samples)).sample(
-            n_samples,
-            torch_generator(self._seed_of_call(random_state)),
-            solver=self.solver,
-            n_steps=self.n_steps,
-            guidance=guidance,
-        )
-        if y is None:
-            warn_nonsense(rows, self.model_.denoiser.network, self.solver, self.n_steps)
-        return self._restore(self.coordinates_.inverse(rows.cpu().numpy()))
-
-    @one_thread()
-    def impute(self, X, n_draws=None, *, random_state=None):
-        """Draw the missing values of every row given its observed ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows with NaN where a value is missing; any columns may be missing.
-        n_draws : int, optional
-            Draws of each row; None returns one.
-        random_state : int, RandomState instance or None, default=None
-            Randomness of this call; None takes that of the estimator.
-
-        Returns
-        -------
-        X_completed : ndarray of shape (n_samples, n_features) or (n_samples, n_draws, n_features)
-            Completed rows; observed values are unchanged. For a table with labels, a DataFrame or
-            a list of ``n_draws`` of them.
-
-        Raises
-        ------
-        ValueError
-            If ``n_draws`` is not a positive integer.
-
-        Notes
-        -----
-        Candidates are drawn from the conditional density of the analytic base, which is exact,
-        and resampled with weights ``p_model / p_base`` (sampling-importance-resampling): right in
-        the limit of many candidates whatever the network learnt, unlike replacing the observed
-        values along a solver's path. The weights come from
-        :func:`skdiffusion.diffusion.likelihood.log_density_ratio`; of at least 100 candidates and
-        five for each draw, two fifths are weighed, and the others where fewer than half of these
-        count. Where a base was kept alone the draws are exact. A conditional model draws from its
-        unconditional density.
-
-        References
-        ----------
-        .. [1] D. Rubin, "The calculation of posterior distributions by data augmentation:
-           comment", JASA 1987.
-        """
-        self._require_fitted()
-        n_copies = 1 if n_draws is None else positive_int(n_draws, "n_draws")
-        codes = self._reader.read(self, X, allow_nan=True)
-        require_memory(n_copies * codes.size, f"n_draws={n_draws}", DRAW_OFTEN)
-        completed, sizes = self._complete(codes, self._seed_of_call(random_state), n_copies)
-        poor = int((sizes < _FEWEST_CANDIDATES).sum())
-        if poor:
-            warn(
-                f"For {poor} of {len(codes)} rows fewer than 10 of the candidates of impute count: "
-                "their draws repeat. The base describes these rows badly; more observed columns "
-                'or base="mixture" help.',
-            )
-        if n_draws is None:
-            return self._restore(completed[:, 0])
-        if self._reader.table.categories:
-            return [self._restore(draw) for draw in completed.transpose(1, 0, 2)]
-        return completed
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self.condition is not None
@@ -425,27 +307,6 @@ class ScoreSDE(DiffusionDensity):
     def classes_(self):
         """Class labels, with ``condition="label"``."""
         return self._encoder.classes
-
-    @memory_advice("Too little memory to draw: lower n_draws or pass fewer rows of X in a call.")
-    def _complete(self, codes, seed, n_draws):
-        """Draws of completed rows, and the effective number of candidates behind each row's."""
-        completed, sizes = np.repeat(codes[:, None], n_draws, axis=1), np.full(len(codes), np.inf)
-        chosen = np.flatnonzero(np.isnan(codes).any(1))
-        rows, _ = self.coordinates_.forward(codes, self._spreading(codes))
-        keys = row_keys(codes, seed)[chosen]
-        draws, sizes[chosen] = resample(self.model_, self._proposal, rows[chosen], keys, n_draws)
-        values = self.coordinates_.inverse(draws.reshape(-1, codes.shape[1])).reshape(draws.shape)
-        known = ~np.isnan(completed[chosen])
-        completed[chosen] = np.where(known, completed[chosen], values)
-        return completed, sizes
-
-    def _read(self, X, fill=False, **checks):
-        """Numbers and codes of a table; gaps are filled by a draw where ``fit`` took gaps too."""
-        fill = fill and self.handle_missing == "impute"
-        codes = self._reader.read(self, X, allow_nan=fill, **checks)
-        if not np.isnan(codes).any():
-            return codes
-        return self._complete(codes, draw_seed(self.random_state), 1)[0][:, 0]
 
     def _restore(self, codes):
         """Numbers and codes as a table of the user's kind."""

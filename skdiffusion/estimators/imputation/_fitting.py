@@ -13,14 +13,8 @@ from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
-from skdiffusion.diffusion.statespace.base import SeriesGaussian
-from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
-from skdiffusion.diffusion.statespace.groups import GroupedGaussian, group_columns
-from skdiffusion.diffusion.statespace.season import Season
-from skdiffusion.diffusion.statespace.shape import Shape
-from skdiffusion.diffusion.window.base import WindowBase
-from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.series import WindowedSeries
+from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_wide
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
@@ -43,13 +37,6 @@ _CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
 _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
 _MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
-# Panels with more cells in a sample share the covariance of stationary series.
-_LARGEST_PANEL = 2500
-# A free covariance of a panel wants this many samples for each cell of a sample.
-_SAMPLES_PER_CELL = 3
-# Series with more columns are modelled in groups, without the default network: one state space
-# costs their cube, and joint draws of the network that of a window's gaps.
-_WIDEST = 48
 # As in the published setting, 64 channels and 8 heads.
 _CHANNELS_PER_HEAD = 8
 # Above this many features "csdi" attends to 32 inducing points instead of all pairs.
@@ -215,10 +202,10 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
     """
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     few = previous is None and windows.few
-    wide = _is_wide(windows.series) and settings.network != "csdi"
+    wide = is_wide(windows.series) and settings.network != "csdi"
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
     if previous is None:
-        base = None if blueprint.name == "csdi" else _fit_gaussian(windows, stationary, seed)
+        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed)
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -230,7 +217,7 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         )
     elif settings.method == "diffusion" and wide:
         warn(
-            f"X has {windows.series.values.shape[1]} columns, more than the {_WIDEST} for which "
+            f"X has {windows.series.values.shape[1]} columns, more than the {WIDEST} for which "
             "the default network is made: state spaces of groups of columns are used alone, as "
             'with method="gaussian". network="csdi" trains on any number.',
         )
@@ -304,66 +291,6 @@ def _require_targets(windows, strategy, settings, seed):
             f"target_strategy hides no observed cell of {n} windows of X, so that there is "
             'nothing to learn: hide some, or take target_strategy="block".'
         )
-
-
-def _fit_gaussian(windows, stationary, seed):
-    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
-    series = windows.series
-    n_features = series.values.shape[1]
-    n_cells = series.length * n_features
-    if (
-        stationary
-        or n_cells > _LARGEST_PANEL
-        or (series.length > 1 and len(windows.train) < _SAMPLES_PER_CELL * n_cells)
-    ):
-        return _fit_series(windows, seed)
-    rows = series.rows(windows.train)
-    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
-    return WindowBase(gaussian, series.length, n_features)
-
-
-def _fit_series(windows, seed):
-    """State space and shape of its errors, from the rows to learn from."""
-    runs, series = _runs(windows), windows.series
-    offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
-    rows = torch.cat(runs)
-    values, observed, time = (x[rows] for x in (series.values, series.observed, series.time))
-    neighbours = torch.ones(len(rows) - 1, dtype=torch.bool)
-    neighbours[offsets[1:-1] - 1] = False
-
-    def fit(values, observed, **options):
-        season = Season.learn(values, observed, time, neighbours, series.periods)
-        pieces = Pieces.cut(values - season(time), observed, offsets)
-        fit = fit_state_space(pieces, generator=torch_generator(seed), **options)
-        shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
-        return SeriesGaussian(fit.model, shape, season)
-
-    if not _is_wide(series):
-        return fit(values, observed)
-    groups = group_columns(values, observed)
-    parts = []
-    for group in groups:
-        # What the first group chose, noise and order, is a good start for the others.
-        first = parts[0].model if parts else None
-        known = {"noises": [float(first.noise.median())], "max_order": first.order} if first else {}
-        parts.append(fit(values[:, group.columns], observed[:, group.columns], **known))
-    return GroupedGaussian(groups, parts)
-
-
-def _is_wide(series):
-    """Whether series have more columns than one state space takes."""
-    return series.length > 1 and series.values.shape[1] > _WIDEST
-
-
-def _runs(windows):
-    """Rows covered by windows, in unbroken runs (a list of index tensors)."""
-    series = windows.series
-    covered = torch.zeros(len(series.values), dtype=torch.bool)
-    covered[series.rows(windows.train).flatten()] = True
-    rows = torch.nonzero(covered)[:, 0]
-    number, _, _ = series.place(rows)
-    breaks = torch.nonzero((rows.diff() != 1) | (number.diff() != 0))[:, 0] + 1
-    return torch.tensor_split(rows, breaks)
 
 
 def _train(denoiser, windows, strategy, settings, seed):

@@ -194,7 +194,6 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _fit(self, X, y):
-        """Fit all of it."""
         vars(self).pop("_pooled", None)
         X, y = read_table(self, X, y, function=self._is_function())
         if self._is_classifier():

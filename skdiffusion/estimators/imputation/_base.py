@@ -1,0 +1,80 @@
+"""The base of an imputer: which Gaussian windows get, and how it is learnt."""
+
+import torch
+
+from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
+from skdiffusion.diffusion.statespace.groups import GroupedGaussian, group_columns
+from skdiffusion.diffusion.statespace.season import Season
+from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.window.base import WindowBase
+from skdiffusion.diffusion.window.fit import free_gaussian
+
+# Panels with more cells in a sample share the covariance of stationary series.
+_LARGEST_PANEL = 2500
+# A free covariance of a panel wants this many samples for each cell of a sample.
+_SAMPLES_PER_CELL = 3
+# Series with more columns are modelled in groups, without the default network: one state space
+# costs their cube, and joint draws of the network that of a window's gaps.
+WIDEST = 48
+
+
+def fit_base(windows, stationary, seed):
+    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
+    series = windows.series
+    n_features = series.values.shape[1]
+    n_cells = series.length * n_features
+    if (
+        stationary
+        or n_cells > _LARGEST_PANEL
+        or (series.length > 1 and len(windows.train) < _SAMPLES_PER_CELL * n_cells)
+    ):
+        return _fit_series(windows, seed)
+    rows = series.rows(windows.train)
+    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
+    return WindowBase(gaussian, series.length, n_features)
+
+
+def _fit_series(windows, seed):
+    """State space and shape of its errors, from the rows to learn from."""
+    runs, series = _runs(windows), windows.series
+    offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
+    rows = torch.cat(runs)
+    values, observed, time = (x[rows] for x in (series.values, series.observed, series.time))
+    neighbours = torch.ones(len(rows) - 1, dtype=torch.bool)
+    neighbours[offsets[1:-1] - 1] = False
+
+    def fit(values, observed, **options):
+        season = Season.learn(values, observed, time, neighbours, series.periods)
+        pieces = Pieces.cut(values - season(time), observed, offsets)
+        fit = fit_state_space(pieces, generator=torch_generator(seed), **options)
+        shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
+        return SeriesGaussian(fit.model, shape, season)
+
+    if not is_wide(series):
+        return fit(values, observed)
+    groups = group_columns(values, observed)
+    parts = []
+    for group in groups:
+        # What the first group chose, noise and order, is a good start for the others.
+        first = parts[0].model if parts else None
+        known = {"noises": [float(first.noise.median())], "max_order": first.order} if first else {}
+        parts.append(fit(values[:, group.columns], observed[:, group.columns], **known))
+    return GroupedGaussian(groups, parts)
+
+
+def is_wide(series):
+    """Whether series have more columns than one state space takes."""
+    return series.length > 1 and series.values.shape[1] > WIDEST
+
+
+def _runs(windows):
+    """Rows covered by windows, in unbroken runs (a list of index tensors)."""
+    series = windows.series
+    covered = torch.zeros(len(series.values), dtype=torch.bool)
+    covered[series.rows(windows.train).flatten()] = True
+    rows = torch.nonzero(covered)[:, 0]
+    number, _, _ = series.place(rows)
+    breaks = torch.nonzero((rows.diff() != 1) | (number.diff() != 0))[:, 0] + 1
+    return torch.tensor_split(rows, breaks)

@@ -1,0 +1,98 @@
+"""Training of the conditional densities of columns, each of which keeps its own best weights."""
+
+import copy
+import math
+
+import torch
+
+from skdiffusion.training._loop import train
+
+# Rows of a step; passes over the rows, and steps at least and at most.
+_BATCH, _EPOCHS, _FEWEST, _MOST = 256, 40, 500, 10_000
+_N_EVALUATIONS, _EMA_DECAY, _WEIGHT_DECAY = 20, 0.995, 1e-2
+_LEARNING_RATE = 4e-3
+# Standard errors of a column's held-out gain below which it is taken as independent of the others.
+_N_ERRORS = 2
+
+
+def train_conditionals(network, sides, generator, *, progress=False):
+    """Train a network of columns by maximum likelihood, in place.
+
+    Parameters
+    ----------
+    network : ColumnConditionals
+        The network.
+    sides : pair of (float32 tensor, float32 tensor)
+        What stands for the columns, of shape (n_samples, n_views, n_features), and the values, of
+        shape (n_samples, n_features): of rows to train on, and of rows whose likelihood decides,
+        for every column by itself, which weights are kept.
+    generator : torch.Generator
+        Source of the batches.
+    progress : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    history : dict
+        See :func:`skdiffusion.training.train`; the validation loss is that of the best weights
+        of every column so far.
+    """
+    (inputs, values), held_out = sides
+    keeper = _ColumnKeeper(network, *held_out)
+
+    def loss(step):
+        index = torch.randint(len(values), (_BATCH,), generator=generator)
+        return -network(inputs[index]).log_density(values[index].T).mean()
+
+    history = train(
+        network,
+        loss,
+        n_steps=min(max(math.ceil(_EPOCHS * len(values) / _BATCH), _FEWEST), _MOST),
+        learning_rate=_LEARNING_RATE,
+        weight_decay=_WEIGHT_DECAY,
+        ema_decay=_EMA_DECAY,
+        validate=keeper.look,
+        n_evaluations=_N_EVALUATIONS,
+        progress=progress,
+        description="ScoreSDE, chain",
+    )
+    network.load_state_dict(keeper.best_state())
+    return history
+
+
+class _ColumnKeeper:
+    """Remember, for every column, the weights with the best held-out likelihood."""
+
+    def __init__(self, network, inputs, values):
+        self.inputs, self.values = inputs, values
+        self.axis, self.first = network.column_axis, copy.deepcopy(network.state_dict())
+        self.state = self.first
+        self.start = self.best = self._log_densities(network)
+
+    def look(self, network):
+        """Evaluate a state of the network; return the loss of the best one so far."""
+        found = self._log_densities(network)
+        better = found.mean(1) > self.best.mean(1)
+        self.best = torch.where(better[:, None], found, self.best)
+        self.state = self._mixed(network.state_dict(), better)
+        return -float(self.best.mean(1).sum())
+
+    def best_state(self):
+        """Best weights, and those of the start where what has been gained may be chance."""
+        gains = self.best - self.start
+        error = gains.std(1) / math.sqrt(gains.shape[1])
+        return self._mixed(self.first, gains.mean(1) <= _N_ERRORS * error)
+
+    def _mixed(self, other, columns):
+        """The weights that are kept, for some columns those of another state."""
+        mixed = {name: tensor.clone() for name, tensor in self.state.items()}
+        for name, tensor in mixed.items():
+            axis = self.axis(name)
+            if axis is not None:
+                tensor.movedim(axis, 0)[columns] = other[name].movedim(axis, 0)[columns]
+        return mixed
+
+    def _log_densities(self, network):
+        """Log-densities of the held-out values, of shape (n_features, n_samples)."""
+        with torch.no_grad():
+            return network(self.inputs).log_density(self.values.T)

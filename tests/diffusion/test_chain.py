@@ -1,0 +1,51 @@
+"""Mixtures of logistic densities in one dimension: normal scores, their slopes, their inverse."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import log_ndtr, ndtri_exp
+
+from skdiffusion.diffusion.chain import Components, normal_quantile
+
+
+@pytest.fixture
+def components():
+    """Two hundred mixtures of four components, narrow ones and wide ones."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda: torch.randn(200, 4, generator=generator, dtype=torch.float64)  # noqa: E731
+    return Components(torch.log_softmax(draw(), 1), 2 * draw(), draw() - 1)
+
+
+def test_density_is_that_of_the_logistic_distribution(components):
+    x = torch.linspace(-6, 6, 200, dtype=torch.float64)
+    parts = stats.logistic(components.means.numpy(), components.log_scales.exp().numpy())
+    weights = components.log_weights.exp().numpy()
+    expected = (weights * parts.pdf(x.numpy()[:, None])).sum(1)
+    np.testing.assert_allclose(components.log_density(x).exp(), expected, rtol=1e-7)
+    below, above = components.log_probabilities(x)
+    expected = (weights * parts.cdf(x.numpy()[:, None])).sum(1)
+    np.testing.assert_allclose(below.exp(), expected, rtol=1e-7)
+    np.testing.assert_allclose(below.exp() + above.exp(), 1, rtol=1e-12)
+
+
+def test_scores_have_the_slope_that_the_density_says(components):
+    """dt/dx = f(x) / phi(t), by automatic differentiation through the quantile."""
+    x = torch.linspace(-30, 30, 200, dtype=torch.float64).requires_grad_()
+    scores, log_density = components.scores(x)
+    (slope,) = torch.autograd.grad(scores.sum(), x)
+    expected = log_density.exp() / torch.exp(torch.distributions.Normal(0.0, 1.0).log_prob(scores))
+    np.testing.assert_allclose(slope, expected.detach(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("reach", [1, 5, 30])
+def test_values_are_the_inverse_of_scores(components, reach):
+    """Far out, too, where a probability has no digits left."""
+    t = torch.linspace(-reach, reach, 200, dtype=torch.float64)
+    np.testing.assert_allclose(components.scores(components.values(t))[0], t, atol=1e-8)
+
+
+def test_normal_quantile_is_scipys():
+    t = np.concatenate([-np.logspace(-3, 3, 50), [0.0]])
+    found = normal_quantile(torch.as_tensor(log_ndtr(t)))
+    np.testing.assert_allclose(found, ndtri_exp(log_ndtr(t)), rtol=1e-12, atol=1e-15)

@@ -1,0 +1,151 @@
+"""The chain of columns: a density with sharp dependence, its map and what follows from it."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from skdiffusion import ScoreSDE
+from skdiffusion.estimators.density import _chain, _order
+from skdiffusion.training import chain as training
+
+
+def sharp(n, seed=0, noise=0.05):
+    """Three uniform columns and, second, a smooth function of two of them."""
+    rng = np.random.default_rng(seed)
+    u = rng.random((n, 3))
+    value = np.sin(6 * u[:, 0]) * u[:, 1] + noise * rng.normal(size=n)
+    return np.column_stack([u[:, 0], value, u[:, 1:]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ScoreSDE(base="chain", max_iter=0, random_state=0).fit(sharp(2000))
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """A chain that has not learnt much, of columns that hang together."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 4))
+    rows[:, 1] += rows[:, 3]
+    rows[:, 0] = 0.5 * rows[:, 2] ** 2 + 0.1 * rows[:, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_FEWEST", 100)
+        patch.setattr(training, "_EPOCHS", 1)
+        return _chain.fit_chain(rows[:300], rows[300:], 0)[0], rows
+
+
+def test_what_the_others_foretell_stands_last():
+    """A function comes after its arguments; independent columns come in any order."""
+    order = list(_order.column_order(sharp(2500), 0))
+    assert order[-1] == 1
+
+
+def test_the_map_has_its_inverse(chain):
+    chain, rows = chain
+    scores, _ = chain.forward(rows)
+    np.testing.assert_allclose(chain.inverse(scores), rows, atol=1e-9)
+    far = np.array([[30.0, -40.0, 50.0, 9.0]])
+    np.testing.assert_allclose(chain.inverse(chain.forward(far)[0]), far, rtol=1e-9)
+
+
+def test_log_determinant_and_factors_are_those_of_the_jacobian(chain):
+    """By automatic differentiation of the scores; the factors add up to the density."""
+    chain, rows = chain
+    scores, log_jacobian = chain.forward(rows[:20])
+    h = 1e-6
+    for row, ours in zip(rows[:5], log_jacobian):
+        steps = np.concatenate([row + h * np.eye(4), row - h * np.eye(4)])
+        ahead = chain.forward(steps)[0]
+        jacobian = (ahead[:4] - ahead[4:]) / (2 * h)
+        assert np.linalg.slogdet(jacobian)[1] == pytest.approx(ours, abs=1e-6)
+    total = chain.log_factors(torch.as_tensor(rows[:20])).sum(1).numpy()
+    np.testing.assert_allclose(total, stats.norm.logpdf(scores).sum(1) + log_jacobian, atol=1e-9)
+
+
+def test_a_row_does_not_depend_on_the_others(chain):
+    chain, rows = chain
+    together, alone = chain.forward(rows)[0][7:8], chain.forward(rows[7:8])[0]
+    np.testing.assert_allclose(together, alone, atol=1e-10)
+
+
+def test_a_pickle_is_the_same_chain(chain):
+    chain, rows = chain
+    state = pickle.dumps(chain)
+    assert b"torch" not in state
+    np.testing.assert_array_equal(pickle.loads(state).forward(rows)[0], chain.forward(rows)[0])
+
+
+def test_entropy_of_a_sharp_function_is_nearly_reached(model):
+    """The truth is that of the noise, as the other columns are uniform on (0, 1)."""
+    truth = -stats.norm(scale=0.05).entropy()
+    assert truth - 0.2 < model.score(sharp(3000, seed=1)) < truth + 0.05
+
+
+def test_draws_follow_the_function(model):
+    draws = model.sample(3000, random_state=1)
+    residual = draws[:, 1] - np.sin(6 * draws[:, 0]) * draws[:, 2]
+    assert np.abs(np.median(residual)) < 0.01
+    assert 0.045 < stats.iqr(residual) / 1.349 < 0.065
+    for j in (0, 2, 3):
+        assert stats.kstest(draws[:, j], "uniform").pvalue > 1e-6
+
+
+def test_density_on_a_column_and_its_arguments_integrates_to_one(model):
+    """The density of one column, the others fixed, over its marginal density."""
+    grid = np.linspace(-1.5, 1.5, 3001)
+    rows = np.repeat([[0.3, 0.0, 0.6, 0.5]], len(grid), axis=0)
+    rows[:, 1] = grid
+    density = np.exp(model.score_samples(rows))
+    assert grid[density.argmax()] == pytest.approx(np.sin(1.8) * 0.6, abs=0.02)
+    assert density.sum() * 0.001 == pytest.approx(1, abs=0.15)
+
+
+def test_gradient_and_latent_rows_go_through_the_chain(model):
+    rows, h = sharp(20, seed=2), 1e-6
+    numeric = np.column_stack(
+        [
+            (model.score_samples(rows + e) - model.score_samples(rows - e)) / (2 * h)
+            for e in h * np.eye(4)
+        ]
+    )
+    ours = model.log_density_gradient(rows, noise_level=1e-3)
+    np.testing.assert_allclose(ours, numeric, rtol=1e-3, atol=1e-3)
+    back = model.inverse_transform(model.transform(rows))
+    np.testing.assert_allclose(back, rows, atol=1e-4)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.score_samples(rows), model.score_samples(rows))
+
+
+def test_auto_keeps_the_chain_where_dependence_is_sharp():
+    X = sharp(1000)
+    model = ScoreSDE(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(X)
+    assert model.base_.startswith("chain")
+    assert {"mixture", "chain"} <= set(model.held_out_score_)
+
+
+def test_a_network_learns_on_the_chain():
+    X = sharp(1000)
+    settings = {"base": "chain", "hidden_layer_sizes": (16,), "max_iter": 20, "random_state": 0}
+    model = ScoreSDE(**settings).fit(X)
+    assert {"chain", "chain + network"} == set(model.held_out_score_)
+    model.partial_fit(X)
+    assert model.base_ == "chain + network"
+    assert np.isfinite(model.score_samples(X[:50])).all()
+    assert model.sample(5).shape == (5, 4)
+    assert np.isfinite(model.impute([[0.5, np.nan, 0.2, np.nan]], 3)).all()
+
+
+def test_a_chain_has_no_condition():
+    with pytest.raises(ValueError, match='base="chain" has no conditional form'):
+        ScoreSDE(base="chain", condition="value").fit(sharp(100), np.arange(100.0))
+
+
+@pytest.mark.parametrize("rows", [sharp(6), sharp(200)[:, :1], np.round(10 * sharp(300))])
+def test_few_rows_one_column_and_integers(rows):
+    model = ScoreSDE(base="chain", max_iter=0, random_state=0).fit(rows)
+    assert np.isfinite(model.score_samples(rows)).all()
+    assert np.isfinite(model.sample(20)).all()
