@@ -112,7 +112,8 @@ def _change_of_squares(target, kernel, x, noise):
             centre = before.mean(0)
             squares = [(z - centre).square().sum(1) for z in (before, chains.position())]
             changes.append((squares[1] - squares[0]).square().mean())
-        return float(torch.stack(changes).mean()) / kernel.cost, chains.position()
+        cost = max(chains.evaluations / _N_COMPARED, kernel.cost)
+        return float(torch.stack(changes).mean()) / cost, chains.position()
 
 
 def curvature(target, x, spread):
