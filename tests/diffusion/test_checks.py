@@ -7,6 +7,7 @@ import torch
 
 from skdiffusion.diffusion.target.checks import (
     climb,
+    jumps,
     stein,
     tail_powers,
     wrong_curls,
@@ -63,6 +64,21 @@ def test_single_precision_is_not_mistaken_for_a_wrong_gradient():
     wrong, clear = wrong_slopes(target, normals(100, 2))
     assert wrong.sum() == 0
     assert clear.sum() > 50
+
+
+def test_a_jump_is_measured_and_a_kink_or_a_bend_is_none():
+    x, offset = normals(40, 2), normals(80, 2)[40:]
+    crossing = (x[:, 0] > 0.3) != (x[:, 0] + offset[:, 0] > 0.3)
+    step = target_of(lambda x: normal(x) - 3.0 * (x[:, 0] > 0.3), 2)
+    found = jumps(step, x, offset).abs()
+    torch.testing.assert_close(
+        found[crossing], torch.full_like(found[crossing], 3), rtol=0.05, atol=0
+    )
+    smooth = [normal, lambda x: -x.abs().sum(1), lambda x: -(x[:, 1] - 3 * x[:, 0] ** 2).square()]
+    for function in smooth:
+        found = jumps(target_of(function, 2), x, offset)
+        assert found.isfinite().sum() > 10
+        assert found.nan_to_num(0.0).abs().max() < 0.2
 
 
 def test_a_field_that_turns_is_no_gradient():

@@ -58,12 +58,12 @@ PLANTED = {
     "short": (normal, {"method": "mala", "step_size": 1e-5}, "raise step_size"),
     "wide": (normal, {"method": "ula", "step_size": 1.2}, "widen the density: lower step_size"),
     "constant": (normal, {"method": "ula", "step_size": 1e-12}, "disagree after"),
-    "sum": (lambda x: -((x[:, 0] + x[:, 1]) ** 2), {"method": "mala"}, "normalis"),
+    "sum": (lambda x: -((x[:, 0] + x[:, 1]) ** 2), {"method": "mala"}, "disagree|do not mix"),
     "Cauchy": (cauchy, {"method": "mala"}, "heavy tails.*use medians"),
     "few": (normal, {"method": "mala", "n_steps": 2, "step_size": 0.1}, "raise n_steps"),
     "gradient": (doubled, {"method": "mala"}, "gradient is not that of the log density"),
     "swirl": (swirl, {"method": "ula"}, "the gradient of no density"),
-    "jump": (jump, {"method": "mala"}, "the density jumps"),
+    "jump": (jump, {"method": "mala"}, "log density jumps"),
     "wall": (wall, {"method": "mala"}, "ends at a wall. Give bounds"),
 }
 

@@ -15,8 +15,8 @@ _LENGTHS = (1, 2, 4, 8, 16, 32)
 # Change of the energy within a step, in nats, from which the step is halved: hardly ever met where
 # one step size suits the whole target.
 _TOLERANCE = 2.0
-# Halvings of a step at most: a funnel is a hundred times as narrow as wide.
-_MOST_HALVINGS = 7
+# Halvings of a step at most.
+_MOST_HALVINGS = 5
 
 
 class _Segment(NamedTuple):
@@ -63,7 +63,8 @@ def hmc(state, evaluate, step_size, noise, log_uniform, n_leapfrog, tolerance=ma
     A step is taken in the fewest parts that keep the energy within the tolerance. The way back
     must choose the same number: a trajectory with a step that fewer parts would lead back is
     refused. With that the map is its own inverse on what it accepts, and local steps cost nothing
-    in exactness [2]_.
+    in exactness [2]_. A step that no number of parts makes smooth stays whole, if the way back has
+    no such number either.
 
     References
     ----------
@@ -122,35 +123,34 @@ def _energy(state, velocity):
 
 
 def _refined(step, state, velocity, evaluate, step_size, tolerance, can_return):
-    """The step in as few parts as keep the energy; marks chains that could not come back."""
-    for i in range(1, _MOST_HALVINGS + 2):
-        rough = (~(step.change <= tolerance) & can_return).nonzero()[:, 0]
+    """The step in as few parts as keep the energy; marks chains that could not come back.
+
+    Where no number of parts does, as far out in a light tail, the step stays whole.
+    """
+    for i in range(1, _MOST_HALVINGS + 1):
+        rough = (~(step.change <= tolerance)).nonzero()[:, 0]
         if not len(rough):
-            break
-        if i > _MOST_HALVINGS:
-            can_return[rough] = False
-            break
-        start = _rows(state, rough), velocity[rough]
-        size = _of_rows(step_size, rough)
+            return step
+        start, size = (_rows(state, rough), velocity[rough]), _of_rows(step_size, rough)
         finer = _travel(*start, evaluate, size, 2**i)
-        found = finer.change <= tolerance
-        can_return[rough[found]] = ~_shortcut(
-            _rows(finer.state, found),
-            -finer.velocity[found],
-            evaluate,
-            _of_rows(size, found),
-            tolerance,
-            i,
-        )
-        step = _placed(step, finer, rough)
+        found = (finer.change <= tolerance).nonzero()[:, 0]
+        finer = _Segment(_rows(finer.state, found), finer.velocity[found], finer.change[found])
+        back = finer.state, -finer.velocity, evaluate, _of_rows(size, found)
+        can_return[rough[found]] &= ~_shortcut(*back, tolerance, i)
+        step = _placed(step, finer, rough[found])
+    rough = (~(step.change <= tolerance)).nonzero()[:, 0]
+    back = _rows(step.state, rough), -step.velocity[rough], evaluate, _of_rows(step_size, rough)
+    can_return[rough] &= ~_shortcut(*back, tolerance, _MOST_HALVINGS + 1)
     return step
 
 
 def _shortcut(state, velocity, evaluate, step_size, tolerance, i):
     """Whether fewer than ``2**i`` parts would keep the energy from here."""
     short = torch.zeros(len(velocity), dtype=torch.bool, device=velocity.device)
-    for j in range(i if len(short) else 0):
+    for j in range(i):
         left = (~short).nonzero()[:, 0]
+        if not len(left):
+            break
         size = _of_rows(step_size, left)
         way = _travel(_rows(state, left), velocity[left], evaluate, size, 2**j)
         short[left] = way.change <= tolerance
@@ -198,6 +198,8 @@ class HMC(Kernel):
         Time step.
     n_leapfrog : int, default=1
         Mean number of steps of a trajectory.
+    tolerance : float, default=2.0
+        Change of the energy, in nats, from which a step is taken in parts.
 
     References
     ----------
@@ -207,6 +209,7 @@ class HMC(Kernel):
 
     step_size: float = 1.0
     n_leapfrog: int = 1
+    tolerance: float = _TOLERANCE
 
     needs = "log_density"
     # Of the optimum 0.651 and the higher rates that irregular targets want, in between.
@@ -216,8 +219,16 @@ class HMC(Kernel):
 
     @property
     def alternatives(self):
-        """The same with trajectories of other lengths."""
-        return tuple(dataclasses.replace(self, n_leapfrog=n) for n in _LENGTHS)
+        """The same with trajectories of other lengths, in whole steps.
+
+        With parts, steps of any length would be accepted, and be too long nearly everywhere.
+        """
+        others = {"tolerance": math.inf}
+        return tuple(dataclasses.replace(self, n_leapfrog=n, **others) for n in _LENGTHS)
+
+    def tuned(self):
+        """The kernel that runs, once a length is found."""
+        return dataclasses.replace(self, tolerance=_TOLERANCE)
 
     @property
     def cost(self):
@@ -232,8 +243,10 @@ class HMC(Kernel):
         """Take step ``i``."""
         n_leapfrog = math.ceil(2 * self.n_leapfrog * van_der_corput(i))
         uniform = noise.log_uniform(i)
-        normal = noise.normal(i)
-        return hmc(state, evaluate, step_size, normal, uniform, n_leapfrog, _TOLERANCE)
+        # Two trajectories with parts, for narrow places, and two of whole steps, which lead home
+        # from light tails where no part is short enough; pairs, as lengths alternate, too.
+        tolerance = self.tolerance if i // 2 % 2 else math.inf
+        return hmc(state, evaluate, step_size, noise.normal(i), uniform, n_leapfrog, tolerance)
 
     def guess(self, curvature):
         """Kernel with a time step for the fastest oscillation, from where it is adapted."""

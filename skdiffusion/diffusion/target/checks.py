@@ -25,6 +25,8 @@ import torch
 _WIDTHS = (1e-5, 1e-4, 1e-3, 1e-2)
 # How well differences must agree with each other to count, and how far gradients may be off.
 _CLEAR, _OFF = 0.02, 0.1
+# Nats up to which two sums along a segment must agree.
+_EXACT = 0.1
 # How far out tails are looked at, in units of the rays, and how much lower than a power of it the
 # density may lie there, in nats: far below, no chain ever comes.
 _FAR, _SLACK = 1e3, 10.0
@@ -93,6 +95,32 @@ def wrong_curls(target, x):
     bend = change(a, _WIDTHS[1]) / (2 * _WIDTHS[1])
     other = (bend * b).sum(1)
     return _compare(other, 0.01 * bend.norm(dim=1), lambda w: (change(b, w) * a).sum(1))
+
+
+def jumps(target, x, offset, n_parts=64):
+    """Nats by which the log density changes along segments beyond what its gradient tells.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x, offset : tensor of shape (n_segments, n_features)
+        Beginnings of the segments, and the way to their ends.
+    n_parts : int, default=64
+        Points at which the gradient is summed up along a segment.
+
+    Returns
+    -------
+    jump : tensor of shape (n_segments,)
+        The excess; not a number where the sum is not exact enough to tell.
+    """
+    share = torch.linspace(0, 1, n_parts + 1).to(x)[:, None, None]
+    points = (x + share * offset).flatten(0, 1)
+    slope = (target.evaluate(points)[1].reshape(n_parts + 1, *x.shape) * offset).sum(2)
+    fine, coarse = (torch.trapezoid(s, dim=0) / (len(s) - 1) for s in (slope, slope[::2]))
+    excess = target.evaluate(x + offset)[0] - target.evaluate(x)[0] - fine
+    told = torch.isfinite(excess) & ((fine - coarse).abs() < _EXACT)
+    return excess.masked_fill(~told, math.nan)
 
 
 def _axes(x):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2, norm
 
-from skdiffusion.diffusion.target.checks import stein, tail_powers, wrong_curls, wrong_slopes
+from skdiffusion.diffusion.target.checks import jumps, stein, tail_powers, wrong_curls, wrong_slopes
 from skdiffusion.diffusion.target.targets import MixtureTarget
 
 # Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
@@ -28,6 +28,8 @@ _STEIN_SLACK = 0.15
 _FEWEST_WRONG, _WRONG = 3, 0.05
 # Points from which tails are looked at, and the excess over the last power that is not heavy.
 _N_TAIL, _TAIL_SLACK = 4, 0.05
+# Short ways along which jumps are looked for, and nats that are one.
+_N_SEGMENTS, _JUMP = 64, 0.5
 # Share of steps out of the support from which a wall is named.
 _WALL = 0.01
 # Draws that must be worth as many independent ones, and the fewest for which this is asked.
@@ -113,7 +115,8 @@ def unusable_target(target, trial, axes):
     with torch.no_grad():
         runs = _runaway(target, trial.near, last)
         tails = _tails(target, last, axes) if target.has_log_density and runs is None else None
-        return [text for text in (runs, tails, _gradients(target, last)) if text]
+        wrong = _gradients(target, last) or _jumps(target, last)
+        return [text for text in (runs, tails, wrong) if text]
 
 
 def _runaway(target, near, last):
@@ -204,6 +207,24 @@ def _gradients(target, last):
         f"What target returns is the gradient of no density: its derivatives are not symmetric at "
         f"{n_wrong} of {n_clear} points tried. Correct its formula, or return the log density, "
         "which is differentiated for you."
+    )
+
+
+def _jumps(target, last):
+    """Warning where the log density has steps that its gradient does not see."""
+    if not target.has_log_density:
+        return None
+    x = last[:_N_SEGMENTS]
+    normal = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)
+    found = jumps(target, x, last.std(0) * normal)
+    n_wrong = int((found.abs() > _JUMP).sum())
+    if n_wrong < max(_FEWEST_WRONG, _WRONG * len(x)):
+        return None
+    return (
+        f"The log density jumps: on {n_wrong} of {len(x)} short ways through the draws it changes "
+        f"by up to {float(found.nan_to_num(0.0).abs().max()):.2g} nats more than its gradient "
+        "tells. Chains without a Metropolis test do not see the jump, others are slow there: "
+        "make it continuous, or use variables (bounds) in which it is."
     )
 
 
@@ -322,7 +343,7 @@ def slow_chains(found, plan, target):
     worst = int(np.nanargmax(found.slowness))
     return (
         f"Chains do not mix within {plan.n_steps} steps: R-hat of single chains in feature {worst} "
-        f"is {found.slowness[worst]:.2f} over the second half of them. Each stays in its own part "
+        f"is {found.slowness[worst]:.3g} over the second half of them. Each stays in its own part "
         "of the target, and the shares of the parts are those of the starts; "
         f"{_advice(found, plan, target)}"
     )
@@ -333,7 +354,10 @@ def _advice(found, plan, target):
     if target.has_noisy_score:
         return "use method='annealed'."
     if found.acceptance_rate > _TIMID and plan.kernel.target_acceptance is not None:
-        return f"raise step_size (now {plan.kernel.step_size}): hardly a step is refused."
+        return (
+            f"raise step_size (now {plan.kernel.step_size}), as hardly a step is refused, or raise "
+            "n_steps."
+        )
     if plan.kernel.n_replicas > 1:
         return "raise n_steps, or start wider (init)."
     if target.has_log_density:

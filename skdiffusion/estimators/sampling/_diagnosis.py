@@ -19,6 +19,8 @@ from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
 # Draws of a chain from which its effective number can be told.
 _FEWEST_TO_COUNT = 4
+# Part of the steps before the first draw, by which draws may be later and still tell of it.
+_SHORT = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,9 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     if plan.kernel.forgets_start:
         return Diagnosis.empty(coordinates.n_features, mean_rate)
     energies, gradients = _values(target, trial.draws)
-    found = _compare(coordinates, trial, energies, mean_rate)
+    # Later draws have had many more steps than those that are asked for.
+    n_first = max(1, min(len(trial.draws), plan.n_steps // (_SHORT * plan.thin)))
+    found = _compare(coordinates, trial, energies, mean_rate, n_first)
     n_groups = 1 + int(trial.superchains[-1])
     axes = torch.as_tensor(np.linalg.inv(coordinates.factor).T.copy()).to(trial.near)
     warnings = [
@@ -92,18 +96,19 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     ]
     if not any(warnings):
         # Where chains are known to be elsewhere, it would say the same less clearly.
-        warnings = [wrong_draws(target, trial, gradients, plan)]
+        first = dataclasses.replace(trial, draws=trial.draws[:n_first])
+        warnings = [wrong_draws(target, first, gradients[:n_first], plan)]
     return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
 
 
-def _compare(coordinates, trial, energies, acceptance_rate):
+def _compare(coordinates, trial, energies, acceptance_rate, n_first):
     """Diagnostics of trial chains."""
     x = coordinates.inverse(trial.draws.transpose(0, 1))
     n, n_draws, d = x.shape
     groups = trial.superchains
-    energy = np.nan if energies is None else nested_r_hat(energies, groups)
+    energy = np.nan if energies is None else nested_r_hat(energies[:, :n_first], groups)
     ess, tail = (effective_sample_size(x, k) * 1000 / (n * n_draws) for k in ("bulk", "tail"))
-    both = r_hat(x), nested_r_hat(x, groups)
+    both = r_hat(x), nested_r_hat(x[:, :n_first], groups)
     later = trial.path[len(trial.path) // 2 :].transpose(0, 1)
     enough = later.shape[1] >= 2 * _FEWEST_TO_COUNT
     slowness = r_hat(coordinates.inverse(later)) if enough else np.full(d, np.nan)
