@@ -152,8 +152,9 @@ class Tempered(Kernel):
     def suited(cls, target, x, *, settled=False, **options):
         """Kernel with temperatures whose ratio lets neighbours swap in this dimension."""
         # The reference is centred at the origin, where draws need not be.
-        wide, settled_wide = _RADIUS * x.std(0), _SETTLED_RADIUS * x.square().mean(0).sqrt()
-        spread = (settled_wide if settled else wide).max()
+        spread = _RADIUS * x.std(0).max()
+        if settled:
+            spread = _SETTLED_RADIUS * x.square().mean(0).sqrt().max()
         n_features = x.shape[1]
         n_steps = -math.log(_SMALLEST_BETA) / math.log(1 + _RATIO / math.sqrt(n_features))
         betas = geometric(1.0, _SMALLEST_BETA, 1 + math.ceil(n_steps))

@@ -102,8 +102,8 @@ _N_COMPARED = 16
 def _efficiency(target, kernel, x, noise):
     """Effective draws an evaluation, by the correlation of a step's ends.
 
-    It is the geometric mean of that of the positions and that of the squared distance from the
-    centre, to which a trajectory that turns back is no gain.
+    It is that of the positions, or twice that of the squared distance from the centre if that is
+    less: to the square a trajectory that turns back is no gain.
     """
     with torch.no_grad():
         chains = Chains(target, kernel, x, noise)
@@ -114,9 +114,9 @@ def _efficiency(target, kernel, x, noise):
             places.append(chains.position())
         centred = torch.stack(places) - torch.stack(places).flatten(0, 1).mean(0)
         squares = centred.square().sum(2, keepdim=True)
-        worth = _worth(centred) * _worth(squares - squares.mean())
+        worth = min(_worth(centred), 2 * _worth(squares - squares.mean()))
         cost = max(chains.evaluations / _N_COMPARED, kernel.cost)
-        return math.sqrt(worth) / cost, chains.position()
+        return worth / cost, chains.position()
 
 
 def _worth(values):
