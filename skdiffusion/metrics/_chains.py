@@ -17,7 +17,8 @@ def r_hat(draws):
     -------
     r_hat : float or ndarray of shape (n_features,)
         1 where chains agree; above 1.01 they need more steps. It sees only what the chains saw:
-        chains that all miss the same mode agree.
+        chains that all miss the same mode agree. Infinite where chains stand still at several
+        places, NaN where all stand still at one.
 
     See Also
     --------
@@ -103,7 +104,7 @@ def nested_r_hat(draws, superchains):
             raise ValueError(f"superchains has {len(group)} labels for {len(values)} chains")
         values = values[order].reshape(len(labels), sizes[0], -1)
         folded = np.abs(values - np.median(values))
-        return max(_plain_nested_r_hat(_normal_scores(v)) for v in (values, folded))
+        return np.fmax(*(_plain_nested_r_hat(_normal_scores(v)) for v in (values, folded)))
 
     return _each_feature(draws, one, n_least=1)
 
@@ -185,16 +186,16 @@ def _r_hat(values):
     """Larger one of the R-hat of location and of spread."""
     halves = _split(values)
     folded = np.abs(halves - np.median(halves))
-    return max(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores(folded)))
+    return np.fmax(*(_plain_r_hat(_normal_scores(v)) for v in (halves, folded)))
 
 
 def _plain_r_hat(values):
     """R-hat of Gelman and Rubin."""
     n_draws = values.shape[1]
-    within = values.var(1, ddof=1).mean()
+    within, between = values.var(1, ddof=1).mean(), values.mean(1).var(ddof=1)
     if within == 0:
-        return np.nan
-    return np.sqrt((n_draws - 1) / n_draws + values.mean(1).var(ddof=1) / within)
+        return np.inf if between > 0 else np.nan
+    return np.sqrt((n_draws - 1) / n_draws + between / within)
 
 
 def _plain_nested_r_hat(values):
@@ -203,7 +204,10 @@ def _plain_nested_r_hat(values):
     within = values.var(2, ddof=1).mean(1) if values.shape[2] > 1 else 0.0
     between = means.var(1, ddof=1) if values.shape[1] > 1 else 0.0
     total = float(np.mean(within + between))
-    return np.sqrt(1 + means.mean(1).var(ddof=1) / total) if total > 0 else np.nan
+    apart = means.mean(1).var(ddof=1)
+    if total == 0:
+        return np.inf if apart > 0 else np.nan
+    return np.sqrt(1 + apart / total)
 
 
 def _tail_ess(values):

@@ -1,5 +1,6 @@
 """Kernels: laws that hold exactly, or that a false alarm breaks once in a million runs."""
 
+import importlib
 import math
 
 import numpy as np
@@ -14,12 +15,15 @@ from skdiffusion.diffusion.langevin import (
     MALA,
     Annealed,
     Bridge,
+    Info,
     Plan,
     State,
+    Swaps,
     adapt,
     anneal,
     autograd,
     choose,
+    equal_rejections,
     hmc,
     mala,
     minibatch_gradient,
@@ -34,6 +38,7 @@ from skdiffusion.diffusion.langevin import (
 from skdiffusion.diffusion.langevin.hmc import van_der_corput
 from skdiffusion.diffusion.target.targets import Target
 
+hmc_module = importlib.import_module("skdiffusion.diffusion.langevin.hmc")
 FALSE_ALARM = 1e-6
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
 COVARIANCE = torch.linalg.inv(PRECISION)
@@ -235,7 +240,7 @@ def test_tempering_leaves_every_temperature_unchanged():
         state, info = tempered(
             state, bridge, 0.5, noise.normal(i), noise.log_uniform(i), noise.log_uniform(i, 2), i
         )
-        assert 0.2 < float(info.swap_acceptance.mean()) < 0.99
+        assert 0.2 < float(info.swap_acceptance.nanmean()) < 0.99
     for x, covariance in zip(state.position.chunk(3), covariances):
         assert_moments(x, 0.0, covariance.numpy())
     log_density, gradient = bridge(state.position)
@@ -440,3 +445,102 @@ def test_a_ladder_is_followed_by_steps_that_suit_the_target():
     assert (kernel.noise_levels, kernel.needs) == ((3.0, 1.0, 0.0), "noisy_score")
     assert kernel.target_acceptance is None
     assert kernel.default_steps == 0
+
+
+# ------------------------------------------------------------------ steps in parts, ladders
+
+
+def wedge(x):
+    """Two features, the second one exp(1.5 v) wide at the height v of the first."""
+    v, y = x[:, 0], x[:, 1]
+    scaled = y * (-1.5 * v).exp()
+    return (
+        -0.5 * v**2 - 1.5 * v - 0.5 * scaled**2,
+        torch.stack([-v - 1.5 + 1.5 * scaled**2, -scaled * (-1.5 * v).exp()], 1),
+    )
+
+
+def after_trajectories(kernel, n_chains=20_000, n_steps=8, step_size=1.0):
+    """Heights and scaled widths of chains that start at exact draws of the wedge."""
+    noise = noise_of(n_chains, 2, seed=21)
+    exact = noise.normal(10**6)
+    exact[:, 1] *= (1.5 * exact[:, 0]).exp()
+    state, moved = start(exact, wedge), 0.0
+    for i in range(n_steps):
+        state, info = kernel(state, wedge, step_size, noise.normal(i), noise.log_uniform(i))
+        moved += float(info.accepted.double().mean()) / n_steps
+    x = state.position.numpy()
+    return np.stack([x[:, 0], x[:, 1] * np.exp(-1.5 * x[:, 0])], 1), moved
+
+
+def test_steps_in_parts_keep_the_density_and_the_test_sees_a_planted_bug(monkeypatch):
+    kernel = lambda *args: hmc(*args, 3, tolerance=0.5)  # noqa: E731
+    x, moved = after_trajectories(kernel)
+    assert moved > 0.3
+    for column in x.T:
+        assert stats.kstest(column, "norm").pvalue > FALSE_ALARM
+    # Without the look at the way back.
+    never = lambda state, velocity, *rest: torch.zeros(len(velocity), dtype=torch.bool)  # noqa: E731
+    monkeypatch.setattr(hmc_module, "_shortcut", never)
+    x, _ = after_trajectories(kernel)
+    assert min(stats.kstest(column, "norm").pvalue for column in x.T) < FALSE_ALARM
+
+
+def test_steps_in_parts_reach_where_whole_steps_are_refused():
+    whole, parts = (
+        after_trajectories(lambda *args, t=t: hmc(*args, 3, tolerance=t))[1]
+        for t in (math.inf, 1.0)
+    )
+    assert parts > 1.5 * whole
+
+
+def test_steps_are_whole_where_the_energy_is_kept():
+    noise = noise_of(500, 2, seed=22)
+    state = start(noise.normal(0), gaussian)
+    uniform = noise.log_uniform(1)
+    plain, local = (
+        hmc(state, gaussian, 0.3, noise.normal(1), uniform, 4, tolerance)
+        for tolerance in (math.inf, 2.0)
+    )
+    assert torch.equal(plain[0].position, local[0].position)
+    assert local[1].evaluations == 4
+
+
+def test_round_trips_are_counted():
+    swaps = Swaps(3)
+
+    def step(*pairs):
+        swapped = torch.tensor([[pairs[0]], [pairs[1]]])
+        acceptance = torch.where(swapped, 0.9, math.nan)
+        swaps(Info(swap_acceptance=acceptance, swapped=swapped))
+
+    for pairs in [(False, False), (True, False), (False, True), (False, True), (True, False)]:
+        step(*pairs)
+    assert swaps.round_trips == 1
+    torch.testing.assert_close(
+        swaps.rejections, torch.tensor([0.1, 0.1]).double(), rtol=1e-6, atol=0
+    )
+    assert swaps.barrier == pytest.approx(0.2)
+
+
+def test_a_spaced_ladder_refuses_equally_often():
+    """Rejections of two Gaussians of one centre depend on the ratio of their temperatures only."""
+    n = 4000
+    noise = noise_of(12 * n, 2, seed=23)
+    betas, rejections = [1.0, 0.9, 0.05, 0.01], None
+    for _ in range(3):
+        if rejections is not None:
+            betas = equal_rejections(betas, rejections, 6)
+        beta = torch.tensor(betas, dtype=torch.float64)
+        bridge, swaps = Bridge(gaussian, beta, 1e6), Swaps(len(betas))
+        x = noise.normal(0)[: n * len(betas)] @ torch.linalg.cholesky(COVARIANCE).T
+        state = start(x / beta.repeat_interleave(n)[:, None].sqrt(), bridge)
+        for i in range(1, 5):
+            normal = noise.normal(i)[: len(x)]
+            uniforms = (noise.log_uniform(i, k)[: len(x)] for k in (1, 2))
+            step = (0.5 / beta).repeat_interleave(n)[:, None]
+            state, info = tempered(state, bridge, step, normal, *uniforms, i)
+            swaps(info)
+        rejections = swaps.rejections.tolist()
+    assert max(rejections) - min(rejections) < 0.05
+    np.testing.assert_allclose(np.diff(np.log(betas)), np.log(0.01) / 5, rtol=0.15)

@@ -12,6 +12,7 @@ from skdiffusion.diffusion.langevin.kernels import (
     start,
 )
 from skdiffusion.diffusion.langevin.mala import MALA, mala, truncated
+from skdiffusion.diffusion.langevin.swaps import Swaps, equal_rejections
 from skdiffusion.diffusion.langevin.tempering import Bridge, Tempered, tempered
 from skdiffusion.diffusion.langevin.tuning import adapt, choose, curvature, roundness, tune
 from skdiffusion.diffusion.langevin.ula import ULA, ula
@@ -39,6 +40,7 @@ __all__ = [
     "Kernel",
     "Plan",
     "State",
+    "Swaps",
     "Tempered",
     "Underdamped",
     "acceptance_probability",
@@ -47,6 +49,7 @@ __all__ = [
     "autograd",
     "choose",
     "curvature",
+    "equal_rejections",
     "hmc",
     "ladder",
     "mala",

@@ -57,7 +57,8 @@ def run(target, plan, x, noise, n_draws=1, record=None, progress=None):
     n_draws : int, default=1
         Draws a chain, ``plan.thin`` steps apart.
     record : callable, optional
-        ``record(step, x, acceptance)`` is called with the start and after every step.
+        ``record(step, x, info)`` is called with the start, where ``info`` is None, and after every
+        step.
     progress : callable, optional
         ``progress(1)`` is called after every step.
 
@@ -91,10 +92,10 @@ class Chains:
 
     def __init__(self, target, kernel, x, noise, record=None, progress=None):
         self.target, self.kernel, self.noise, self.n_chains = target, kernel, noise, len(x)
-        self.record = record if record is not None else lambda step, x, acceptance: None
+        self.record = record if record is not None else lambda step, x, info: None
         self.progress = progress if progress is not None else lambda n: None
         self.steps, self.x, self.state, self.evaluate = 0, x, None, None
-        self.acceptance, self.n_tested = 0.0, 0
+        self.acceptance, self.n_tested, self.evaluations = 0.0, 0, 0.0
         levels = torch.as_tensor(kernel.step_size, dtype=x.dtype, device=x.device).reshape(-1, 1)
         self.step_size = levels.repeat_interleave(self.n_chains, 0)
         # A float is quicker than a column where every chain has the same step.
@@ -125,7 +126,8 @@ class Chains:
         if info.acceptance is not None:
             self.acceptance = self.acceptance + info.acceptance[: self.n_chains]
             self.n_tested += 1
-        self.record(self.steps, self.position(), info.acceptance)
+        self.evaluations += self.kernel.cost if info.evaluations is None else info.evaluations
+        self.record(self.steps, self.position(), info)
         self.progress(1)
         return info
 

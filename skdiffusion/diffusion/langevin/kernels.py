@@ -64,11 +64,18 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What happened in a step: probability of acceptance and decision, one a chain."""
+    """What happened in a step: probability of acceptance and decision, one a chain.
+
+    Under tempering ``swap_acceptance`` and ``swapped`` have one row a pair of neighbours, not a
+    number and False where the pair was not tried. ``evaluations`` counts the calls of the target a
+    chain, where they differ from step to step.
+    """
 
     acceptance: torch.Tensor | None = None
     accepted: torch.Tensor | None = None
     swap_acceptance: torch.Tensor | None = None
+    swapped: torch.Tensor | None = None
+    evaluations: float | None = None
 
 
 def start(position, evaluate, velocity=None):
@@ -181,6 +188,10 @@ class Kernel:
     def guess(self, curvature):
         """Kernel with a step size for a target of this largest curvature."""
         return self.with_step_size(0.1 / curvature)
+
+    def tuned(self):
+        """The kernel that runs, once the best of the alternatives is found."""
+        return self
 
     def given(self, step_size):
         """Kernel with the step size that somebody chose."""

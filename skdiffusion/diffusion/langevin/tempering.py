@@ -7,14 +7,17 @@ import torch
 
 from skdiffusion.diffusion.langevin.kernels import Kernel, State, acceptance_probability, geometric
 from skdiffusion.diffusion.langevin.mala import MALA, mala
+from skdiffusion.diffusion.langevin.swaps import equal_rejections
 
 # The hottest temperature flattens a valley of 500 nats to one.
 _SMALLEST_BETA = 0.002
+_MOST_TEMPERATURES = 40
 # Neighbours of ratio 1 + c / sqrt(n_features) swap in a good third of the trials: the energy of a
 # Gaussian at inverse temperature b has the standard deviation sqrt(n_features / 2) / b.
 _RATIO = 5.3
-# Spread of the reference that holds the hot replicas, in spreads of the starting points.
-_RADIUS = 100
+# Spread of the reference that holds the hot replicas, in spreads of the starting points, and in
+# those of draws: the first is for finding modes, the second for crossing between those found.
+_RADIUS, _SETTLED_RADIUS = 100, 5
 
 
 def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, parity):
@@ -43,7 +46,7 @@ def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, par
     state : State
         New state.
     info : Info
-        ``swap_acceptance`` has shape (n_pairs, n_chains).
+        ``swap_acceptance`` and ``swapped`` have shape (n_temperatures - 1, n_chains).
     """
     state, info = mala(state, bridge, step_size, noise, log_uniform)
     n_temperatures = len(bridge.inverse_temperatures)
@@ -60,7 +63,11 @@ def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, par
     source[low + 1] = torch.where(swap, index[low], index[low + 1])
     source = source.reshape(-1)
     new = bridge.state(state.position[source], tilt[source], tilt_gradient[source])
-    return new, info._replace(swap_acceptance=acceptance_probability(log_ratio))
+    acceptance = tilt.new_full((n_temperatures - 1, swap.shape[1]), math.nan)
+    acceptance[low] = acceptance_probability(log_ratio)
+    swapped = torch.zeros_like(acceptance, dtype=torch.bool)
+    swapped[low] = swap
+    return new, info._replace(swap_acceptance=acceptance, swapped=swapped)
 
 
 class Bridge:
@@ -142,12 +149,16 @@ class Tempered(Kernel):
     default_steps = 500
 
     @classmethod
-    def suited(cls, target, x, **options):
+    def suited(cls, target, x, *, settled=False, **options):
         """Kernel with temperatures whose ratio lets neighbours swap in this dimension."""
+        # The reference is centred at the origin, where draws need not be.
+        spread = _RADIUS * x.std(0).max()
+        if settled:
+            spread = _SETTLED_RADIUS * x.square().mean(0).sqrt().max()
         n_features = x.shape[1]
         n_steps = -math.log(_SMALLEST_BETA) / math.log(1 + _RATIO / math.sqrt(n_features))
         betas = geometric(1.0, _SMALLEST_BETA, 1 + math.ceil(n_steps))
-        return cls(tuple(betas), _RADIUS * max(float(x.std(0).max()), 1e-12)).guess(1.0)
+        return cls(tuple(betas), max(float(spread), 1e-12)).guess(1.0)
 
     @property
     def n_replicas(self):
@@ -163,6 +174,33 @@ class Tempered(Kernel):
         """Take step ``i``."""
         uniforms = noise.log_uniform(i), noise.log_uniform(i, 2)
         return tempered(state, evaluate, step_size, noise.normal(i), *uniforms, i)
+
+    def respaced(self, rejections):
+        """Kernel on the ladder of equal rejections, of the length that makes most round trips [1]_.
+
+        Parameters
+        ----------
+        rejections : sequence of float
+            Share of refused swaps of every pair of neighbours.
+
+        Returns
+        -------
+        kernel : Tempered
+            The kernel, with steps that are yet to be tuned.
+
+        References
+        ----------
+        .. [1] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022, section 5.
+        """
+        n_temperatures = min(1 + math.ceil(2 * sum(rejections)), _MOST_TEMPERATURES)
+        betas = equal_rejections(self.inverse_temperatures, rejections, max(n_temperatures, 2))
+        steps = [self._step_at(beta) for beta in betas]
+        return dataclasses.replace(self, inverse_temperatures=tuple(betas), step_size=tuple(steps))
+
+    def _step_at(self, beta):
+        """Step size of the nearest temperature."""
+        nearest = min(self.inverse_temperatures, key=lambda b: abs(math.log(b / beta)))
+        return self.step_size[self.inverse_temperatures.index(nearest)]
 
     def guess(self, curvature):
         """Kernel whose steps grow with the temperature, from where they are adapted."""

@@ -73,9 +73,8 @@ def choose(target, kernel, x, noise, n_steps=100):
     Notes
     -----
     Alternatives, the cheapest first, are compared until one is half as good as the best, by the
-    mean square by which a step changes the squared distance from the centre, for every evaluation:
-    it grows with the effective draws of the slowest square, and a trajectory that turns back does
-    not raise it [1]_.
+    draws that a step is worth for every evaluation: of the positions and of the squared distance
+    from the centre, which a trajectory that turns back does not change [1]_.
 
     References
     ----------
@@ -88,31 +87,43 @@ def choose(target, kernel, x, noise, n_steps=100):
         tuned, x = tune(target, candidate, x, noise, n_steps)
         if not kernel.alternatives:
             return tuned, x
-        gain, x = _change_of_squares(target, tuned, x, noise)
+        gain, x = _efficiency(target, tuned, x, noise)
         if gain > most:
             best, most = tuned, gain
         elif gain < most / 2:
             break
-    return best, x
+    return best.tuned(), x
 
 
 # Steps by which alternatives are compared, on a hundred chains or so.
 _N_COMPARED = 16
 
 
-def _change_of_squares(target, kernel, x, noise):
-    """Mean squared change of the squared distance from the centre, an evaluation."""
+def _efficiency(target, kernel, x, noise):
+    """Effective draws an evaluation, by the correlation of a step's ends.
+
+    It is that of the positions, or twice that of the squared distance from the centre if that is
+    less: to the square a trajectory that turns back is no gain.
+    """
     with torch.no_grad():
         chains = Chains(target, kernel, x, noise)
         chains.prepare()
-        changes = []
+        places = [chains.position()]
         for _ in range(_N_COMPARED):
-            before = chains.position()
             chains.step()
-            centre = before.mean(0)
-            squares = [(z - centre).square().sum(1) for z in (before, chains.position())]
-            changes.append((squares[1] - squares[0]).square().mean())
-        return float(torch.stack(changes).mean()) / kernel.cost, chains.position()
+            places.append(chains.position())
+        centred = torch.stack(places) - torch.stack(places).flatten(0, 1).mean(0)
+        squares = centred.square().sum(2, keepdim=True)
+        worth = min(_worth(centred), 2 * _worth(squares - squares.mean()))
+        cost = max(chains.evaluations / _N_COMPARED, kernel.cost)
+        return worth / cost, chains.position()
+
+
+def _worth(values):
+    """Independent draws that a step is worth where correlation falls by the same each step."""
+    change = float((values[1:] - values[:-1]).square().mean() / (2 * values.square().mean()))
+    correlation = min(max(1 - change, -0.9), 1.0)
+    return (1 - correlation) / (1 + correlation)
 
 
 def curvature(target, x, spread):

@@ -1,33 +1,26 @@
-"""Whether chains from two kinds of start agree, and what to do where they do not."""
+"""Whether chains from several kinds of start agree, and what to do where they do not."""
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
-from scipy.stats import chi2
 
-from skdiffusion._random import chain_keys, torch_generator
-from skdiffusion.diffusion.langevin.chains import Divergence, run
-from skdiffusion.diffusion.target.targets import MixtureTarget
-from skdiffusion.estimators.sampling._coordinates import finite, log_densities
-from skdiffusion.estimators.sampling._plan import N_PILOT
-from skdiffusion.estimators.sampling._running import chain_noise
+from skdiffusion.diffusion.langevin.chains import Divergence
+from skdiffusion.estimators.sampling._alarms import (
+    disagreement,
+    few_draws,
+    slow_chains,
+    stuck_chains,
+    unusable_target,
+    wrong_draws,
+)
+from skdiffusion.estimators.sampling._trial import evaluation_block, trial_run
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
-# Fewer steps lead no chain away from where it starts.
-_FEW_STEPS = 20
-# Draws of each trial chain.
-_N_TRACE = 50
-# Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
-_WIDE = 50
-# Spread of the far starts, in spreads of the others: the largest at which the target is finite.
-_FAR = (2, 3, 5)
-# Acceptance below which a chain is stuck, and the steps that it takes to tell: with half of the
-# steps accepted a healthy chain refuses fifty in a row once in 10^15 runs.
-_STUCK, _FEWEST_STEPS = 0.01, 50
-# Perfect chains are reported in one run of so many, whatever the number of features.
-_FALSE_ALARM = 1e-4
+# Draws of a chain from which its effective number can be told.
+_FEWEST_TO_COUNT = 4
+# Part of the steps before the first draw, by which draws may be later and still tell of it.
+_SHORT = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +33,27 @@ class Diagnosis:
     energy_nested_rhat: float
     ess: np.ndarray
     ess_tail: np.ndarray
+    slowness: np.ndarray
+    ladder: dict = dataclasses.field(default_factory=dict)
     warnings: tuple = ()
 
     @classmethod
     def empty(cls, n_features, acceptance_rate=np.nan):
         """Nothing compared."""
-        nothing = [np.full(n_features, np.nan) for _ in range(4)]
+        nothing = [np.full(n_features, np.nan) for _ in range(5)]
         return cls(acceptance_rate, *nothing[:2], np.nan, *nothing[2:])
+
+    def report(self):
+        """What has no attribute of its own."""
+        return {
+            "rhat_second_half": self.slowness,
+            **self.ladder,
+            "warnings": list(self.warnings),
+        }
 
 
 def diagnose(coordinates, plan, starts, X, seed, device):
-    """Run chains from two kinds of start and see whether they agree.
+    """Run chains from several kinds of start and see whether they agree.
 
     Parameters
     ----------
@@ -75,77 +78,64 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     if plan.kernel.temperature != 1:
         # Nothing is known to compare with.
         return Diagnosis.empty(coordinates.n_features)
-    target = coordinates.target(torch.float64, device)
-    # A chain of many replicas is dear, and needs fewer like it: single chains cross less often.
-    half = N_PILOT // 2 if plan.kernel.n_replicas > 1 else N_PILOT
-    points = starts.draw(coordinates, half, seed)
-    near = coordinates.forward(points, torch.float64, device)
-    far = _far_starts(coordinates, target, near, X, seed)
-    noise = chain_noise(chain_keys(seed, 0, 2 * half, device), plan.kernel, target, near.dtype)
-    try:
-        draws, rate = run(target, plan, torch.cat([near, far]), noise, n_draws=_N_TRACE)
-    except Divergence as error:
-        raise Divergence(f"trial run in fit: {error}") from None
-    mean_rate = np.nan if rate is None else float(rate.mean())
+    target, trial = trial_run(coordinates, plan, starts, X, seed, device)
+    mean_rate = np.nan if trial.rate is None else float(trial.rate.mean())
     if plan.kernel.forgets_start:
         return Diagnosis.empty(coordinates.n_features, mean_rate)
-    x, groups = coordinates.inverse(draws.transpose(0, 1)), np.arange(2 * half) // (half // 2)
-    found = _compare(x, _energies(target, draws.transpose(0, 1)), groups, mean_rate)
-    warnings = (
-        _runaway(target, near, draws[-1]),
-        stuck_chains(rate, x[:, -1], plan),
-        _disagreement(found, target, plan, half // 2),
-        _one_start(points, plan),
-    )
+    energies, gradients = _values(target, trial.draws)
+    # Later draws have had many more steps than those that are asked for.
+    n_first = max(1, min(len(trial.draws), plan.n_steps // (_SHORT * plan.thin)))
+    found = _compare(coordinates, trial, energies, mean_rate, n_first)
+    n_groups = 1 + int(trial.superchains[-1])
+    axes = torch.as_tensor(np.linalg.inv(coordinates.factor).T.copy()).to(trial.near)
+    warnings = [
+        *unusable_target(target, trial, axes),
+        stuck_chains(trial.rate, coordinates.inverse(trial.draws[-1]), plan),
+        disagreement(found, target, plan, trial.draws.shape[1] // n_groups, n_groups),
+        slow_chains(found, plan, target),
+    ]
+    if not any(warnings):
+        # Where chains are known to be elsewhere, it would say the same less clearly.
+        first = dataclasses.replace(trial, draws=trial.draws[:n_first])
+        warnings = [wrong_draws(target, first, gradients[:n_first], plan)]
     return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
 
 
-def _one_start(points, plan):
-    """Say so where all chains start at one place and have few steps to leave it."""
-    if plan.n_steps >= _FEW_STEPS or len(np.unique(points, axis=0)) > 1:
-        return None
-    return (
-        f"All chains start at one point of init and take n_steps={plan.n_steps}: draws stay near "
-        "it, wherever the density is. Raise n_steps, or give starts that are spread out."
-    )
-
-
-def _far_starts(coordinates, target, near, X, seed):
-    """Exact draws, rows of X, or points spread five times as wide as the others."""
-    if isinstance(target, MixtureTarget):
-        return target.draw(len(near), torch_generator(seed, near.device))
-    if X is not None:
-        rows = np.random.default_rng(seed).integers(len(X), size=len(near))
-        return coordinates.forward(X[rows], near.dtype, near.device)
-    centre = near.mean(0)
-    far = near.clone()
-    for factor in _FAR:
-        wider = centre + factor * (near - centre)
-        inside = finite(target, wider)[:, None]
-        far = torch.where(inside, wider, far)
-    return far
-
-
-def _compare(x, energies, superchains, acceptance_rate):
-    """Diagnostics of trial chains of shape (n_chains, n_draws, n_features)."""
-    n, n_draws, _ = x.shape
-    energy = np.nan if energies is None else nested_r_hat(energies, superchains)
+def _compare(coordinates, trial, energies, acceptance_rate, n_first):
+    """Diagnostics of trial chains."""
+    x = coordinates.inverse(trial.draws.transpose(0, 1))
+    n, n_draws, d = x.shape
+    groups = trial.superchains
+    energy = np.nan if energies is None else nested_r_hat(energies[:, :n_first], groups)
     ess, tail = (effective_sample_size(x, k) * 1000 / (n * n_draws) for k in ("bulk", "tail"))
-    both = r_hat(x), nested_r_hat(x, superchains)
-    return Diagnosis(acceptance_rate, *both, energy, ess, tail)
+    both = r_hat(x), nested_r_hat(x[:, :n_first], groups)
+    later = trial.path[len(trial.path) // 2 :].transpose(0, 1)
+    enough = later.shape[1] >= 2 * _FEWEST_TO_COUNT
+    slowness = r_hat(coordinates.inverse(later)) if enough else np.full(d, np.nan)
+    return Diagnosis(acceptance_rate, *both, energy, ess, tail, slowness, _ladder(trial))
 
 
-def _energies(target, draws):
-    """Minus the log densities of draws, where they are known."""
+def _ladder(trial):
+    """What swaps say, where there are any."""
+    swaps = trial.swaps
+    if swaps.n_temperatures == 1:
+        return {}
+    return {
+        "round_trips": swaps.round_trips / trial.draws.shape[1],
+        "swap_rejections": swaps.rejections.cpu().numpy(),
+        "barrier": swaps.barrier,
+    }
+
+
+def _values(target, draws):
+    """Energies, where they are known, and gradients at draws; refuses draws outside the support."""
+    x = draws.flatten(0, 1)
+    with torch.no_grad():
+        parts = [target.evaluate(part) for part in x.split(evaluation_block(target, x))]
+    gradients = torch.cat([gradient for _, gradient in parts]).reshape(draws.shape)
     if not target.has_log_density:
-        return None
-    values = -log_densities(target, draws.reshape(-1, draws.shape[-1]))
-    _refuse_outside(values)
-    return values.reshape(draws.shape[:-1])
-
-
-def _refuse_outside(energies):
-    """Refuse draws outside the support, where only steps that nobody tests can lead."""
+        return None, gradients
+    energies = -torch.cat([value for value, _ in parts]).reshape(draws.shape[:-1]).T.cpu().numpy()
     outside = ~np.isfinite(energies)
     if outside.any():
         raise Divergence(
@@ -153,87 +143,29 @@ def _refuse_outside(energies):
             "target is not finite: unadjusted steps walk across the border of the support. Give "
             "bounds, or use method='mala'."
         )
+    return energies, gradients
 
 
-def stuck_chains(rate, x, plan):
-    """Warning where chains refuse nearly every step.
+def doubtful_run(rates, draws, plan):
+    """Warnings about a run of ``sample``.
 
     Parameters
     ----------
-    rate : array-like of shape (n_chains,) or None
-        Mean acceptance of each chain; None where no step is refused.
-    x : ndarray of shape (n_chains, n_features)
-        Where the chains are, in the user's coordinates.
+    rates : ndarray of shape (n_chains,) or None
+        Mean acceptance of each chain.
+    draws : ndarray of shape (n_draws, n_chains, n_features)
+        What it returned, in the user's coordinates.
     plan : Plan
         What was run.
 
     Returns
     -------
-    warning : str or None
-        What happened and what to do.
+    warnings : list of str
+        What is wrong with it.
     """
-    if rate is None or plan.n_steps < _FEWEST_STEPS:
-        return None
-    stuck = np.flatnonzero(np.asarray(rate) < _STUCK)
-    if not len(stuck):
-        return None
-    where = np.array2string(x[stuck[0]][:5], precision=3)
-    return (
-        f"{len(stuck)} of {len(rate)} chains took fewer than one step in a hundred, the first of "
-        f"them at {where}: steps from there are refused, and what these chains return is "
-        "near their start. Start nearer to the mass of the target (init), or lower step_size."
-    )
-
-
-def _runaway(target, near, last):
-    """Warning where chains are far wider than their start and nothing holds them back.
-
-    A density that can be normalised has ``E[-(x_j - c) g_j] = 1`` for every feature, whatever
-    ``c`` and its width; where the gradient vanishes or points outwards it is 0 or less.
-    """
-    start, spread = ((x - x.median(0).values).abs().median(0).values for x in (near, last))
-    wide = (start > 0) & (spread > _WIDE * start)
-    if not wide.any():
-        return None
-    with torch.no_grad():
-        pull = -(last - last.median(0).values) * target.gradient(last)
-    # Four standard errors above the mean, and still far from 1.
-    most = pull.mean(0) + 4 * pull.std(0) / math.sqrt(len(last))
-    loose = (wide & (most < 0.1)).nonzero()
-    if not len(loose):
-        return None
-    worst = int(loose[0])
-    return (
-        f"Chains run away from their start: in feature {worst} the trial run ends "
-        f"{float(spread[worst] / start[worst]):.2g} times as wide as it began, and the "
-        "gradient does not lead back. Does target return the *log* density (not the "
-        "density), with the right sign, and is it normalisable?"
-    )
-
-
-def _disagreement(found, target, plan, n_each):
-    """Warning where the starts of the chains still show."""
-    d = len(found.nested_rhat)
-    both = np.append(found.nested_rhat, found.energy_nested_rhat)
-    worst = int(np.nanargmax(both)) if np.isfinite(both).any() else 0
-    name = f"feature {worst}" if worst < d else "the energy"
-    limit = math.sqrt(1 + chi2.isf(_FALSE_ALARM / (d + 1), 3) / (3 * n_each))
-    if both[worst] < limit:
-        return None
-    return (
-        f"Chains from two kinds of start disagree after {plan.n_steps} steps: nested R-hat "
-        f"of {name} is {both[worst]:.2f}, above {limit:.2f}, below which chains that "
-        "agree stay. They have not reached all modes or tails; "
-        f"{_advice(plan.kernel, target)}"
-    )
-
-
-def _advice(kernel, target):
-    """What to do about chains that do not meet."""
-    if target.has_noisy_score:
-        return "use method='annealed'."
-    if kernel.n_replicas > 1:
-        return "raise n_steps, or start wider (init)."
-    if target.has_log_density:
-        return "use method='tempered', or raise n_steps."
-    return "raise n_steps, or give the log density and use method='tempered'."
+    n_draws, n_chains, _ = draws.shape
+    found = [stuck_chains(rates, draws[-1], plan)]
+    if n_draws >= _FEWEST_TO_COUNT and n_draws * n_chains >= 400:
+        effective = effective_sample_size(draws.transpose(1, 0, 2))
+        found.append(few_draws(effective, n_draws * n_chains, n_chains))
+    return [text for text in found if text]

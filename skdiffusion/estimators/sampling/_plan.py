@@ -10,7 +10,8 @@ from sklearn.covariance import ledoit_wolf
 from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
-from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness
+from skdiffusion.diffusion.langevin.swaps import Swaps
+from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness, tune
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 from skdiffusion.estimators.sampling._coordinates import START
 from skdiffusion.estimators.sampling._running import chain_noise
@@ -21,6 +22,8 @@ N_PILOT = 128
 # Trial runs that look for coordinates, and the steps of each: three suffice for a condition of
 # 10^4, as each run sees about a factor of 100.
 _N_PILOT_RUNS, _PILOT_STEPS = 3, 300
+# Times that the temperatures of a ladder are spaced anew.
+_N_LADDERS = 2
 # Draws of each chain in a trial run.
 _N_PILOT_DRAWS = 11
 # Steps over which a step size is adapted; its mean over the second half is kept.
@@ -124,17 +127,18 @@ def find_plan(coordinates, method, starts, settings, device):
     plan : Plan
         The plan.
     """
-    target = coordinates.target(torch.float64, device)
+    target, settled = coordinates.target(torch.float64, device), False
     if _tries_pilot(coordinates, target, settings):
-        coordinates = _round_coordinates(coordinates, method, starts, settings, device)
-        target = coordinates.target(torch.float64, device)
-    points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
-    u = coordinates.forward(points, torch.float64, device)
+        coordinates, u = _round_coordinates(coordinates, method, starts, settings, device)
+        target, settled = coordinates.target(torch.float64, device), True
+    else:
+        points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
+        u = coordinates.forward(points, torch.float64, device)
     keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, device)
-    return coordinates, make_plan(target, method, u, keys, settings)
+    return coordinates, make_plan(target, method, u, keys, settings, settled)
 
 
-def make_plan(target, method, u, keys, settings):
+def make_plan(target, method, u, keys, settings, settled=False):
     """Plan with ladder and step size found on chains that start at ``u``.
 
     Parameters
@@ -149,6 +153,8 @@ def make_plan(target, method, u, keys, settings):
         Keys of their noise.
     settings : Settings
         What the user asked for.
+    settled : bool, default=False
+        Whether the starts are draws of the target already, of trial runs.
 
     Returns
     -------
@@ -156,7 +162,7 @@ def make_plan(target, method, u, keys, settings):
         The plan.
     """
     options = {"noise_levels": settings.noise_levels, "temperature": settings.temperature}
-    kernel = KERNELS[method].suited(target, u, **options)
+    kernel = KERNELS[method].suited(target, u, settled=settled, **options)
     noise = chain_noise(keys, kernel, target, u.dtype)
     if kernel.forgets_start:
         u = run(target, Plan(kernel, 0), u, noise)[0][0]
@@ -165,8 +171,20 @@ def make_plan(target, method, u, keys, settings):
         kernel = kernel.given(settings.step_size)
     elif kernel.target_acceptance is not None:
         kernel = kernel.with_local(choose(target, kernel.local, u, noise, _N_TUNING_STEPS)[0])
+        kernel = _spaced(target, kernel, u, keys) if settled else kernel
     n_steps = kernel.default_steps if settings.n_steps == "auto" else settings.n_steps
     return Plan(kernel, n_steps, settings.thin)
+
+
+def _spaced(target, kernel, u, keys):
+    """Kernel whose temperatures are so far apart that all neighbours swap equally often."""
+    for _ in range(_N_LADDERS if kernel.n_replicas > 1 else 0):
+        swaps, noise = Swaps(kernel.n_replicas), chain_noise(keys, kernel, target, u.dtype)
+        later = lambda step, x, info: swaps(info if step > _N_TUNING_STEPS // 2 else None)  # noqa: B023, E731
+        run(target, Plan(kernel, _N_TUNING_STEPS), u, noise, record=later)
+        kernel = kernel.respaced(swaps.rejections.tolist())
+        kernel = tune(target, kernel, u, chain_noise(keys, kernel, target, u.dtype))[0]
+    return kernel
 
 
 def _tries_pilot(coordinates, target, settings):
@@ -178,7 +196,7 @@ def _tries_pilot(coordinates, target, settings):
 
 
 def _round_coordinates(coordinates, method, starts, settings, device):
-    """Coordinates in which the target is about a standard Gaussian, by trial runs."""
+    """Coordinates in which the target is about a standard Gaussian, and chains of trial runs."""
     first, before, seed = coordinates, None, settings.seed ^ 2
     x = starts.draw(coordinates, N_PILOT, seed)
     u = coordinates.forward(x, torch.float64, device)
@@ -189,12 +207,16 @@ def _round_coordinates(coordinates, method, starts, settings, device):
         before = roundness(target, draws[-1]) if before is None else before
         clouds = coordinates.free(draws)
         cloud = clouds.reshape(-1, clouds.shape[-1])
+        if not np.ptp(cloud, axis=0).all():
+            # Chains that do not move tell nothing.
+            return first, first.forward(x, torch.float64, device)
         coordinates = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
         u = coordinates.from_free(clouds[-1], torch.float64, device)
     target = coordinates.target(torch.float64, device)
     after = roundness(target, u)
     keeps = settings.preconditioner == "pilot" or after < before / _LEAST_GAIN
-    return coordinates if keeps else first
+    coordinates = coordinates if keeps else first
+    return coordinates, coordinates.from_free(clouds[-1], torch.float64, device)
 
 
 def _trial_run(target, method, u, keys, settings):

@@ -21,7 +21,7 @@ from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
-from skdiffusion.estimators.sampling._diagnosis import diagnose, stuck_chains
+from skdiffusion.estimators.sampling._diagnosis import diagnose, doubtful_run
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
 from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_method, find_plan
 from skdiffusion.estimators.sampling._running import run_in_blocks
@@ -159,15 +159,17 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     acceptance_rate_ : float
         Mean acceptance of the trial run; NaN without Metropolis steps.
     rhat_, nested_rhat_ : ndarray of shape (n_features,)
-        Convergence of trial chains of which one half starts at ``init`` and the other half at
-        exact draws, at rows of X or far out; near 1 where the start is forgotten. NaN for
-        "annealed", whose chains forget their start on the first level.
+        Convergence of trial chains of which one half starts at ``init`` and the other half at exact
+        draws, rows of X or far out; near 1 where the start is forgotten. NaN for "annealed".
     energy_nested_rhat_ : float
         The same of the energy, minus the log density, which is often the slowest to settle; NaN
         where the log density is not known.
     ess_, ess_tail_ : ndarray of shape (n_features,)
         Effective sample size of the trial run for every thousand draws, of the bulk and of the
         5 % and 95 % quantiles.
+    diagnostics_ : dict
+        What else it says: "rhat_second_half" of single chains, "warnings", and of tempering
+        "round_trips" a chain, "swap_rejections" of neighbours and their sum, the "barrier".
 
     See Also
     --------
@@ -482,8 +484,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         """Draws of chains from X, and where they were."""
         options |= {"dtype": dtype or self.dtype_, "device": self.device, "verbose": self.verbose}
         draws, path, rates = run_in_blocks(self._coordinates, self._plan, X, keys, **options)
-        text = stuck_chains(rates, draws[-1], self._plan)
-        if text:
+        for text in doubtful_run(rates, draws, self._plan):
             warn(text, ConvergenceWarning)
         return draws, path
 
@@ -512,6 +513,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         self.rhat_, self.nested_rhat_ = diagnosis.rhat, diagnosis.nested_rhat
         self.energy_nested_rhat_ = diagnosis.energy_nested_rhat
         self.ess_, self.ess_tail_ = diagnosis.ess, diagnosis.ess_tail
+        self.diagnostics_ = diagnosis.report()
 
     def _check_fit_data(self, X):
         """Validate X where it is given or needed, and find the number of features."""

@@ -1,0 +1,205 @@
+"""Questions put to a target where chains are: what no trace of a chain can tell.
+
+Letters. ``x`` are points, ``g`` the gradient of the log density ``p`` there. All of these hold for
+any density that can be normalised and has no jumps, so that an answer that is off names a fault of
+the target or of the draws, whatever the shape of the density.
+
+* Stein's identity [1]_: ``E[-(x_j - c) g_j] = 1`` for every feature and any ``c``. Integration by
+  parts gives it, and draws from elsewhere, jumps, walls and wrong gradients break it.
+* Slopes by differences of the log density are those of the gradient, and a field is a gradient
+  only where its Jacobian is symmetric.
+* Along a ray a density that falls as ``r**-a`` can be normalised for ``a > 1`` and has a variance
+  for ``a > 3``; on the rays of all directions together for ``a > d`` and ``a > d + 2``.
+
+References
+----------
+.. [1] J. Gorham, L. Mackey, "Measuring sample quality with Stein's method", NeurIPS 2015.
+"""
+
+import math
+
+import torch
+
+# Widths of differences, the first at which two of them agree counts: small ones suit double
+# precision and steep densities, large ones functions that compute in single precision.
+_WIDTHS = (1e-5, 1e-4, 1e-3, 1e-2)
+# How well differences must agree with each other to count, and how far gradients may be off.
+_CLEAR, _OFF = 0.02, 0.1
+# Nats up to which two sums along a segment must agree.
+_EXACT = 0.1
+# How far out tails are looked at, in units of the rays, and how much lower than a power of it the
+# density may lie there, in nats: far below, no chain ever comes.
+_FAR, _SLACK = 1e3, 10.0
+
+
+def stein(x, gradient):
+    """Terms of Stein's identity, whose expectation is 1.
+
+    Parameters
+    ----------
+    x : tensor of shape (n_draws, n_chains, n_features)
+        Draws.
+    gradient : tensor of the same shape
+        Gradients of the log density.
+
+    Returns
+    -------
+    terms : tensor of shape (n_chains, n_features + 1)
+        Averages over the draws of each chain, the last column over the features, too.
+    """
+    centre = x.flatten(0, 1).median(0).values
+    terms = -((x - centre) * gradient).mean(0)
+    return torch.cat([terms, terms.mean(1, keepdim=True)], 1)
+
+
+def wrong_slopes(target, x):
+    """Points at which the gradient is not the slope of the log density.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x : tensor of shape (n_points, n_features)
+        Points; the slope of point ``i`` is that along feature ``i % n_features``.
+
+    Returns
+    -------
+    wrong, clear : bool tensor of shape (n_points,)
+        Where they differ, and where differences say what the slope is.
+    """
+    direction = _axes(x)
+    gradient = target.evaluate(x)[1]
+    slope = (gradient * direction).sum(1)
+    least = 0.01 * gradient.norm(dim=1)
+    value = lambda y: target.evaluate(y)[0]  # noqa: E731
+    return _compare(slope, least, lambda w: value(x + w * direction) - value(x - w * direction))
+
+
+def wrong_curls(target, x):
+    """Points at which the Jacobian of a field is not symmetric: it is the gradient of nothing.
+
+    Parameters
+    ----------
+    target : Target
+        Target with at least two features.
+    x : tensor of shape (n_points, n_features)
+        Points.
+
+    Returns
+    -------
+    wrong, clear : bool tensor of shape (n_points,)
+        Where it is not symmetric, and where differences say what it is.
+    """
+    a, b = _axes(x), _axes(x).roll(1, 1)
+    change = lambda v, w: target.gradient(x + w * v) - target.gradient(x - w * v)  # noqa: E731
+    bend = change(a, _WIDTHS[1]) / (2 * _WIDTHS[1])
+    other = (bend * b).sum(1)
+    return _compare(other, 0.01 * bend.norm(dim=1), lambda w: (change(b, w) * a).sum(1))
+
+
+def jumps(target, x, offset, n_parts=64):
+    """Nats by which the log density changes along segments beyond what its gradient tells.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x, offset : tensor of shape (n_segments, n_features)
+        Beginnings of the segments, and the way to their ends.
+    n_parts : int, default=64
+        Points at which the gradient is summed up along a segment.
+
+    Returns
+    -------
+    jump : tensor of shape (n_segments,)
+        The excess; not a number where the sum is not exact enough to tell.
+    """
+    share = torch.linspace(0, 1, n_parts + 1).to(x)[:, None, None]
+    points = (x + share * offset).flatten(0, 1)
+    slope = (target.evaluate(points)[1].reshape(n_parts + 1, *x.shape) * offset).sum(2)
+    fine, coarse = (torch.trapezoid(s, dim=0) / (len(s) - 1) for s in (slope, slope[::2]))
+    excess = target.evaluate(x + offset)[0] - target.evaluate(x)[0] - fine
+    told = torch.isfinite(excess) & ((fine - coarse).abs() < _EXACT)
+    return excess.masked_fill(~told, math.nan)
+
+
+def _axes(x):
+    """One axis a point, in turn."""
+    return torch.eye(x.shape[1]).to(x)[torch.arange(len(x), device=x.device) % x.shape[1]]
+
+
+def _compare(known, least, difference):
+    """Where central differences disagree with a known slope, and where they tell."""
+    clear = torch.zeros_like(known, dtype=torch.bool)
+    wrong = clear.clone()
+    for width in _WIDTHS:
+        coarse, fine = difference(2 * width) / (4 * width), difference(width) / (2 * width)
+        size = fine.abs() + known.abs() + least
+        tells = torch.isfinite(size) & ((coarse - fine).abs() < _CLEAR * size) & ~clear
+        wrong |= tells & ((fine - known).abs() > _OFF * size)
+        clear |= tells
+    return wrong, clear
+
+
+def tail_powers(target, x, rays):
+    """Powers by which a density falls along rays, far out.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x : tensor of shape (n_points, n_features)
+        Points where the density has mass.
+    rays : tensor of shape (n_points, n_features)
+        Directions, each as long as the density is wide there.
+
+    Returns
+    -------
+    powers : tensor of shape (n_points,)
+        ``a`` where the density falls as ``r**-a``; infinite where it falls faster than a power
+        or is not known.
+    """
+    far = x + _FAR * rays
+    value, gradient = target.evaluate(far)
+    power = -_FAR * (gradient * rays).sum(1)
+    fall = target.evaluate(x)[0] - value
+    is_power = torch.isfinite(power) & (fall < power.clamp(min=0) * math.log(_FAR) + _SLACK)
+    return power.masked_fill(~is_power, math.inf)
+
+
+def climb(target, x, level, n_steps=80):
+    """Lead points uphill until the log density is as high as where chains are.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x : tensor of shape (n_points, n_features)
+        Points, anywhere.
+    level : float
+        Log density to reach.
+    n_steps : int, default=80
+        Steps along the gradient at most, each longer than the last one as long as it leads up.
+
+    Returns
+    -------
+    x : tensor of shape (n_points, n_features)
+        Where the climb ended.
+    arrived : bool tensor of shape (n_points,)
+        Which points reached the level: where a lower hill ends, hardly any mass is.
+    """
+    value, gradient = target.evaluate(x)
+    length = 0.1 * (x - x.mean(0)).norm(dim=1, keepdim=True)
+    for _ in range(n_steps):
+        arrived = value >= level
+        if arrived.all():
+            break
+        unit = torch.nan_to_num(gradient / gradient.norm(dim=1, keepdim=True))
+        trial = x + length * unit
+        new, slope = target.evaluate(trial)
+        better = (new > value) & torch.isfinite(slope).all(1) & ~arrived
+        x = torch.where(better[:, None], trial, x)
+        gradient = torch.where(better[:, None], slope, gradient)
+        value = torch.where(better, new, value)
+        length = length * torch.where(better, 2.0, 0.25)[:, None]
+    return x, value >= level
