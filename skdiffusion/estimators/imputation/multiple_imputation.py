@@ -61,12 +61,10 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     n_imputations : int, default=20
         Number of completed copies.
     estimates : "auto" or callable, default="auto"
-        What to pool. "auto" pools intercept and coefficients of a LinearRegression (ordinary
-        least squares, one target) and of an unpenalised LogisticRegression (two classes,
-        ``C=np.inf``), alone or as the last step of a pipeline; other estimators are pooled
-        in their predictions only. A callable
-        ``(estimator, X, y) -> (estimates, variances)`` gets a fitted estimator and its copy, and
-        returns two 1-D arrays.
+        What to pool. "auto" pools intercept and coefficients of a LinearRegression (one target)
+        and of an unpenalised LogisticRegression (two classes, ``C=np.inf``), alone or as the last
+        step of a pipeline; other estimators are pooled in their predictions only. A callable
+        ``(estimator, X, y) -> (estimates, variances)`` returns two 1-D arrays.
     bootstrap : bool, default=True
         Fit the imputer for every copy on rows drawn with replacement, so that the copies differ
         by what is not known of its parameters, too. Without it intervals are too short. False
@@ -112,8 +110,7 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
     ----------
     .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987.
     .. [2] J. Honaker, G. King, "What to do about missing values in time-series cross-section
-       data", American Journal of Political Science 54, 2010 (imputation by EM with
-       bootstrapping).
+       data", American Journal of Political Science 54, 2010.
 
     Examples
     --------

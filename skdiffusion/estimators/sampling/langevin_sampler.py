@@ -412,7 +412,6 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         score : float
             Mean of ``score_samples``.
         """
-        self._require_fitted()
         return float(np.mean(self.score_samples(X)))
 
     @one_thread()
