@@ -184,8 +184,8 @@ def write_table():
         "better, the best of a table is bold. The truth is known where the table is simulated: "
         "eight uniform columns and a function of them with normal noise of the standard deviation "
         "in its name. A dash is a method that was not run there. Other work kept the machine busy "
-        "meanwhile. The settings of the chain were compared on the very test rows of smooth .05 and "
-        "parkinsons, whose figures are therefore flattering; the other tables took no part.",
+        "meanwhile. The settings of the chain were compared on the very test rows of smooth .05 "
+        "and parkinsons, whose figures are therefore flattering; the other tables took no part.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
