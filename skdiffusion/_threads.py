@@ -49,12 +49,13 @@ def one_thread():
     _here.n_workers = n_workers if outside is None else outside
     # What our own code sets holds for the calls inside.
     session = plain_torch() if outside is None else nullcontext()
-    with session, _openmp().limit(limits=1, user_api="openmp"):
+    with _openmp().limit(limits=1, user_api="openmp"):
         n_threads = _mkl_threads()
         if n_threads > 1:
             _set_torch_threads(1)
         try:
-            yield
+            with session:
+                yield
         finally:
             if n_threads > 1:
                 _set_torch_threads(n_threads)

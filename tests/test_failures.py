@@ -259,7 +259,7 @@ WARNINGS = {
         "standard deviations from the centre of the training data.*raise n_steps",
     ),
     "one start and one step": (
-        lambda: chains(init=np.full((1, 2), 1000.0), n_steps=1), "All chains start at one point",
+        lambda: chains(init=np.full((1, 2), 1000.0), n_steps=1), "two kinds of start disagree",
     ),
     "a condition far away": (
         lambda: ScoreSDE(**BASE, condition="value").fit(X, Y).sample(2, 1e6),
@@ -365,7 +365,7 @@ def test_a_fork_after_threads_of_torch_trains():
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_pooled_errors_do_not_depend_on_the_units(scale, offset):
     """Least squares in closed form: slopes scale, and an offset moves the intercept alone."""
-    from skdiffusion.estimators.imputation._pooling import variance_formula
+    from skdiffusion.estimators.imputation._estimates import variance_formula
 
     y = Y + np.random.default_rng(1).normal(size=len(Y))
     design = np.c_[np.ones(len(X)), X]
@@ -381,7 +381,7 @@ def test_pooled_errors_do_not_depend_on_the_units(scale, offset):
 
 
 def test_pooled_errors_of_a_logistic_regression_are_those_of_fisher():
-    from skdiffusion.estimators.imputation._pooling import variance_formula
+    from skdiffusion.estimators.imputation._estimates import variance_formula
 
     y = Y + np.random.default_rng(1).normal(size=len(Y)) > 0
     model = LogisticRegression(C=np.inf).fit(X, y)

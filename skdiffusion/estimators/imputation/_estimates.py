@@ -101,7 +101,7 @@ def by_formula(estimator, y):
         degrees of freedom.
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    variances = _variance_formula(last, y)
+    variances = variance_formula(last, y)
     if variances is None:
         return None
 
@@ -136,7 +136,7 @@ def _columns_of(X, steps=None):
         return [f"x{k}" for k in range(X.shape[1])]
 
 
-def _variance_formula(estimator, y):
+def variance_formula(estimator, y):
     """Function that returns coefficients and their variances, or None."""
     if type(estimator) is LinearRegression and not estimator.positive:
         return _least_squares
