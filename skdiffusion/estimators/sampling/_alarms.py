@@ -170,7 +170,7 @@ def _tails(target, last, axes):
         )
         return (
             f"The target cannot be normalised: along {where} it does not fall far out, where "
-            f"nothing leads chains back, and they drift for as long as they run. {_IMPROPER} "
+            f"nothing leads chains back, and they run away. {_IMPROPER} "
             "A prior, or bounds, may be missing."
         )
     if along[worst] < 3 - _TAIL_SLACK or radial < d + 2 - _TAIL_SLACK:

@@ -165,8 +165,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         The same of the energy, minus the log density, which is often the slowest to settle; NaN
         where the log density is not known.
     ess_, ess_tail_ : ndarray of shape (n_features,)
-        Effective sample size of the trial run for every thousand draws, of the bulk and of the
-        5 % and 95 % quantiles.
+        Effective sample size of the trial run for every thousand draws, of bulk and tails.
     diagnostics_ : dict
         What else it says: "rhat_second_half" of single chains, "warnings", and of tempering
         "round_trips" a chain, "swap_rejections" of neighbours and their sum, the "barrier".
