@@ -638,6 +638,7 @@ def test_a_target_that_is_not_finite_everywhere(init, method):
     assert x.std() == pytest.approx(math.sqrt(3), rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mala", "tempered", "underdamped", "hmc"])
 def test_bounds_sample_in_the_users_coordinates(method):
     """Gamma, a normal between -1 and 1, a Dirichlet, and a normal that is free."""

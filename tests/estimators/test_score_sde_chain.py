@@ -120,6 +120,7 @@ def test_gradient_and_latent_rows_go_through_the_chain(model):
     np.testing.assert_array_equal(again.score_samples(rows), model.score_samples(rows))
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_chain_where_dependence_is_sharp():
     X = sharp(1000)
     model = ScoreSDE(hidden_layer_sizes=(16,), max_iter=20, random_state=0).fit(X)
@@ -127,6 +128,7 @@ def test_auto_keeps_the_chain_where_dependence_is_sharp():
     assert {"mixture", "chain"} <= set(model.held_out_score_)
 
 
+@pytest.mark.slow
 def test_a_network_learns_on_the_chain():
     X = sharp(1000)
     settings = {"base": "chain", "hidden_layer_sizes": (16,), "max_iter": 20, "random_state": 0}

@@ -110,6 +110,7 @@ def uneven(n, seed):
     return (location + scale * rng.normal(size=n))[:, None], y, norm(location, scale)
 
 
+@pytest.mark.slow
 def test_regression_base_finds_location_and_scale():
     model = small(condition="value", base="regression").fit(*uneven(600, 0)[:2])
     X, y, law = uneven(500, 1)
@@ -123,6 +124,7 @@ def test_regression_base_finds_location_and_scale():
     np.testing.assert_array_equal(model.sample(3), again.sample(3))
 
 
+@pytest.mark.slow
 def test_scale_is_that_of_new_rows():
     """Trees fit the training rows closely; the width must be what new rows need."""
     rng = np.random.default_rng(0)
