@@ -96,7 +96,7 @@ def test_arrays_keep_their_order_in_memory(array, transposed):
 OTHERS = [
     *(math.inf, -math.inf, -0.0, 5e-324, 2**200, "\ud800", 1.5 + 2j, b"\0", np.float32(0.1)),
     *(np.int8(-3), np.str_("a"), np.datetime64("2024-01-01"), np.bool_(True), np.float64(-0.0)),
-    *(slice(1, None, 2), range(3), {1, 2}, frozenset("ab"), np.dtype("f4"), np.float32, float),
+    *(slice(1, None, 2), range(3), {1, 2}, frozenset("a"), np.dtype("f4"), np.float32, float),
     *(np.log1p, np.nan_to_num(np.ones(3), copy=True), collections.OrderedDict(b=1, a=2)),
     *(torch.float32, torch.device("cpu"), torch.Size([2, 3]), Bunch(a=1, b=[2])),
     *(np.array([None, "x", 1.5, np.nan], dtype=object)[:3], np.array(7), np.empty((0, 3))),
