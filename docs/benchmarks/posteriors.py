@@ -241,7 +241,7 @@ def nuts(model, n_chains, n_draws, seed, n_warm=1000):
     adapt = jax.jit(lambda key: warm.run(key, x[0], num_steps=n_warm))
     adapt = adapt.lower(jax.random.key(100 + seed)).compile()
     start = time.process_time()
-    (state, parameters), _ = adapt(jax.random.key(100 + seed))
+    (state, parameters), _ = jax.block_until_ready(adapt(jax.random.key(100 + seed)))
     seconds = [time.process_time() - start]
     kernel = blackjax.nuts(log_density, **parameters)
 
