@@ -63,9 +63,8 @@ class Components(NamedTuple):
         log_density : tensor of the shape of ``x``
             ``log f(x)``.
         """
-        log_scales = self.log_scales.clamp(_LEAST, _LARGEST)
-        u = (x[..., None] - self.means) * torch.exp(-log_scales)
-        terms = self.log_weights - u - 2 * softplus(-u) - log_scales
+        u = self._standard(x)
+        terms = self.log_weights - u - 2 * softplus(-u) - self.log_scales.clamp(_LEAST, _LARGEST)
         return torch.logsumexp(terms, -1)
 
     def log_probabilities(self, x):

@@ -53,3 +53,11 @@ def test_the_default_says_that_no_network_is_trained(series):
     with pytest.warns(UserWarning, match="12 columns, more than the .* groups of columns"):
         imputer = CSDIImputer(window_length=24, random_state=0).fit(gappy)
     assert imputer.history_["loss"] == []
+
+
+def test_a_panel_with_a_free_gaussian_keeps_its_network(monkeypatch):
+    """However wide, its base is no state space."""
+    monkeypatch.setattr(_base, "WIDEST", 2)
+    x = np.random.default_rng(0).normal(size=(80, 3, 3)).cumsum(1)
+    imputer = CSDIImputer(max_iter=3, n_layers=1, n_channels=8, random_state=0).fit(x)
+    assert len(imputer.history_["loss"]) == 3

@@ -22,18 +22,26 @@ WIDEST = 48
 
 def fit_base(windows, stationary, seed):
     """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
-    series = windows.series
-    n_features = series.values.shape[1]
-    n_cells = series.length * n_features
-    if (
-        stationary
-        or n_cells > _LARGEST_PANEL
-        or (series.length > 1 and len(windows.train) < _SAMPLES_PER_CELL * n_cells)
-    ):
+    if not _is_free(windows, stationary):
         return _fit_series(windows, seed)
+    series = windows.series
     rows = series.rows(windows.train)
     gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
-    return WindowBase(gaussian, series.length, n_features)
+    return WindowBase(gaussian, series.length, series.values.shape[1])
+
+
+def is_grouped(windows, stationary):
+    """Whether the base is one of groups of columns, for which there is no network."""
+    return _is_wide(windows.series) and not _is_free(windows, stationary)
+
+
+def _is_free(windows, stationary):
+    """Whether windows have a Gaussian with a covariance of its own for every pair of cells."""
+    series = windows.series
+    n_cells = series.length * series.values.shape[1]
+    if stationary or n_cells > _LARGEST_PANEL:
+        return False
+    return series.length == 1 or len(windows.train) >= _SAMPLES_PER_CELL * n_cells
 
 
 def _fit_series(windows, seed):
@@ -52,7 +60,7 @@ def _fit_series(windows, seed):
         shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
         return SeriesGaussian(fit.model, shape, season)
 
-    if not is_wide(series):
+    if not _is_wide(series):
         return fit(values, observed)
     groups = group_columns(values, observed)
     parts = []
@@ -64,7 +72,7 @@ def _fit_series(windows, seed):
     return GroupedGaussian(groups, parts)
 
 
-def is_wide(series):
+def _is_wide(series):
     """Whether series have more columns than one state space takes."""
     return series.length > 1 and series.values.shape[1] > WIDEST
 

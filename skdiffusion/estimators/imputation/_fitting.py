@@ -14,7 +14,7 @@ from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_wide
+from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
@@ -202,7 +202,7 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
     """
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     few = previous is None and windows.few
-    wide = is_wide(windows.series) and settings.network != "csdi"
+    wide = settings.network != "csdi" and is_grouped(windows, stationary)
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
     if previous is None:
         base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed)
