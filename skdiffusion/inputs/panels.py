@@ -144,12 +144,14 @@ def static_columns(parts, owner):
     return np.array(of_feature) & np.array(varies)
 
 
-def with_statics(x, static):
-    """A series with the gaps of its static columns filled by their value, where it is known."""
-    if not static.any():
-        return x
+def with_statics(x, static, past):
+    """A series with the gaps of its static columns filled by their value, where it is known.
+
+    With ``past`` it is known from the row on that tells it.
+    """
     x = x.copy()
-    value = _edge(np.fmin, x[:, static])
+    known = x[:, static]
+    value = np.fmin.accumulate(known, axis=0) if past else _edge(np.fmin, known)
     x[:, static] = np.where(np.isnan(x[:, static]), value, x[:, static])
     return x
 

@@ -91,11 +91,36 @@ class SeriesInput:
         """The same input with other values."""
         return replace(self, rows=self.split(flat))
 
+    def extended(self, n_steps, step):
+        """The same series with rows without values at their ends.
+
+        Parameters
+        ----------
+        n_steps : int
+            Number of rows to append to every series.
+        step : float or None
+            Distance of two rows in seconds, where times are known.
+        """
+        beyond = np.arange(1, n_steps + 1)
+
+        def longer(parts, at):
+            return parts and [np.r_[x, x[-1] + at * beyond] for x in parts]
+
+        gap = np.full((n_steps, self.rows[0].shape[1]), np.nan)
+        rows = [np.vstack([x, gap]) for x in self.rows]
+        rows = np.stack(rows) if _is_array(self.rows) else rows
+        times, slots = longer(self.times, step), longer(self.slots, 1)
+        return replace(self, rows=rows, times=times, slots=slots)
+
     def split(self, flat):
         """Cut values laid end to end along axis -2 into the samples again."""
         if _is_array(self.rows):
             return flat.reshape(*flat.shape[:-2], *self.rows.shape[:2], flat.shape[-1])
         return np.split(flat, np.cumsum([len(x) for x in self.rows])[:-1], axis=-2)
+
+    def samples(self, values):
+        """What :meth:`split` returned, one array a sample."""
+        return list(np.moveaxis(values, -3, 0)) if _is_array(values) else values
 
     def on_grid(self):
         """For every sample, its values on the time grid and which rows of the grid are real."""

@@ -7,6 +7,7 @@ import torch
 
 from skdiffusion.diffusion.statespace.kalman import (
     StateSpace,
+    draw_filtered,
     draw_states,
     smooth,
     window_covariance,
@@ -17,7 +18,7 @@ from skdiffusion.diffusion.statespace.shape import Shape
 # Numbers in one array of covariances that are worked on together: 128 MB of float64.
 _NUMBERS = 2**24
 # Noises of a row, told apart.
-_STATE, _LAST_STATE, _OWN_NOISE = 0, 1, 2
+_STATE, _END_STATE, _OWN_NOISE, _SEEN_NOISE = 0, 1, 2, 3
 # Rows whose noise is made in one call.
 _ROWS_AHEAD = 64
 # A series is worked on in pieces of so many rows, side by side, each with so many more on both
@@ -164,7 +165,7 @@ class SeriesGaussian:
         eye = torch.eye(cells.shape[1], dtype=covariance.dtype, device=covariance.device)
         return mean, sd, torch.where(apart, eye, covariance)
 
-    def draw(self, series, normals, n_draws):
+    def draw(self, series, normals, n_draws, past=False):
         """Draw the wanted cells of series jointly, without a solver.
 
         Parameters
@@ -177,6 +178,8 @@ class SeriesGaussian:
             tells apart the noises of a row.
         n_draws : int
             Number of draws.
+        past : bool, default=False
+            Draw each row given the rows up to it alone.
 
         Returns
         -------
@@ -191,8 +194,14 @@ class SeriesGaussian:
             season = self.season(series.time[rows])
             values = (series.values[rows] - season) * seen
             number, first, _ = series.place(rows[:, 0])
-            noise = _StateNoise(normals, number, first, n_draws)
-            states, mean, covariance = draw_states(self.model, values, seen, real.sum(1) - 1, noise)
+            noise = [
+                _RowNoise(normals, number, first, n_draws, kind) for kind in (_STATE, _SEEN_NOISE)
+            ]
+            if past:
+                states, mean, covariance = draw_filtered(self.model, values, seen, *noise)
+            else:
+                last = real.sum(1) - 1
+                states, mean, covariance = draw_states(self.model, values, seen, last, noise[0])
             mean, variance = self._cells(mean, covariance)
             i, t, column = torch.nonzero(series.wanted[rows] & kept[..., None], as_tuple=True)
             mean, sd = mean[i, t, column], variance[i, t, column].sqrt()
@@ -204,20 +213,20 @@ class SeriesGaussian:
         return out
 
 
-class _StateNoise:
-    """Noise of the states of pieces of series, made for many rows at once.
+class _RowNoise:
+    """Noise of one kind of the rows of pieces of series, made for many rows at once.
 
     The rows of piece ``b`` are those from ``first[b]`` on of series ``number[b]``.
     """
 
-    def __init__(self, normals, number, first, n_draws):
+    def __init__(self, normals, number, first, n_draws, kind):
         self.normals, self.number, self.first, self.n_draws = normals, number, first, n_draws
-        self.begin = None
+        self.begin, self.kind = None, kind
 
     def __call__(self, t, size, last=False):
-        """Standard normals (B, n_draws, size) of row ``t`` of the pieces."""
+        """Standard normals (B, n_draws, size) of row ``t``, of the row at an end with ``last``."""
         if last:
-            noise = self.normals(self.number, self.first + t, _LAST_STATE, size)
+            noise = self.normals(self.number, self.first + t, _END_STATE, size)
             return noise.transpose(0, 1).double()
         begin = t - t % _ROWS_AHEAD
         if begin != self.begin:
@@ -226,7 +235,7 @@ class _StateNoise:
             noise = self.normals(
                 self.number.repeat_interleave(_ROWS_AHEAD),
                 (self.first[:, None] + rows).flatten(),
-                _STATE,
+                self.kind,
                 size,
             )
             self.block = noise.view(self.n_draws, batch, _ROWS_AHEAD, size).transpose(0, 1).double()

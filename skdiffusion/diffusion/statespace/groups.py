@@ -125,14 +125,15 @@ class GroupedGaussian:
         groups = [Group(part.pop("own"), part.pop("neighbours")) for part in kept]
         return cls(groups, [SeriesGaussian.from_arrays(**part) for part in kept])
 
-    def draw(self, series, normals, n_draws):
+    def draw(self, series, normals, n_draws, past=False):
         """Draw the wanted cells of series; see :meth:`.base.SeriesGaussian.draw`."""
         out = series.values.new_empty((n_draws, int(series.wanted.sum())))
         column = torch.nonzero(series.wanted)[:, 1]
         for i, (group, part) in enumerate(zip(self.groups, self.parts)):
             chosen = torch.isin(column, group.own)
             if bool(chosen.any()):
-                out[:, chosen] = part.draw(_columns(series, group), _apart(normals, i), n_draws)
+                own, noise = _columns(series, group), _apart(normals, i)
+                out[:, chosen] = part.draw(own, noise, n_draws, past)
         return out
 
 

@@ -22,6 +22,11 @@ backwards, and *draws* [3]_: only the oldest part of :math:`\xi_t` is new, the r
 :math:`\xi_{t+1}`. It also gives the covariance of any two rows given *all* observations,
 :math:`\mathrm{Cov}(\xi_t, \xi_{t+k}) = J_t J_{t+1} \cdots J_{t+k-1} \mathrm{Cov}(\xi_{t+k})`.
 
+*Draws from the past alone.* The error of the filter follows :math:`\\epsilon_t = (I - G_t H)
+(F \\epsilon_{t-1} + w_t) - G_t e_t` with its gain :math:`G_t`, whatever the values: walking it with
+drawn ``w`` and ``e`` and adding the filtered means gives draws of every row given the rows so far,
+which are one path where nothing is observed, by the argument of [4]_ for the smoother.
+
 Covariances depend on what is missing and not on values; one pass serves any number of draws. The
 cost of a row is the cube of ``n``, however long the series or a gap. Everything is float64.
 
@@ -31,6 +36,8 @@ References
 .. [2] H. Rauch, F. Tung, C. Striebel, "Maximum likelihood estimates of linear dynamic systems",
    AIAA Journal 3, 1965.
 .. [3] C. Carter, R. Kohn, "On Gibbs sampling for state space models", Biometrika 81, 1994.
+.. [4] J. Durbin, S. J. Koopman, "A simple and efficient simulation smoother for state space time
+   series analysis", Biometrika 89, 2002.
 """
 
 from dataclasses import dataclass, fields
@@ -263,6 +270,44 @@ def draw_states(model, values, observed, last, normals):
             mean = torch.where(ends[:, None], means[:, t], mean)
             covariance = torch.where(ends[:, None, None], covariances[:, t], covariance)
         draws[t], means[:, t], covariances[:, t] = state[..., :r], mean, covariance
+    return draws.permute(1, 2, 0, 3), means[..., :r], covariances[..., :r, :r]
+
+
+def draw_filtered(model, values, observed, normals, seen_normals):
+    """Draw states of series, each row given the rows up to it and none that come later.
+
+    Parameters
+    ----------
+    model, values, observed
+        As for :func:`filter_states`.
+    normals : callable
+        ``normals(t, size, last=False)`` gives standard normals of shape (B, n_draws, size) for
+        row ``t``: ``n`` of them with ``last``, for the first row, else ``r``.
+    seen_normals : callable
+        The same for the noise of the ``K`` cells of a row.
+
+    Returns
+    -------
+    states : tensor of shape (B, n_draws, T, r)
+        Draws; rows without a value go on from the row before.
+    mean : tensor of shape (B, T, r)
+        Their expectation.
+    covariance : tensor of shape (B, T, r, r)
+        Their covariance, row by row.
+    """
+    means, covariances = filter_states(model, values, observed)
+    (n_times, n), r = means.shape[1:], model.n_states
+    root = _root(model.innovation)
+    error = normals(0, n, last=True) @ _root(model.initial).T
+    draws = values.new_empty((n_times, *error.shape[:2], r))
+    for t in range(n_times):
+        if t:
+            error = model.predict_mean(error)
+            error[..., :r] += normals(t, r) @ root.T
+        noise = model.noise.sqrt() * seen_normals(t, values.shape[2])
+        heard = (error[..., :r] @ model.loadings.T + noise) * observed[:, t, None] / model.noise
+        error = error - (heard @ model.loadings) @ covariances[:, t, :r]
+        draws[t] = means[:, t, None, :r] + error[..., :r]
     return draws.permute(1, 2, 0, 3), means[..., :r], covariances[..., :r, :r]
 
 

@@ -8,17 +8,15 @@ import torch
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array
 
-from skdiffusion._device import memory_advice, require_memory
-from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion._device import memory_advice
+from skdiffusion._random import draw_seed
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.estimators._portable import PortableEstimator
-from skdiffusion.estimators.density._reader import spreading
+from skdiffusion.estimators.density._row_noise import noise_keys, noise_of, spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
 _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
-# Numbers of the streams of noise of a bound.
-_LEVELS, _NOISE = 0, 1
 
 
 class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
@@ -226,7 +224,8 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         self._require_fitted()
         even_number(n_draws, "n_draws")
         rows, log_jacobian = self._rows(self._read(X, ensure_min_samples=2))
-        value, error = self.model_.entropy(rows, *row_noise(rows, n_draws, self.random_state))
+        noise = noise_of(noise_keys(rows, n_draws, self.random_state), n_draws, rows)
+        value, error = self.model_.entropy(rows, *noise)
         value -= float(log_jacobian.mean())
         error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(rows)))
         return (value, error) if return_std else value
@@ -349,8 +348,16 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         self._require_fitted()
         even_number(n_draws, "n_draws")
         rows, log_jacobian = self._rows(self._read(X))
-        model = self.model_.given(self._encode(y, len(rows)))
-        return *model.bound(rows, *row_noise(rows, n_draws, self.random_state)), log_jacobian
+        keys = noise_keys(rows, n_draws, self.random_state)
+
+        def of_part(part):
+            (model, some), own = part
+            return model.bound(some, *noise_of(own, n_draws, some))
+
+        parts = self.model_.given(self._encode(y, len(rows))).parts(rows)
+        own = keys.split([len(some) for _, some in parts])
+        answers = spread(of_part, list(zip(parts, own, strict=True)))
+        return *(torch.cat(answer) for answer in zip(*answers, strict=True)), log_jacobian
 
     def _score_complete(self, codes, condition):
         """Log-density of complete rows."""
@@ -378,16 +385,3 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
 def tensor_for(values, model):
     """Float64 tensor on the device of a model."""
     return torch.as_tensor(values).to(model.device, torch.float64)
-
-
-def row_noise(rows, n_draws, random_state):
-    """Uniforms and normals that depend on a row's content only, not on its place."""
-    require_memory(n_draws * len(rows), f"n_draws={n_draws}", "lower it, or pass fewer rows")
-    keys = row_keys(rows.cpu().numpy(), draw_seed(random_state))[:, None]
-    levels = normals(keys, torch.arange(n_draws), _LEVELS, 0, torch.float64)
-    cells = torch.arange(rows.shape[1])
-
-    def noise(i):
-        return normals(keys, i, _NOISE, cells, torch.float64).to(rows)
-
-    return torch.special.ndtr(levels).to(rows), noise

@@ -1,10 +1,11 @@
 """Draws from a fitted density: new rows, and what is missing of rows given the rest."""
 
 import numpy as np
+import torch
 
 from skdiffusion._device import DRAW_OFTEN, memory_advice, require_memory
 from skdiffusion._random import draw_seed, row_keys, torch_generator
-from skdiffusion._threads import one_thread
+from skdiffusion._threads import one_thread, spread
 from skdiffusion._warn import warn
 from skdiffusion.estimators.density._completion import Completion
 from skdiffusion.estimators.density._conditions import checked_guidance
@@ -87,16 +88,29 @@ class DrawingDensity(DiffusionDensity):
         guidance = checked_guidance(guidance, y, self._encoder)
         if given is not None:
             return self._sample_given(n_samples, y, given, random_state)
-        rows = self.model_.given(self._encode(y, n_samples)).sample(
-            n_samples,
-            torch_generator(self._seed_of_call(random_state)),
-            solver=self.solver,
-            n_steps=self.n_steps,
-            guidance=guidance,
+        model, seed = (
+            self.model_.given(self._encode(y, n_samples)),
+            self._seed_of_call(random_state),
         )
+        rows = self._draw(model, n_samples, seed, guidance)
         if y is None:
             warn_nonsense(rows, self.model_.denoiser.network, self.solver, self.n_steps)
         return self._restore(self.coordinates_.inverse(rows.cpu().numpy()))
+
+    def _draw(self, model, n_samples, seed, guidance):
+        """Rows of the model, parts of them spread over workers, each with noise of its own."""
+        options = {"solver": self.solver, "n_steps": self.n_steps, "guidance": guidance}
+        if model.denoiser.network is None or self.solver == "adaptive":
+            # A solver that adapts its steps looks at the errors of all rows together.
+            return model.sample(n_samples, torch_generator(seed), **options)
+        parts = model.parts(torch.empty(n_samples, 0))
+        seeds = torch.randint(2**62, (len(parts),), generator=torch_generator(seed)).tolist()
+
+        def of_part(item):
+            (of_these, rows), own = item
+            return of_these.sample(len(rows), torch_generator(own), **options)
+
+        return torch.cat(spread(of_part, list(zip(parts, seeds, strict=True))))
 
     @one_thread()
     def impute(self, X, n_draws=None, *, random_state=None):

@@ -23,9 +23,9 @@ from skdiffusion.estimators.density._gaps import completed_copies
 from skdiffusion.estimators.density._reader import (
     TableReader,
     column_names,
-    spreading,
     tied_columns,
 )
+from skdiffusion.estimators.density._row_noise import spreading
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
 from skdiffusion.estimators.density._selection import MAX_LEVEL, choose
 from skdiffusion.inputs.arguments import layer_sizes, require_arguments

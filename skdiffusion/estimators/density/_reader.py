@@ -4,21 +4,15 @@ from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
-import torch
-from scipy.special import ndtr
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
-from skdiffusion._random import normals, row_keys
 from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import is_tied
 from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named
 from skdiffusion.inputs.native import as_pandas, as_polars
 from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
-
-# Number of the stream of the noise that spreads discrete columns.
-_SPREADING = 2
 
 
 class TableReader:
@@ -145,30 +139,6 @@ def _listed(names):
 def column_names(estimator):
     """Names or numbers of the columns."""
     return getattr(estimator, "feature_names_in_", np.arange(estimator.n_features_in_))
-
-
-def spreading(codes, discrete, seed):
-    """Uniforms for discrete columns that depend on a row's content alone, not on its place.
-
-    Parameters
-    ----------
-    codes : float64 ndarray of shape (n_samples, n_features)
-        Numbers and codes.
-    discrete : dict of int to Grid or Category
-        The discrete columns.
-    seed : int
-        Seed of the noise.
-
-    Returns
-    -------
-    uniforms : ndarray of shape (n_samples, n_discrete) or None
-        Uniforms in (0, 1) in the order of the columns; None where none is discrete.
-    """
-    if not discrete:
-        return None
-    keys = row_keys(codes, seed)[:, None]
-    columns = torch.tensor(sorted(discrete))
-    return ndtr(normals(keys, 0, _SPREADING, columns, torch.float64).numpy())
 
 
 def tied_columns(rows, names):

@@ -20,7 +20,13 @@ from skdiffusion._warn import warn
 from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.imputation._label_draws import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
-from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
+from skdiffusion.estimators.imputation._reading import (
+    require_forecast,
+    require_plain_output,
+    up_to_first_value,
+    warn_empty,
+    warn_far,
+)
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
@@ -162,6 +168,51 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         data = self._read(X, timestamps)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
         return self._reader.write_draws(data, filled, self._names_of_features())
+
+    @one_thread()
+    def forecast(self, X, n_steps=1, n_draws=None, *, timestamps=None, random_state=None):
+        """Draw what follows on the last row of series.
+
+        Parameters
+        ----------
+        X : array-like
+            Series of the form given to :meth:`fit`; cells in them may be missing.
+        n_steps : int, default=1
+            Number of rows to draw, one time step apart from the last one on.
+        n_draws : int, optional
+            Number of draws, by default the parameter ``n_draws``.
+        timestamps : array-like, optional
+            As for :meth:`fit`.
+        random_state : int, RandomState instance or None, default=None
+            By default the randomness of the estimator.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_steps, n_draws, n_features), or list of such
+            Joint draws in the units of ``X``, laid out as those of :meth:`sample`; for several
+            series (a list, a long frame) a list in their order, for a 3-D ``X`` an array of shape
+            (n_samples, n_draws, n_steps, n_features).
+
+        Raises
+        ------
+        ValueError
+            If the imputer was fitted on a table or on samples that are whole windows, or if there
+            are columns of labels.
+
+        Notes
+        -----
+        It is what :meth:`sample` draws for rows without values that are appended to ``X``.
+        """
+        n_steps = positive_int(n_steps, "n_steps")
+        n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
+        data = self._read(X, timestamps)
+        require_forecast(self._reader)
+        data = data.extended(n_steps, self._reader.step)
+        filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
+        tails = [self._reader.keep(x)[:, -n_steps:].swapaxes(0, 1) for x in data.samples(filled)]
+        if data.form == "3-D array":
+            return np.stack(tails).swapaxes(1, 2)
+        return tails[0] if data.form == "series" else tails
 
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
@@ -310,7 +361,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
         missing cell to what is filled in.
         """
-        data = self._reader.with_statics(data)
+        data = self._reader.with_statics(data, self.direction == "past")
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
@@ -330,7 +381,9 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
         columns = self._columns
         warn_empty(data, columns.valid)
-        keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
+        # What comes later must not change the draws of what came before, not even their noise.
+        rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
+        keys = row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
         settings = Bunch(**self.get_params(deep=False))
         draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
         return self._reader.settle(data, draws, asked, keys)

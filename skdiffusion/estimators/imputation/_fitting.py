@@ -203,13 +203,18 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
-    blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
+    past = settings.direction == "past"
+    _require_series(settings, stationary)
+    blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide or past)
     if previous is None:
         base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed)
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
     history = nothing_trained()
+    if past:
+        # The network sees both sides of a gap.
+        return ImputationModel(denoiser, blueprint), history
     if settings.method == "diffusion" and few:
         warn(
             f"X has only {len(windows.train)} windows, too few to train a network and to check "
@@ -231,6 +236,22 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
+
+
+def _require_series(settings, stationary):
+    """Only series have a past, and only the state space can be asked for it."""
+    if settings.direction != "past":
+        return
+    if not stationary:
+        raise ValueError(
+            'direction="past" is for series, and X is a table or a panel of whole windows: set '
+            "window_length, or give a list of series or a long frame."
+        )
+    if settings.network == "csdi":
+        raise ValueError(
+            'direction="past" goes without a network, and network="csdi" has nothing else: '
+            'take network="encoder".'
+        )
 
 
 def _blueprint(series, settings, seed, closed_form):

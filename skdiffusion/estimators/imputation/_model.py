@@ -158,6 +158,8 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
         In the order of ``torch.nonzero(series.wanted)``.
     """
     device = resolve_device(settings.device)
+    past = settings.direction == "past"
+    denoiser = _causal(denoiser) if past else denoiser
     denoiser, series, keys = denoiser.to(device), series.to(device), keys.to(device)
     solver = denoiser.default_solver if settings.solver == "auto" else settings.solver
     n_steps = settings.n_steps or denoiser.default_steps
@@ -173,6 +175,8 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
         torch.inference_mode(),
         tqdm(total=100, desc="Drawing", disable=settings.verbose == 0, leave=False) as bar,
     ):
+        if past:
+            return denoiser.base.draw(series, noise, n_draws, past=True)
         return denoiser.draw(
             series,
             noise,
@@ -184,3 +188,15 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
             windows_per_batch=settings.batch_size or _WINDOWS_PER_BATCH,
             on_step=lambda share: bar.update(round(100 * share) - bar.n),
         )
+
+
+def _causal(denoiser):
+    """The part of a denoiser that can draw each row from the rows before it."""
+    alone = denoiser.closed_form()
+    if alone is None or not alone.base.direct:
+        raise ValueError(
+            'direction="past" needs the state space of series: fit on one long series (with '
+            "window_length), a list of series or a long frame, and not with "
+            'network="csdi"; rows of a table have no past.'
+        )
+    return alone

@@ -133,11 +133,12 @@ class SeriesReader:
                 f"({longest} time steps): lower window_length."
             )
 
-    def with_statics(self, data):
-        """The data with static columns filled where their series knows them."""
+    def with_statics(self, data, past=False):
+        """The data with static columns filled where their series, or its past, knows them."""
         if self.static is None or not self.static.any():
             return data
-        return data.with_flat(np.concatenate([with_statics(x, self.static) for x in data.rows]))
+        parts = [with_statics(x, self.static, past) for x in data.rows]
+        return data.with_flat(np.concatenate(parts))
 
     def settle(self, data, draws, asked, keys):
         """Draws of the cells ``asked`` as values of columns, static ones alike in a series."""
@@ -297,6 +298,25 @@ def require_plain_output(estimator, data):
         raise ValueError(
             f'set_output(transform={container!r}) works for a 2-D X only: set it to "default".'
         )
+
+
+def require_forecast(reader):
+    """Raise where nothing follows on the last row, or where it could not be laid out."""
+    if reader.kind != "series":
+        raise ValueError(
+            f"forecast is for series, but fit was given X of the form {_FORMS[reader.kind]}: set "
+            "window_length and fit again."
+        )
+    if reader.encoding.has_labels:
+        raise ValueError(
+            "forecast returns numbers, and X has columns of labels: append rows without values to "
+            "X and call sample, which returns frames."
+        )
+
+
+def up_to_first_value(x):
+    """The first rows of a series, as far as the first that has a value."""
+    return x[: 1 + int((~np.isnan(x)).any(axis=1).argmax())]
 
 
 def warn_empty(data, valid):

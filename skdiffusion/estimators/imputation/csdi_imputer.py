@@ -60,6 +60,10 @@ class CSDIImputer(DiffusionImputer):
         ``("patient", "hour")`` or ``(["ward", "bed"], "hour")``. They come back as they are.
         Without times the rows of a series are one step apart. Columns that do not change within a
         series, such as age and sex, are filled alike in all of its rows.
+    direction : {"both", "past"}, default="both"
+        What a cell of a series is filled from: the whole series, or only the rows up to its own,
+        for data that arrive. With ``"past"`` the state space is used without a network; what comes
+        later changes no draw, and ``score`` says how well the past alone does.
     target_strategy : {"block", "random", "historical", "mix", "feature"}, array-like of bool or \
             callable, default="block"
         Which observed cells are hidden in training. ``"block"``: half of the windows lose
@@ -181,6 +185,7 @@ class CSDIImputer(DiffusionImputer):
         "network": [StrOptions({"encoder", "csdi"})],
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
         "panel_columns": [str, tuple, list, None],
+        "direction": [StrOptions({"both", "past"})],
         "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -219,6 +224,7 @@ class CSDIImputer(DiffusionImputer):
         network="encoder",
         window_length=None,
         panel_columns=None,
+        direction="both",
         target_strategy="block",
         statistic="median",
         n_draws=50,
@@ -245,6 +251,7 @@ class CSDIImputer(DiffusionImputer):
         self.network = network
         self.window_length = window_length
         self.panel_columns = panel_columns
+        self.direction = direction
         self.target_strategy = target_strategy
         self.statistic = statistic
         self.n_draws = n_draws
