@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+# Constants of Philox4x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), and
+# the numbers that are made at once, which stay in a cache.
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)

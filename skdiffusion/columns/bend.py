@@ -21,6 +21,7 @@ import numpy as np
 
 # Widths, in standard deviations of the middle of a column; the last one leaves it straight.
 _WIDTHS = np.array([1.0, 2.0, 4.0, 1e4])
+# Distance of the quartiles of N(0, 1).
 _NORMAL_IQR = 1.349
 # Columns with a narrower middle (mostly one value) have no width to speak of.
 _NARROW = 0.1

@@ -17,9 +17,10 @@ References
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from skdiffusion.columns.marginals import LOG_ROOT_2PI
+
 # Rows below which repeated values say little about a column.
 _FEWEST_ROWS = 20
-_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 class Grid:
@@ -80,7 +81,7 @@ class Category:
     def log_volume(self, scores):
         """What turns the density of the score into a probability; nothing for missing scores."""
         share = self.shares[self.snap(scores).astype(int)]
-        return np.nan_to_num(np.log(share) + 0.5 * scores**2 + _LOG_ROOT_2PI)
+        return np.nan_to_num(np.log(share) + 0.5 * scores**2 + LOG_ROOT_2PI)
 
 
 def spread(codes, discrete, uniforms):

@@ -31,15 +31,17 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from skdiffusion.columns.spline import MonotoneSpline
 
-# Gain in nats that pays for a cut, and rows of a bin at least.
+# Gain in nats that pays for a cut: the best of some hundred places gains log(100) = 4.6 by chance
+# at most. Rows of a bin at least: one would be a peak of its own.
 _MIN_GAIN, _MIN_ROWS = 4.0, 2
-# Rows' worth of mass in each tail, and the tails' power.
+# Rows' worth of mass in each tail: half of a row is the median rank of a new extreme. The power 2
+# keeps the mean of a tail finite and its density above that of any exponential one.
 _TAIL_ROWS, _TAIL_POWER = 0.5, 2.0
-_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 # Knots of the map to a mixture: so many standard deviations about each component, so many at most,
 # so far apart in normal scores at least.
 _KNOTS, _MAX_KNOTS, _MIN_GAP = np.linspace(-5, 5, 11), 400, 1e-6
-# Between components far apart the slope would vanish.
+# Between components far apart the slope would vanish; exp(-30) is above what float64 resolves.
 _MIN_LOG_SLOPE = -30.0
 
 
@@ -217,7 +219,7 @@ class Marginals:
     def _map(self, column, x):
         """Mapped values of a column, the log of the map's slope and the derivative of that log."""
         y, log_density, change = self.histograms[column].forward(x)
-        log_slope = log_density + 0.5 * y**2 + _LOG_ROOT_2PI
+        log_slope = log_density + 0.5 * y**2 + LOG_ROOT_2PI
         change = change + y * np.exp(log_slope)
         if column not in self.targets:
             return y, log_slope, change

@@ -21,13 +21,14 @@ References
    estimation", NeurIPS 2017.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
-_LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
+from skdiffusion.diffusion.analytic.noisy import LOG_2PI
+
+_LOG_ROOT_2PI = 0.5 * LOG_2PI
 # Scales of components, as logarithms: a thousandth of a column at least.
 _LEAST, _LARGEST = -7.0, 3.0
 # Below this log-probability the normal distribution function is inverted by its asymptotic form

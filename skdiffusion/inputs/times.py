@@ -17,6 +17,7 @@ _SECONDS = {"second": 1.0, "month": 2_629_746.0, "business day": 86_400.0, "numb
 _WEEKEND = 2
 # A common step finer than this share of the usual one is the resolution of a clock, no step.
 _FINEST = 16
+# Halvings of the usual step before times are taken as events; a sixteenth of it as above.
 _HALVINGS = 4
 # Days within which 64-bit nanoseconds do not wrap around (292 years).
 _NANOSECONDS_HOLD = 100_000

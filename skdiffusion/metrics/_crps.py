@@ -15,6 +15,7 @@ import properscoring
 from skdiffusion._warn import warn
 from skdiffusion.metrics._cells import cell_chunks, checked_stack, scored_cells
 
+# Those of the CSDI paper: .05, .10, ..., .95.
 QUANTILE_LEVELS = np.arange(1, 20) / 20
 
 

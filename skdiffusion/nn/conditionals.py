@@ -16,6 +16,7 @@ from skdiffusion.diffusion.chain import Components
 # Components start at even places up to this one, with weights of a normal density of this width and
 # scales of this logarithm: eight of them together are N(0, 1) within 3e-5 nats.
 _REACH, _SPREAD, _LOG_SCALE = 2.158, 0.850, -1.197
+# Hidden layers of a column: products of columns need two.
 _N_HIDDEN = 2
 
 

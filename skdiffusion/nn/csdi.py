@@ -32,6 +32,7 @@ from skdiffusion.diffusion.window.denoiser import ImputationDenoiser
 from skdiffusion.nn._init import embedding, linear
 from skdiffusion.nn.csdi_layers import N_LEVELS, Block, StepEmbedding, normal_linear
 
+# Of the published model, as are its 50 levels.
 _BETA_RANGE = (1e-4, 0.5)
 # With the published weights and 12 stochastic second-order steps this range gives the bands of
 # the chain; going lower widens them, as the network does not see noise that small well.

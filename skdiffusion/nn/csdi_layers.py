@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from skdiffusion.nn._init import SelfAttention, embedding, linear
 
+# Sizes of the published network.
 _FEEDFORWARD = 64
 N_LEVELS = 50
 

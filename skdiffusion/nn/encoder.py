@@ -26,7 +26,9 @@ from skdiffusion.diffusion.window.gaussian import pick
 from skdiffusion.diffusion.window.series import interpolate
 from skdiffusion.nn._init import MLP, SelfAttention, embedding, linear
 
+# Residuals have unit size: 8 of them is beyond all that training has seen, and stays finite.
 _RESIDUAL_BOUND = 8.0
+# Targets that a step of training looks at in each window: joint draws of more cost their cube.
 _TARGETS_PER_WINDOW = 96
 
 

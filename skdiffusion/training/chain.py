@@ -9,6 +9,8 @@ from skdiffusion.training._loop import train
 
 # Rows of a step; passes over the rows, and steps at least and at most.
 _BATCH, _EPOCHS, _FEWEST, _MOST = 256, 40, 500, 10_000
+# Looks at the held-out rows; an average over the last 200 steps, a half to a tenth of the way
+# between looks; decay and rate usual for networks of this width.
 _N_EVALUATIONS, _EMA_DECAY, _WEIGHT_DECAY = 20, 0.995, 1e-2
 _LEARNING_RATE = 4e-3
 # Standard errors of a column's held-out gain below which it is taken as independent of the others.

@@ -8,7 +8,6 @@ from skdiffusion.diffusion.window.fit import (
     NUGGET,
     block_toeplitz,
     free_gaussian,
-    stationary_gaussian,
 )
 from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick
 
@@ -95,26 +94,6 @@ def var_autocovariances(n_lags):
     eye = np.eye(4)
     c0 = np.linalg.solve(eye - np.kron(TRANSITION, TRANSITION), np.eye(2).ravel()).reshape(2, 2)
     return [c0 @ np.linalg.matrix_power(TRANSITION.T, t) for t in range(n_lags)]
-
-
-def test_stationary_gaussian_recovers_a_var_with_a_third_missing():
-    rng = np.random.default_rng(3)
-    x = vector_ar(12_000, rng)
-    observed = rng.random(x.shape) > 0.3
-    series = [(torch.from_numpy(np.where(observed, x, 0.0)), torch.from_numpy(observed))]
-    base = stationary_gaussian(series, 5)
-    expected = block_toeplitz([torch.from_numpy(c) for c in var_autocovariances(5)])
-    error = (base.covariance - expected).abs().max() / expected.max()
-    # The sampling error of the complete series is about 3 %.
-    assert float(error) < 0.08
-    assert float(base.mean.abs().max()) < 0.15
-
-
-def test_stationary_gaussian_of_complete_series_needs_no_filling():
-    x = torch.from_numpy(vector_ar(300, np.random.default_rng(4)))
-    base = stationary_gaussian([(x, torch.ones_like(x, dtype=torch.bool))], 3)
-    centred = x - x.mean(0)
-    torch.testing.assert_close(base.covariance[:2, 4:], centred[:-2].T @ centred[2:] / 300)
 
 
 def test_free_gaussian_recovers_a_covariance_and_beats_its_diagonal():

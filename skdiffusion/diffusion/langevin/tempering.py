@@ -11,6 +11,7 @@ from skdiffusion.diffusion.langevin.swaps import equal_rejections
 
 # The hottest temperature flattens a valley of 500 nats to one.
 _SMALLEST_BETA = 0.002
+# A ladder of 40 takes 40 evaluations a step: more wait longer for a round trip than they gain.
 _MOST_TEMPERATURES = 40
 # Neighbours of ratio 1 + c / sqrt(n_features) swap in a good third of the trials: the energy of a
 # Gaussian at inverse temperature b has the standard deviation sqrt(n_features / 2) / b.

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from skdiffusion.diffusion.likelihood.ode import LOG_2PI
+from skdiffusion.diffusion.analytic.noisy import LOG_2PI
 
 
 def prior_cross_entropy(x, prior, s_max):

@@ -33,8 +33,6 @@ import torch
 
 from skdiffusion.diffusion.solve import flow
 
-LOG_2PI = math.log(2 * math.pi)
-
 
 def log_density(divergence, x, *, prior, s_min, s_max, n_steps):
     """Exact log-density of the ODE model.

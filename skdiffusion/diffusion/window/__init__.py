@@ -2,7 +2,7 @@
 
 from skdiffusion.diffusion.window.denoiser import Context, GaussianDenoiser, ImputationDenoiser
 from skdiffusion.diffusion.window.draw import draw_missing
-from skdiffusion.diffusion.window.fit import block_toeplitz, free_gaussian, stationary_gaussian
+from skdiffusion.diffusion.window.fit import block_toeplitz, free_gaussian
 from skdiffusion.diffusion.window.gaussian import (
     Conditional,
     WindowGaussian,
@@ -27,7 +27,6 @@ __all__ = [
     "identity_on",
     "interpolate",
     "pick",
-    "stationary_gaussian",
     "submatrix",
     "taper",
     "window_base",

@@ -1,63 +1,13 @@
-"""The Gaussian over a window, from data with gaps: stationary for series, free for panels."""
+"""The Gaussian over a window with a free covariance, from samples with gaps."""
 
 import torch
 
 from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick, submatrix
-from skdiffusion.diffusion.window.local import window_base
-from skdiffusion.diffusion.window.series import interpolate
 
+# Added to variances of one: a hundredth of a standard deviation, below what a sensor resolves.
 NUGGET = 1e-4
-# Stationary windows with more cells are conditioned piece by piece.
-MAX_CELLS = 1000
 # A smaller share of the diagonal gains nothing, but biases regressions on filled columns.
 _LEAST_SHARE = 0.05
-# Above this many features only the next rows are used to fill gaps before estimation.
-_WIDE = 60
-
-
-def stationary_gaussian(series, length, *, nugget=NUGGET):
-    """Fit the block-Toeplitz Gaussian of a window to stationary series with gaps.
-
-    The gaps are filled three times, each time from the rows around them by the Gaussian learnt
-    from the last filling: twice from the rows next to them, then from three rows on each side.
-
-    Parameters
-    ----------
-    series : list of (values, observed) pairs
-        Tensors of shape (n_times, n_features): float64 values and the bool mask of those that
-        are observed.
-    length : int
-        Window length L.
-    nugget : float, default=1e-4
-        Variance of independent measurement noise added to every cell, in standardised units.
-
-    Returns
-    -------
-    base : WindowGaussian or LocalGaussian
-        Over the ``length * n_features`` cells of a window; local above 1000 cells.
-    """
-    n_features = series[0][0].shape[1]
-    reach = length
-    if length * n_features > MAX_CELLS:
-        reach = min(
-            length, max(MAX_CELLS // n_features, 3 if 3 * n_features <= 4 * MAX_CELLS else 1)
-        )
-    filled = [(interpolate(x, observed)[0], torch.zeros_like(x)) for x, observed in series]
-    for side in (1, 1, 3 if n_features <= _WIDE else 1):
-        near = _toeplitz_gaussian(filled, 2 * side + 1, nugget)
-        filled = [_fill_by_neighbours(near, x, observed, side) for x, observed in series]
-    short = _toeplitz_gaussian(filled, reach, nugget)
-    return window_base(short.mean, short.covariance, length, n_features)
-
-
-def _toeplitz_gaussian(filled, length, nugget):
-    """Window Gaussian from filled series and the variances of what was filled in."""
-    n_rows = sum(len(values) for values, _ in filled)
-    mean = sum(values.sum(0) for values, _ in filled) / n_rows
-    centred = [values - mean for values, _ in filled]
-    lags = [sum(x[: max(len(x) - t, 0)].T @ x[t:] for x in centred) / n_rows for t in range(length)]
-    lags[0] = lags[0] + torch.diag(sum(variance.sum(0) for _, variance in filled) / n_rows + nugget)
-    return WindowGaussian(mean.repeat(length), block_toeplitz(lags))
 
 
 def block_toeplitz(lags):
@@ -78,25 +28,6 @@ def block_toeplitz(lags):
     step = torch.arange(length)
     blocks = both[step[None, :] - step[:, None] + length - 1]
     return blocks.permute(0, 2, 1, 3).reshape(length * size, length * size)
-
-
-def _fill_by_neighbours(near, values, observed, reach, batch=2048):
-    """Conditional mean and variance of every row given the rows up to ``reach`` away."""
-    n_features, width = values.shape[1], 2 * reach + 1
-    centre = slice(reach * n_features, (reach + 1) * n_features)
-
-    def stacked(x):
-        padded = torch.nn.functional.pad(x, (0, 0, reach, reach))
-        return padded.unfold(0, width, 1).transpose(1, 2)
-
-    around, seen = stacked(torch.where(observed, values, 0.0)), stacked(observed)
-    mean, variance = values.clone(), torch.zeros_like(values)
-    gappy = torch.nonzero(~observed.all(1))[:, 0]
-    for rows in gappy.split(batch) if len(gappy) else ():
-        given = near.condition(around[rows].flatten(1), seen[rows].flatten(1))
-        mean[rows] = given.mean[:, centre]
-        variance[rows] = given.sd[:, centre].square()
-    return torch.where(observed, values, mean), variance
 
 
 def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):

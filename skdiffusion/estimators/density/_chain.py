@@ -14,6 +14,7 @@ import torch
 
 from skdiffusion._device import load_numpy_state, to_numpy_state
 from skdiffusion._random import torch_generator
+from skdiffusion.columns.marginals import LOG_ROOT_2PI
 from skdiffusion.estimators.density._order import column_order
 from skdiffusion.nn.conditionals import AverageConditionals, ColumnConditionals
 from skdiffusion.training.chain import train_conditionals
@@ -27,7 +28,6 @@ _RIDGE = 1e-4
 _FURTHEST = 8.0
 # Rows at once.
 _CHUNK = 2000
-_LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
 class Chain:
@@ -157,7 +157,7 @@ class Chain:
         """Scores and log-determinant of a tensor of rows."""
         r = self.whitened(rows)
         scores, log_density = self.network(self.views(rows)).scores(r.T)
-        log_slopes = log_density + 0.5 * scores**2 + _LOG_ROOT_2PI
+        log_slopes = log_density + 0.5 * scores**2 + LOG_ROOT_2PI
         placed = torch.empty_like(r)
         placed[:, self.order] = scores.T
         return placed, log_slopes.sum(0) - self.root.diagonal().log().sum()

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
 
+# Residuals of each row by trees that have not seen it; five folds learn from four fifths of them.
 _N_FOLDS = 5
 # The number of trees is looked at every so many.
 _EVERY = 20
