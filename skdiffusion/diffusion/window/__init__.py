@@ -10,7 +10,6 @@ from skdiffusion.diffusion.window.gaussian import (
     pick,
     submatrix,
 )
-from skdiffusion.diffusion.window.local import LocalGaussian, window_base
 from skdiffusion.diffusion.window.series import WindowedSeries, interpolate, taper
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "Context",
     "GaussianDenoiser",
     "ImputationDenoiser",
-    "LocalGaussian",
     "WindowGaussian",
     "WindowedSeries",
     "block_toeplitz",
@@ -29,5 +27,4 @@ __all__ = [
     "pick",
     "submatrix",
     "taper",
-    "window_base",
 ]

@@ -2,7 +2,7 @@
 
 import torch
 
-from skdiffusion.diffusion.window.local import window_base
+from skdiffusion.diffusion.window.gaussian import WindowGaussian
 
 
 class WindowBase:
@@ -10,7 +10,7 @@ class WindowBase:
 
     Parameters
     ----------
-    gaussian : WindowGaussian or LocalGaussian
+    gaussian : WindowGaussian
         Gaussian over the cells of a window.
     length, n_features : int
         Size of a window.
@@ -42,7 +42,7 @@ class WindowBase:
     def from_arrays(cls, mean, covariance, size):
         """Rebuild what :meth:`arrays` took apart."""
         length, n_features = size.tolist()
-        return cls(window_base(mean, covariance, length, n_features), length, n_features)
+        return cls(WindowGaussian(mean, covariance), length, n_features)
 
     def prepare(self, series):
         """Return the series: every window is conditioned by itself."""
