@@ -264,7 +264,8 @@ def test_draws_apart_in_time_are_seen(monkeypatch):
 def gaussian(model=MODELS["order 2"], season=None):
     k = len(model.loadings)
     heights = Shape.normal(k).heights * torch.linspace(0.8, 1.3, k)[:, None]
-    return SeriesGaussian(model, Shape(Shape.normal(k).knots, heights), season or Season.none(k))
+    shape = replace(Shape.normal(k), heights=heights, far=1.1 * heights)
+    return SeriesGaussian(model, shape, season or Season.none(k))
 
 
 def keyed_draws(base, parts, keys, n_draws=3, length=5):
@@ -508,7 +509,7 @@ def test_the_shape_of_normal_residuals_is_the_identity():
     error = np.abs(heights - knots) / chance
     assert error.max() < norm.isf(FALSE_ALARM / 2 / error.size)
     u = torch.tensor([-1.5, 0.0, 0.3, 4.0], dtype=torch.float64)
-    unlearnt = Shape.normal(3)(u, torch.tensor([0, 1, 2, 0]))
+    unlearnt = Shape.normal(3)(u, torch.tensor([0, 1, 2, 0]), torch.ones(4))
     torch.testing.assert_close(unlearnt, u, rtol=1e-12, atol=1e-12)
 
 
@@ -525,23 +526,69 @@ def test_a_shape_is_odd_and_monotone():
     shape = learnt(student(3000, 1))
     u = torch.linspace(-8, 8, 1001, dtype=torch.float64)[:, None].expand(-1, 3)
     column = torch.arange(3)
-    mapped = shape(u, column)
-    torch.testing.assert_close(mapped, -shape(-u, column))
+    mapped = shape(u, column, torch.ones(3))
+    torch.testing.assert_close(mapped, -shape(-u, column, torch.ones(3)))
     assert (mapped.diff(dim=0) > 0).all()
-    assert (shape(torch.zeros(2, 3), column) == 0).all()
+    assert (shape(torch.zeros(2, 3), column, torch.ones(3)) == 0).all()
 
 
 def test_the_bands_of_heavy_tailed_residuals_are_nominal():
     shape, fresh = learnt(student(30_000, 1)), student(30_000, 2)
     for level in (0.5, 0.9):
         edge = torch.full((3,), norm.isf((1 - level) / 2), dtype=torch.float64)
-        limit = shape(edge, torch.arange(3)).repeat(10_000)
+        limit = shape(edge, torch.arange(3), torch.ones(3)).repeat(10_000)
         covered = (fresh.abs() < limit).double().mean()
         # Error of the learnt quantile and of the share of fresh residuals.
         chance = math.sqrt(level * (1 - level) * 2 / 30_000)
         assert abs(float(covered) - level) < norm.isf(FALSE_ALARM / 4) * chance
         plain = float((fresh.abs() < edge[0]).double().mean())
         assert abs(plain - level) > norm.isf(FALSE_ALARM / 4) * chance
+
+
+def two_laws(scale=1.6, n=30_000):
+    """Residuals of single cells, and larger ones deep in gaps; predicted deviations of both."""
+    column = torch.arange(n) % 3
+    near = 0.2 * randn(n, seed=3), torch.full((n,), 0.2).double(), column
+    deep = 0.6 * scale * randn(n, seed=4), torch.full((n,), 0.6).double(), column
+    return near, deep
+
+
+def test_errors_deep_in_gaps_have_a_law_of_their_own():
+    near, deep = two_laws()
+    shape = Shape.of(near[0] / near[1], near[2], 3).reaching(near, deep, 1000)
+    edge, columns = torch.full((3,), norm.isf(0.05)).double(), torch.arange(3)
+    for deviation, expected in ((0.1, 1.0), (0.2, 1.0), (0.4, 1.3), (0.6, 1.6), (2.0, 1.6)):
+        widened = shape(edge, columns, torch.full((3,), deviation).double()) / edge
+        np.testing.assert_allclose(widened, expected, atol=0.06)
+
+
+def test_one_law_is_kept_where_gaps_are_few_or_no_wider():
+    near, deep = two_laws()
+    shape = Shape.of(near[0] / near[1], near[2], 3)
+    assert shape.reaching(near, deep, 3) is shape
+    as_near = (deep[0], near[1], deep[2])
+    torch.testing.assert_close(shape.reaching(near, as_near, 1000).far, shape.heights)
+
+
+def test_bands_of_a_day_ahead_hold_where_the_order_is_too_low():
+    """Two columns that follow their past of a day before, which no model of order 2 can say."""
+    generator, n = np.random.default_rng(0), 6000
+    x = np.zeros((n, 2))
+    for t in range(24, n):
+        x[t] = 0.95 * x[t - 1] - 0.3 * x[t - 12] + 0.2 * generator.standard_normal(2)
+    values, seen = torch.from_numpy(x / x.std(0)), torch.ones((n, 2), dtype=torch.bool)
+    pieces = Pieces.cut(values, seen, torch.tensor([0, n]))
+    fit = fit_state_space(pieces, generator=rng())
+    near, deep = (fit.error, fit.deviation, fit.column), fit.deep
+    plain = Shape.of(near[0] / near[1], near[2], 2)
+    reaching = plain.reaching(near, deep, fit.n_gaps)
+    z = (deep[0] / deep[1]).abs()
+    edge = torch.full_like(z, norm.isf(0.05))
+    held = [
+        float((z < shape(edge, deep[2], deep[1])).double().mean()) for shape in (plain, reaching)
+    ]
+    assert abs(held[1] - 0.9) < 0.02
+    assert abs(held[0] - 0.9) > 0.04
 
 
 def test_pieces_of_a_long_series_change_no_draw_and_no_moment(monkeypatch):

@@ -91,12 +91,14 @@ class SeriesGaussian:
         """Return a dict of tensors from which :meth:`from_arrays` rebuilds the Gaussian."""
         model = {f.name: getattr(self.model, f.name) for f in fields(StateSpace)}
         season = {"periods": self.season.periods, "coefficients": self.season.coefficients}
-        return {**model, "knots": self.shape.knots, "heights": self.shape.heights, **season}
+        shape = {f.name: getattr(self.shape, f.name) for f in fields(Shape)}
+        return {**model, **shape, **season}
 
     @classmethod
-    def from_arrays(cls, knots, heights, periods, coefficients, **model):
+    def from_arrays(cls, periods, coefficients, **arrays):
         """Rebuild what :meth:`arrays` took apart."""
-        return cls(StateSpace(**model), Shape(knots, heights), Season(periods, coefficients))
+        shape = Shape(**{f.name: arrays.pop(f.name) for f in fields(Shape)})
+        return cls(StateSpace(**arrays), shape, Season(periods, coefficients))
 
     def prepare(self, series):
         """Smooth series, each given all its observations.
@@ -208,7 +210,7 @@ class SeriesGaussian:
             cells = (states[i, :, t] * self.model.loadings[column][:, None]).sum(-1).T
             own = normals(number[i], (first[i] + t) * k + column, _OWN_NOISE, 1)[..., 0]
             cells = cells + self.model.noise.sqrt()[column] * own
-            drawn = mean + sd * self.shape((cells - mean) / sd, column)
+            drawn = mean + sd * self.shape((cells - mean) / sd, column, sd)
             out[:, rank[rows[i, t], column]] = (season[i, t, column] + drawn).float()
         return out
 

@@ -34,6 +34,8 @@ _WORK_OF_STARTS = 1e7
 _HASTE = 1.5
 # Share of cells hidden to judge by, half of them in runs up to a day of hourly rows.
 _HIDDEN_SHARE, _RUN = 0.1, 24
+# Rows of the gaps of all columns that tell how errors grow with distance: two days of hours.
+_GAP = 48
 # A step must lower the held-out CRPS by this share to be worth another one.
 _GAIN = 1e-3
 # The mean CRPS of so many cells is within a tenth of itself; fewer would choose by chance.
@@ -182,6 +184,10 @@ class Fit:
         Mean CRPS of the hidden cells.
     error, deviation, column : tensors
         Of each hidden cell: error of the mean, predicted standard deviation, and its column.
+    deep : tuple (error, deviation, column)
+        The same of cells deep in gaps of all columns.
+    n_gaps : int
+        Number of these gaps.
     """
 
     model: StateSpace
@@ -189,6 +195,8 @@ class Fit:
     error: torch.Tensor
     deviation: torch.Tensor
     column: torch.Tensor
+    deep: tuple = ()
+    n_gaps: int = 0
 
     @property
     def surprise(self):
@@ -241,7 +249,23 @@ def fit_state_space(
         if trial.crps > (1 - _ORDER_GAIN) * best.crps:
             break
         best = trial
-    return best
+    deep, n_gaps = _deep_errors(best.model, pieces)
+    return replace(best, deep=deep, n_gaps=n_gaps)
+
+
+def _deep_errors(model, pieces):
+    """Errors deep in gaps of all columns, as of :class:`Fit`, and the number of gaps."""
+    n_times = pieces.values.shape[1]
+    length = min(_GAP, n_times // 5)
+    gone, deep = torch.zeros((2, *pieces.values.shape), dtype=torch.bool)
+    # One gap inside, known from both sides, and one at the end.
+    for first in (n_times // 3, n_times - length):
+        gone[:, first : first + length] = True
+        deep[:, first + length // 4 : first + length - length // 4] = True
+    fit, _ = _judged(model, pieces, pieces.observed & gone)
+    kept = (deep & pieces.observed)[pieces.observed & gone]
+    n_gaps = 2 * int((deep & pieces.observed).any(2).any(1).sum())
+    return tuple(x[kept] for x in (fit.error, fit.deviation, fit.column)), n_gaps
 
 
 def _start(pieces, hidden, n_steps, ridge, noises):

@@ -57,7 +57,9 @@ def _fit_series(windows, seed):
         season = Season.learn(values, observed, time, neighbours, series.periods)
         pieces = Pieces.cut(values - season(time), observed, offsets)
         fit = fit_state_space(pieces, generator=torch_generator(seed), **options)
+        near = fit.error, fit.deviation, fit.column
         shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
+        shape = shape.reaching(near, fit.deep, fit.n_gaps)
         return SeriesGaussian(fit.model, shape, season)
 
     if not _is_wide(series):
