@@ -34,6 +34,8 @@ _WORK_OF_STARTS = 1e7
 _HASTE = 1.5
 # Share of cells hidden to judge by, half of them in runs up to a day of hourly rows.
 _HIDDEN_SHARE, _RUN = 0.1, 24
+# Rows' worth of pull of a regression towards the transition that completed its rows.
+_PULL = 1e-2
 # Rows of the gaps of all columns that tell how errors grow with distance: two days of hours.
 _GAP = 48
 # A step must lower the held-out CRPS by this share to be worth another one.
@@ -239,13 +241,16 @@ def fit_state_space(
     hidden = hide(pieces.observed, generator)
     start = _start(pieces, hidden, n_steps, ridge, noises)
     best = _best_of_steps(start, pieces, hidden, n_steps, ridge)
+    best = _by_least_squares(best, pieces, hidden, 1)
     for order in range(2, max_order + 1):
         fewer = _affordable(pieces, order, work)
         if fewer < len(pieces.values):
             pieces, hidden = pieces.first(fewer), hidden[:fewer]
             best, _ = _judged(best.model, pieces, hidden)
-        raised = raise_order(best.model)
-        trial = _best_of_steps(raised, pieces, hidden, max(3, n_steps // 3), ridge)
+        raised = _by_least_squares(best, pieces, hidden, order)
+        if raised is best:
+            raised = replace(best, model=raise_order(best.model))
+        trial = _best_of_steps(raised.model, pieces, hidden, max(3, n_steps // 3), ridge)
         if trial.crps > (1 - _ORDER_GAIN) * best.crps:
             break
         best = trial
@@ -266,6 +271,57 @@ def _deep_errors(model, pieces):
     kept = (deep & pieces.observed)[pieces.observed & gone]
     n_gaps = 2 * int((deep & pieces.observed).any(2).any(1).sum())
     return tuple(x[kept] for x in (fit.error, fit.deviation, fit.column)), n_gaps
+
+
+def _by_least_squares(best, pieces, hidden, order):
+    """The fit by regression of the completed rows on those before, or ``best`` if that is better.
+
+    Expectation maximisation hardly moves where the noise is small beside what a step moves: series
+    as smooth as a water level, which two rows tell nearly exactly, stay with the damped walk that
+    they began with. Their completed rows are nearly exact as well, so that a regression is at once
+    where they belong. What gaps and noise do to it is left to the hidden cells.
+    """
+    if _few(hidden):
+        return best
+    model = regressed(best.model, pieces, hidden, order)
+    for noise in (model.noise, torch.full_like(model.noise, _LEAST_NOISE)):
+        trial, _ = _judged(replace(model, noise=noise), pieces, hidden)
+        best = trial if trial.crps < (1 - _GAIN) * best.crps else best
+    return best
+
+
+def regressed(model, pieces, hidden, order):
+    """The autoregression of an order that rows completed by a model have by least squares.
+
+    Parameters
+    ----------
+    model : StateSpace
+        Completes the rows; of this order or one less, with a state for every cell.
+    pieces : Pieces
+        The series.
+    hidden : bool tensor
+        Cells that are not looked at.
+    order : int
+        Order of the result.
+
+    Returns
+    -------
+    model : StateSpace
+        With the start and the noise of the given one.
+    """
+    seen = pieces.observed & ~hidden
+    smoothed = smooth(model, pieces.values * seen, seen)
+    rows = torch.where(seen, pieces.values, model.cells(smoothed.mean, smoothed.covariance)[0])
+    base = raise_order(model) if model.order < order else model
+    n_times, real = rows.shape[1], pieces.real[:, order:]
+    past = torch.cat([rows[:, order - 1 - i : n_times - 1 - i] for i in range(order)], -1)[real]
+    now, pull = rows[:, order:][real], _PULL * torch.eye(past.shape[1]).double()
+    cross = past.T @ now + pull @ base.transition.T
+    transition = torch.linalg.solve(past.T @ past + pull, cross).T
+    left = now - past @ transition.T
+    floor = _LEAST_INNOVATION * torch.eye(rows.shape[2]).double()
+    innovation = left.T @ left / max(1, len(left)) + floor
+    return replace(base, transition=transition, innovation=innovation)
 
 
 def _start(pieces, hidden, n_steps, ridge, noises):
