@@ -20,9 +20,9 @@ samples and for the likelihood of the probability-flow ODE.
 References
 ----------
 .. [1] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
-   NeurIPS 2022.
+   NeurIPS 2022, https://arxiv.org/abs/2206.00364.
 .. [2] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-   diffusion models", NeurIPS 2021.
+   diffusion models", NeurIPS 2021, https://arxiv.org/abs/2101.09258.
 """
 
 import math

@@ -47,7 +47,7 @@ def relax(gradient, z, s, scale, ratio, noise):
     References
     ----------
     .. [1] A. Jolicoeur-Martineau et al., "Adversarial score matching and improved sampling for
-       image generation", ICLR 2021.
+       image generation", ICLR 2021, https://arxiv.org/abs/2009.05475.
     """
     step_size = ratio * (s**2 + scale**2)
     return z + step_size * gradient + math.sqrt((2 - ratio) * step_size) * noise

@@ -77,7 +77,7 @@ def truncated(gradient, step_size):
     References
     ----------
     .. [1] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
-       discrete approximations", Bernoulli 1996 (MALTA).
+       discrete approximations", Bernoulli 1996 (MALTA), https://doi.org/10.2307/3318418.
     """
     longest = _LONGEST_DRIFT * (2 * gradient.shape[1] / step_size) ** 0.5
     length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)

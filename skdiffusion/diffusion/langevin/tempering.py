@@ -190,7 +190,8 @@ class Tempered(Kernel):
 
         References
         ----------
-        .. [1] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022, section 5.
+        .. [1] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022, section 5,
+           https://doi.org/10.1111/rssb.12464.
         """
         n_temperatures = min(1 + math.ceil(2 * sum(rejections)), _MOST_TEMPERATURES)
         betas = equal_rejections(self.inverse_temperatures, rejections, max(n_temperatures, 2))
