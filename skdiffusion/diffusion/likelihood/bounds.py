@@ -212,7 +212,7 @@ def score_matching_loss(denoise, exact, x, uniforms, noise, *, s_min, s_max):
     Notes
     -----
     :math:`J_{SM}(\theta; g^2) = \tfrac12 \int g^2 E|s_\theta - \nabla\log p_t|^2 dt = \int
-    E|e_\theta - e|^2 d\log s`, to which the step from ``s_min`` to the data adds half of the last rate.
+    E|e_\theta - e|^2 d\log s`; the step from ``s_min`` to the data adds half of the last rate.
 
     References
     ----------
