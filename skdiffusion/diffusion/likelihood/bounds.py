@@ -274,7 +274,7 @@ def kl_bound(denoise, density, x, uniforms, noise, *, prior, s_min, s_max):
     Notes
     -----
     :math:`KL(p \| p_\theta) \le J_{SM}(\theta; g^2) + KL(p_T \| \pi)`, theorem 1 of Song et al.
-    (2021). The second term is the mean of ``log p_T - log pi`` over the noised rows.
+    (arXiv:2101.09258). The second term is the mean of ``log p_T - log pi`` over the noised rows.
 
     Examples
     --------
@@ -334,7 +334,7 @@ def entropy(denoise, x, uniforms, noise, *, s_min, s_max):
     the last term being the first-order step to noise level 0 (de Bruijn's identity). At
     ``s_max`` the density is Gaussian with the covariance of the data plus ``s_max**2 I``. At
     large ``s`` the square ``|e|**2`` is nearly ``|eps|**2``, which serves as control variate.
-    Theorem 4 of Song et al. (2021).
+    Theorem 4 of Song et al. (arXiv:2101.09258).
 
     Examples
     --------
