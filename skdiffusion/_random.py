@@ -54,7 +54,8 @@ def philox(counter, key, rounds=10):
 
     References
     ----------
-    .. [1] J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+    .. [1] J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+       https://doi.org/10.1145/2063384.2063405.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -166,7 +167,7 @@ class ChainNoise:
     References
     ----------
     .. [1] G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators",
-       OOPSLA 2014.
+       OOPSLA 2014, https://doi.org/10.1145/2660193.2660195.
     """
 
     n_streams = 4

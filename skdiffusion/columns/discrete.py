@@ -11,7 +11,7 @@ inequality the mean over ``u`` of the log-density bounds the log-probability of 
 References
 ----------
 .. [1] L. Theis, A. van den Oord, M. Bethge, "A note on the evaluation of generative models",
-   ICLR 2016.
+   ICLR 2016, https://arxiv.org/abs/1511.01844.
 """
 
 import numpy as np

@@ -21,9 +21,11 @@ A mixture in the original units is a good target too: ``y`` is then close to ``x
 
 References
 ----------
-.. [1] P. Ram, A. Gray, "Density estimation trees", KDD 2011.
+.. [1] P. Ram, A. Gray, "Density estimation trees", KDD 2011,
+   https://doi.org/10.1145/2020408.2020507.
 .. [2] A. Tewari, M. Giering, A. Raghunathan, "Parametric characterization of multimodal
-   distributions with non-Gaussian modes", ICDM workshops 2011.
+   distributions with non-Gaussian modes", ICDM workshops 2011,
+   https://doi.org/10.1109/ICDMW.2011.135.
 """
 
 import numpy as np

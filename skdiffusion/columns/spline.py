@@ -19,7 +19,7 @@ class MonotoneSpline:
     References
     ----------
     .. [1] J. Gregory, R. Delbourgo, "Piecewise rational quadratic interpolation to monotonic
-       data", IMA Journal of Numerical Analysis 1982.
+       data", IMA Journal of Numerical Analysis 1982, https://doi.org/10.1093/imanum/2.2.123.
     """
 
     def __init__(self, x, y, slope):

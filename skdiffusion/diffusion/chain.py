@@ -18,7 +18,7 @@ kind, becomes one of the rows.
 References
 ----------
 .. [1] G. Papamakarios, T. Pavlakou, I. Murray, "Masked autoregressive flow for density
-   estimation", NeurIPS 2017.
+   estimation", NeurIPS 2017, https://arxiv.org/abs/1705.07057.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,10 @@
-"""The denoiser: an analytic base and what a network adds to it.
+r"""The denoiser: an analytic base and what a network adds to it.
 
 With data of about unit variance the denoiser is
 
-    D(z, s) = D_base(z, s) + c_out(s) F(c_in(s) z, s, e_base) ,
-    c_in = 1 / sqrt(1 + s**2) ,   c_out = s / (1 + s**2) ,   e_base = (z - D_base) / s .
+.. math:: D(z, s) &= D_{base}(z, s) + c_{out}(s)\, F(c_{in}(s) z, s, e_{base}) , \\
+    c_{in} &= \frac{1}{\sqrt{1 + s^2}} , \quad c_{out} = \frac{s}{1 + s^2} , \quad
+    e_{base} = \frac{z - D_{base}}{s} .
 
 ``D_base`` is the closed-form denoiser of a density fitted beforehand (:mod:`.analytic`) and ``F``
 a network whose last layer starts at zero: before training, ``D`` *is* the base. The better the
@@ -23,7 +24,7 @@ and ``condition`` of shape (n_samples, n_conditions) or None; they return the sh
 References
 ----------
 .. [1] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
-   NeurIPS 2022.
+   NeurIPS 2022, https://arxiv.org/abs/2206.00364.
 """
 
 import torch
@@ -170,7 +171,7 @@ def guided(denoiser, condition, guidance):
     """Denoiser given the condition, pushed away from the unconditional one [1]_.
 
     .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022: equation 6 with
-       ``guidance = 1 + w``.
+       ``guidance = 1 + w``, https://arxiv.org/abs/2207.12598.
     """
     if condition is None or guidance == 1:
         return lambda z, s: denoiser(z, s, condition)

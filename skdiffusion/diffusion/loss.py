@@ -20,9 +20,9 @@ samples and for the likelihood of the probability-flow ODE.
 References
 ----------
 .. [1] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
-   NeurIPS 2022.
+   NeurIPS 2022, https://arxiv.org/abs/2206.00364.
 .. [2] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-   diffusion models", NeurIPS 2021.
+   diffusion models", NeurIPS 2021, https://arxiv.org/abs/2101.09258.
 """
 
 import math
@@ -48,6 +48,11 @@ def lognormal_law(u, s_min, s_max, mean=-1.2, std=1.2):
     s : tensor
         Noise levels.
 
+    References
+    ----------
+    .. [1] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
+       NeurIPS 2022, table 1, https://arxiv.org/abs/2206.00364.
+
     Examples
     --------
     >>> import torch
@@ -72,6 +77,11 @@ def loguniform_law(u, s_min, s_max):
     -------
     s : tensor
         Noise levels.
+
+    References
+    ----------
+    .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
+       diffusion models", NeurIPS 2021, https://arxiv.org/abs/2101.09258.
 
     Examples
     --------
@@ -249,6 +259,11 @@ def denoising_loss(denoiser, x, s, noise, weight=unit_weight, **kwargs):
     -------
     loss : tensor of shape (n_samples,)
         ``weight(s) |D(x + s noise, s) - x|**2``.
+
+    References
+    ----------
+    .. [1] P. Vincent, "A connection between score matching and denoising autoencoders", Neural
+       Computation 23, 2011, https://doi.org/10.1162/NECO_a_00142.
 
     Examples
     --------

@@ -1,24 +1,23 @@
-"""Linear diffusions with scalar coefficients.
+r"""Linear diffusions with scalar coefficients.
 
 Letters. ``t`` in ``[0, t_max]`` is time, ``x`` the data and ``eps`` standard normal noise. Every
 process here [1]_ is ``dx_t = f(t) x_t dt + g(t) dw_t`` and has the Gaussian marginals
 
-    x_t = alpha(t) x + sigma(t) eps .
+.. math:: x_t = \alpha(t) x + \sigma(t) \varepsilon .
 
 The noise level ``s(t) = sigma(t) / alpha(t)`` and the signal ``alpha(t)`` say everything else:
 
-    f = d log alpha / dt ,      g**2 = alpha**2 d(s**2)/dt .
+.. math:: f = \frac{d \log\alpha}{dt} , \qquad g^2 = \alpha^2 \frac{d(s^2)}{dt} .
 
 A family states ``alpha``, ``s`` and the inverse of ``s``; :class:`SDE` derives the rest. In the
-coordinate ``z = x_t / alpha(t)`` all families are the same process ``z = x + s eps``: a family
-is a clock and a ruler, and the denoiser, the solvers and the likelihood know ``s`` only. The
-noise level, not ``sigma``, is the primitive because near ``t = 0`` single precision cancels in
-``1 - alpha**2``, while ``expm1`` and ``sinh`` do not.
+coordinate ``z = x_t / alpha(t)`` all families are the same process ``z = x + s eps``: denoiser,
+solvers and likelihood know ``s`` only. It, not ``sigma``, is the primitive, as near ``t = 0``
+single precision cancels in ``1 - alpha**2``, while ``expm1`` and ``sinh`` do not.
 
 References
 ----------
 .. [1] Y. Song et al., "Score-based generative modeling through stochastic differential
-   equations", ICLR 2021.
+   equations", ICLR 2021, https://arxiv.org/abs/2011.13456.
 """
 
 import math
@@ -213,7 +212,7 @@ class VPSDE(_LinearBeta):
 
     References
     ----------
-    .. [1] J. Ho, A. Jain, P. Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
+    .. [1] J. Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020, arXiv:2006.11239.
 
     Examples
     --------
@@ -250,7 +249,7 @@ class SubVPSDE(_LinearBeta):
     References
     ----------
     .. [1] Y. Song et al., "Score-based generative modeling through stochastic differential
-       equations", ICLR 2021.
+       equations", ICLR 2021, https://arxiv.org/abs/2011.13456.
 
     Examples
     --------
@@ -287,7 +286,7 @@ class VESDE(SDE):
     References
     ----------
     .. [1] Y. Song, S. Ermon, "Generative modeling by estimating gradients of the data
-       distribution", NeurIPS 2019.
+       distribution", NeurIPS 2019, https://arxiv.org/abs/1907.05600.
 
     Examples
     --------
@@ -327,7 +326,8 @@ class CosineSDE(SDE):
 
     References
     ----------
-    .. [1] A. Nichol, P. Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021.
+    .. [1] A. Nichol, P. Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021,
+       https://arxiv.org/abs/2102.09672.
 
     Examples
     --------
@@ -365,12 +365,12 @@ class FlowSDE(SDE):
 
     Notes
     -----
-    ``s = t / (1 - t)``. The probability-flow ODE of this process is flow matching and rectified
-    flow before rectification.
+    ``s = t / (1 - t)``; the probability-flow ODE is that of flow matching and rectified flow.
 
     References
     ----------
-    .. [1] Y. Lipman et al., "Flow matching for generative modeling", ICLR 2023.
+    .. [1] Y. Lipman et al., "Flow matching for generative modeling", ICLR 2023,
+       https://arxiv.org/abs/2210.02747.
 
     Examples
     --------

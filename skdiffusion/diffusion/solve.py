@@ -21,11 +21,12 @@ two ends of a step [3]_.
 
 References
 ----------
-.. [1] J. Ho, A. Jain, P. Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
+.. [1] J. Ho, A. Jain, P. Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020,
+   https://arxiv.org/abs/2006.11239.
 .. [2] C. Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic
-   models", 2022.
+   models", 2022, https://arxiv.org/abs/2211.01095.
 .. [3] T. Karras et al., "Elucidating the design space of diffusion-based generative models",
-   NeurIPS 2022.
+   NeurIPS 2022, https://arxiv.org/abs/2206.00364.
 """
 
 import itertools
@@ -274,7 +275,7 @@ def adaptive_flow(slope, state, log_start, log_stop, *, rtol=1e-6, atol=1e-6, ma
     References
     ----------
     .. [1] J. Dormand, P. Prince, "A family of embedded Runge-Kutta formulae", Journal of
-       Computational and Applied Mathematics 6, 1980.
+       Computational and Applied Mathematics 6, 1980, https://doi.org/10.1016/0771-050X(80)90013-3.
 
     Examples
     --------

@@ -189,7 +189,7 @@ def pit_values(y_true, y_draws, *, mask=None, random_state=None):
     References
     ----------
     .. [1] C. Czado, T. Gneiting and L. Held, "Predictive model assessment for count data",
-       Biometrics 65, 2009.
+       Biometrics 65, 2009, https://doi.org/10.1111/j.1541-0420.2009.01191.x.
 
     Examples
     --------

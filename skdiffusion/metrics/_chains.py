@@ -34,7 +34,8 @@ def r_hat(draws):
     References
     ----------
     .. [1] A. Vehtari, A. Gelman, D. Simpson, B. Carpenter, P.-C. Bürkner, "Rank-normalization,
-       folding, and localization: an improved R-hat", Bayesian Analysis 2021.
+       folding, and localization: an improved R-hat", Bayesian Analysis 2021,
+       https://doi.org/10.1214/20-BA1221.
 
     Examples
     --------
@@ -78,7 +79,8 @@ def nested_r_hat(draws, superchains):
     References
     ----------
     .. [1] C. Margossian et al., "Nested R-hat: assessing the convergence of Markov chain Monte
-       Carlo when running many short chains", Bayesian Analysis 2024.
+       Carlo when running many short chains", Bayesian Analysis 2024,
+       https://arxiv.org/abs/2110.13017.
 
     Examples
     --------
@@ -136,7 +138,8 @@ def effective_sample_size(draws, kind="bulk"):
     References
     ----------
     .. [1] A. Vehtari, A. Gelman, D. Simpson, B. Carpenter, P.-C. Bürkner, "Rank-normalization,
-       folding, and localization: an improved R-hat", Bayesian Analysis 2021.
+       folding, and localization: an improved R-hat", Bayesian Analysis 2021,
+       https://doi.org/10.1214/20-BA1221.
 
     Examples
     --------

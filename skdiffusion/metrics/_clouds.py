@@ -29,7 +29,8 @@ def energy_distance(X, Y):
     References
     ----------
     .. [1] G. Székely, M. Rizzo, "Energy statistics: a class of statistics based on distances",
-       Journal of Statistical Planning and Inference 2013.
+       Journal of Statistical Planning and Inference 2013,
+       https://doi.org/10.1016/j.jspi.2013.03.018.
 
     Examples
     --------

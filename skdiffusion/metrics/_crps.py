@@ -89,11 +89,12 @@ def crps_loss(y_true, y_draws, *, mask=None, method="fair"):
     References
     ----------
     .. [1] T. Gneiting and A. E. Raftery, "Strictly proper scoring rules, prediction, and
-       estimation", Journal of the American Statistical Association 102, 2007.
+       estimation", Journal of the American Statistical Association 102, 2007,
+       https://doi.org/10.1198/016214506000001437.
     .. [2] C. A. T. Ferro, "Fair scores for ensemble forecasts", Quarterly Journal of the Royal
-       Meteorological Society 140, 2014.
+       Meteorological Society 140, 2014, https://doi.org/10.1002/qj.2270.
     .. [3] Y. Tashiro, J. Song, Y. Song and S. Ermon, "CSDI: Conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
+       models for probabilistic time series imputation", NeurIPS 2021, https://arxiv.org/abs/2107.03502.
 
     Examples
     --------
@@ -206,7 +207,7 @@ def quantile_crps_loss(y_true, y_quantiles, quantiles, *, mask=None):
     References
     ----------
     .. [1] Y. Tashiro, J. Song, Y. Song and S. Ermon, "CSDI: Conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
+       models for probabilistic time series imputation", NeurIPS 2021, https://arxiv.org/abs/2107.03502.
 
     Examples
     --------

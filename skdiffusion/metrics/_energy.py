@@ -57,7 +57,8 @@ def energy_score(y_true, y_draws, *, mask=None, method="fair"):
     References
     ----------
     .. [1] T. Gneiting and A. E. Raftery, "Strictly proper scoring rules, prediction, and
-       estimation", Journal of the American Statistical Association 102, 2007.
+       estimation", Journal of the American Statistical Association 102, 2007,
+       https://doi.org/10.1198/016214506000001437.
 
     Examples
     --------

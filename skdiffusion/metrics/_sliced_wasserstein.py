@@ -50,7 +50,8 @@ def sliced_wasserstein(X, Y, *, n_projections=100, random_state=0):
     References
     ----------
     .. [1] N. Bonneel, J. Rabin, G. Peyré, H. Pfister, "Sliced and Radon Wasserstein barycenters
-       of measures", Journal of Mathematical Imaging and Vision 51, 2015.
+       of measures", Journal of Mathematical Imaging and Vision 51, 2015,
+       https://doi.org/10.1007/s10851-014-0506-3.
 
     Examples
     --------

@@ -17,7 +17,7 @@ Of the coordinate ``z = r + s eps`` with ``r = (y - location) / scale`` of an im
 References
 ----------
 .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion models
-   for probabilistic time series imputation", NeurIPS 2021.
+   for probabilistic time series imputation", NeurIPS 2021, https://arxiv.org/abs/2107.03502.
 """
 
 import math
@@ -108,9 +108,10 @@ class CSDINetwork(ImputationDenoiser):
     References
     ----------
     .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
+       models for probabilistic time series imputation", NeurIPS 2021,
+       https://arxiv.org/abs/2107.03502.
     .. [2] J. Lee et al., "Set Transformer: a framework for attention-based
-       permutation-invariant neural networks", ICML 2019.
+       permutation-invariant neural networks", ICML 2019, https://arxiv.org/abs/1810.00825.
 
     Examples
     --------

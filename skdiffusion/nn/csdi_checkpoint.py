@@ -48,7 +48,8 @@ def load_csdi_checkpoint(path, *, n_heads=8):
     References
     ----------
     .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
+       models for probabilistic time series imputation", NeurIPS 2021,
+       https://arxiv.org/abs/2107.03502.
 
     Examples
     --------

@@ -7,7 +7,7 @@ it see them from the first step.
 References
 ----------
 .. [1] M. Tancik et al., "Fourier features let networks learn high frequency functions in low
-   dimensional domains", NeurIPS 2020.
+   dimensional domains", NeurIPS 2020, https://arxiv.org/abs/2006.10739.
 """
 
 import itertools

@@ -15,7 +15,8 @@ responsibilities are linear in ``z`` and cost one matrix product.
 
 References
 ----------
-.. [1] B. Efron, "Tweedie's formula and selection bias", JASA 2011.
+.. [1] B. Efron, "Tweedie's formula and selection bias", JASA 2011,
+   https://doi.org/10.1198/jasa.2011.tm11181.
 """
 
 import math

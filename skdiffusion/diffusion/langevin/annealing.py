@@ -47,7 +47,7 @@ def relax(gradient, z, s, scale, ratio, noise):
     References
     ----------
     .. [1] A. Jolicoeur-Martineau et al., "Adversarial score matching and improved sampling for
-       image generation", ICLR 2021.
+       image generation", ICLR 2021, https://arxiv.org/abs/2009.05475.
     """
     step_size = ratio * (s**2 + scale**2)
     return z + step_size * gradient + math.sqrt((2 - ratio) * step_size) * noise
@@ -87,6 +87,11 @@ def anneal(score, z, noise_levels, noise, *, scale, ratio=0.1, steps_per_level=1
     the denoised point expected half-way, ``D + (dD / dlog s) log(s_next / s) / 2``. The slope is
     taken between the ends of the step before, where it arrived and not where the Langevin steps
     then moved the point: their noise in the slope would widen the modes.
+
+    References
+    ----------
+    .. [1] Y. Song, S. Ermon, "Generative modeling by estimating gradients of the data
+       distribution", NeurIPS 2019, https://arxiv.org/abs/1907.05600.
     """
     gradient, slope, step = score(z, noise_levels[0]), 0.0, 0
     for i, (s, s_next) in enumerate(itertools.pairwise(noise_levels)):

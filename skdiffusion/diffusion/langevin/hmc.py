@@ -68,9 +68,10 @@ def hmc(state, evaluate, step_size, noise, log_uniform, n_leapfrog, tolerance=ma
 
     References
     ----------
-    .. [1] R. Neal, "MCMC using Hamiltonian dynamics", Handbook of Markov Chain Monte Carlo 2011.
+    .. [1] R. Neal, "MCMC using Hamiltonian dynamics", Handbook of Markov Chain Monte Carlo 2011,
+       https://arxiv.org/abs/1206.1901.
     .. [2] N. Bou-Rabee, B. Carpenter, T. Kleppe, S. Liu, "The within-orbit adaptive leapfrog
-       no-U-turn sampler", 2025.
+       no-U-turn sampler", 2025, https://arxiv.org/abs/2506.18746.
     """
     count = _Counted(evaluate)
     new, velocity = state, noise
@@ -204,7 +205,8 @@ class HMC(Kernel):
     References
     ----------
     .. [1] M. Hoffman, A. Radul, P. Sountsov, "An adaptive-MCMC scheme for setting trajectory
-       lengths in Hamiltonian Monte Carlo", AISTATS 2021.
+       lengths in Hamiltonian Monte Carlo", AISTATS 2021,
+       https://proceedings.mlr.press/v130/hoffman21a.html.
     """
 
     step_size: float = 1.0

@@ -34,15 +34,15 @@ and everything above ask the kernel, never its name.
 References
 ----------
 .. [1] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
-   discrete approximations", Bernoulli 1996.
+   discrete approximations", Bernoulli 1996, https://doi.org/10.2307/3318418.
 .. [2] G. Roberts, J. Rosenthal, "Optimal scaling of discrete approximations to Langevin
-   diffusions", JRSS B 1998.
+   diffusions", JRSS B 1998, https://doi.org/10.1111/1467-9868.00123.
 .. [3] B. Leimkuhler, C. Matthews, "Rational construction of stochastic numerical methods for
-   molecular sampling", AMRX 2013.
+   molecular sampling", AMRX 2013, https://doi.org/10.1093/amrx/abs010.
 .. [4] Y. Song, S. Ermon, "Generative modeling by estimating gradients of the data distribution",
-   NeurIPS 2019.
+   NeurIPS 2019, https://arxiv.org/abs/1907.05600.
 .. [5] C. Geyer, "Markov chain Monte Carlo maximum likelihood", 1991; S. Syed et al.,
-   "Non-reversible parallel tempering", JRSS B 2022.
+   "Non-reversible parallel tempering", JRSS B 2022, https://doi.org/10.1111/rssb.12464.
 .. [6] M. Welling, Y. W. Teh, "Bayesian learning via stochastic gradient Langevin dynamics",
    ICML 2011.
 """

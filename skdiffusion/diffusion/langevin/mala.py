@@ -38,6 +38,11 @@ def mala(state, evaluate, step_size, noise, log_uniform):
     With ``y = x + h g(x) + sqrt(2 h) eps`` the way back has the noise
     ``-(eps + sqrt(h / 2) (g(x) + g(y)))``, so that the proposals' ratio needs no step-size
     division. In place of ``g`` stands the truncated drift of :func:`truncated`.
+
+    References
+    ----------
+    .. [1] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
+       discrete approximations", Bernoulli 1996, https://doi.org/10.2307/3318418.
     """
     root = (2 * step_size) ** 0.5
     drift = truncated(state.gradient, step_size)
@@ -77,7 +82,7 @@ def truncated(gradient, step_size):
     References
     ----------
     .. [1] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
-       discrete approximations", Bernoulli 1996 (MALTA).
+       discrete approximations", Bernoulli 1996 (MALTA), https://doi.org/10.2307/3318418.
     """
     longest = _LONGEST_DRIFT * (2 * gradient.shape[1] / step_size) ** 0.5
     length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)

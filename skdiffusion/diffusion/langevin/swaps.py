@@ -17,7 +17,8 @@ class Swaps:
     References
     ----------
     .. [1] S. Syed, A. Bouchard-Côté, G. Deligiannidis, A. Doucet, "Non-reversible parallel
-       tempering: a scalable highly parallel MCMC scheme", JRSS B 2022.
+       tempering: a scalable highly parallel MCMC scheme", JRSS B 2022,
+       https://doi.org/10.1111/rssb.12464.
     """
 
     def __init__(self, n_temperatures):
@@ -88,7 +89,8 @@ def equal_rejections(inverse_temperatures, rejections, n_temperatures):
     References
     ----------
     .. [1] S. Syed, A. Bouchard-Côté, G. Deligiannidis, A. Doucet, "Non-reversible parallel
-       tempering: a scalable highly parallel MCMC scheme", JRSS B 2022.
+       tempering: a scalable highly parallel MCMC scheme", JRSS B 2022,
+       https://doi.org/10.1111/rssb.12464.
 
     Examples
     --------

@@ -48,6 +48,12 @@ def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, par
         New state.
     info : Info
         ``swap_acceptance`` and ``swapped`` have shape (n_temperatures - 1, n_chains).
+
+    References
+    ----------
+    .. [1] S. Syed, A. Bouchard-Côté, G. Deligiannidis, A. Doucet, "Non-reversible parallel
+       tempering: a scalable highly parallel MCMC scheme", JRSS B 2022,
+       https://doi.org/10.1111/rssb.12464.
     """
     state, info = mala(state, bridge, step_size, noise, log_uniform)
     n_temperatures = len(bridge.inverse_temperatures)
@@ -191,7 +197,8 @@ class Tempered(Kernel):
 
         References
         ----------
-        .. [1] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022, section 5.
+        .. [1] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022, section 5,
+           https://doi.org/10.1111/rssb.12464.
         """
         n_temperatures = min(1 + math.ceil(2 * sum(rejections)), _MOST_TEMPERATURES)
         betas = equal_rejections(self.inverse_temperatures, rejections, max(n_temperatures, 2))

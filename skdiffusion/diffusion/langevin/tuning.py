@@ -79,7 +79,8 @@ def choose(target, kernel, x, noise, n_steps=100):
     References
     ----------
     .. [1] M. Hoffman, A. Radul, P. Sountsov, "An adaptive-MCMC scheme for setting trajectory
-       lengths in Hamiltonian Monte Carlo", AISTATS 2021.
+       lengths in Hamiltonian Monte Carlo", AISTATS 2021,
+       https://proceedings.mlr.press/v130/hoffman21a.html.
     """
     best, most = None, -math.inf
     for candidate in kernel.alternatives or (kernel,):

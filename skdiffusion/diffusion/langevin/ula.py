@@ -28,6 +28,11 @@ def ula(state, evaluate, step_size, noise, temperature=1.0):
     info : Info
         Empty: every step is taken.
 
+    References
+    ----------
+    .. [1] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
+       discrete approximations", Bernoulli 1996, https://doi.org/10.2307/3318418.
+
     Examples
     --------
     >>> import torch

@@ -34,6 +34,11 @@ def underdamped(state, evaluate, step_size, noise, friction=1.0):
     B kicks the velocity by half a step of the gradient, A drifts the position by half a step, O
     is the exact Ornstein-Uhlenbeck step of the velocity. On N(0, 1/k) the variance of the
     position is exactly 1/k and that of the velocity ``1 - k step_size**2 / 4``.
+
+    References
+    ----------
+    .. [1] B. Leimkuhler, C. Matthews, "Rational construction of stochastic numerical methods for
+       molecular sampling", AMRX 2013, https://doi.org/10.1093/amrx/abs010.
     """
     half = step_size / 2
     keep = math.exp(-friction * step_size)

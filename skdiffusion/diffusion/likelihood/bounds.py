@@ -8,7 +8,7 @@ from skdiffusion.diffusion.analytic.noisy import LOG_2PI
 
 
 def prior_cross_entropy(x, prior, s_max):
-    """Cross entropy of ``z = x + s_max eps`` to the prior, given the row, in closed form.
+    r"""Cross entropy of ``z = x + s_max eps`` to the prior, given the row, in closed form.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def prior_cross_entropy(x, prior, s_max):
 
     Notes
     -----
-    For ``pi = N(m, V)`` this is ``-log pi(x) + s_max**2 tr(V^{-1}) / 2``.
+    For ``pi = N(m, V)`` this is :math:`-\log\pi(x) + \tfrac12 s_{\max}^2 \mathrm{tr} V^{-1}`.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def prior_cross_entropy(x, prior, s_max):
 
 
 def nll_bound(denoise, x, uniforms, noise, *, prior, s_min, s_max):
-    """Upper bound on the negative log-likelihood of each row under the SDE model.
+    r"""Upper bound on the negative log-likelihood of each row under the SDE model.
 
     Parameters
     ----------
@@ -68,15 +68,15 @@ def nll_bound(denoise, x, uniforms, noise, *, prior, s_min, s_max):
 
     Notes
     -----
-    The denoising form of the bound [1]_ ::
+    The denoising form of the bound [1]_
 
-        -log p(x) <= L_DSM(x) = -E[log pi(x_T)] + 1/2 int E[g**2 (|s_theta - grad log
-                      p(x_t|x)|**2 - |grad log p(x_t|x)|**2) - 2 div f] dt ,
+    .. math:: -\log p(x) \le L(x) = -E \log \pi(x_T) + \tfrac12 \int E\big[ g^2 (|s_\theta - \nabla
+        \log p(x_t|x)|^2 - |\nabla \log p(x_t|x)|^2) - 2 \nabla \cdot f \big] \, dt
 
-    reads in the noise level ::
+    reads in the noise level
 
-        L_DSM(x) = -E[log pi(x + s_max eps)] + int E[|eps - e|**2 - d] dlog s
-                   + 1/2 E[|eps - e|**2 - d]  at s_min .
+    .. math:: L(x) = -E \log \pi(x + s_{\max} \varepsilon) + \int E[|\varepsilon - e|^2 - d] \,
+        d\log s + \tfrac12 E[|\varepsilon - e|^2 - d]_{s_{\min}} .
 
     The last term is the step from ``s_min`` to the data, ``x | z ~ N(D(z, s_min), s_min**2 I)``;
     without it the number would bound the density of slightly noisy data. At small ``s`` the
@@ -87,7 +87,7 @@ def nll_bound(denoise, x, uniforms, noise, *, prior, s_min, s_max):
     References
     ----------
     .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021, theorem 3.
+       diffusion models", NeurIPS 2021, theorem 3, https://arxiv.org/abs/2101.09258.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def nll_bound(denoise, x, uniforms, noise, *, prior, s_min, s_max):
 
 
 def implicit_nll_bound(divergence, x, uniforms, noise, *, prior, s_min, s_max):
-    """The bound of :func:`nll_bound` in its marginal-score form.
+    r"""The bound of :func:`nll_bound` in its marginal-score form.
 
     Parameters
     ----------
@@ -145,14 +145,16 @@ def implicit_nll_bound(divergence, x, uniforms, noise, *, prior, s_min, s_max):
 
     Notes
     -----
-    ``L_SM(x) = -E[log pi(x_T)] + 1/2 int E[g**2 (2 div s_theta + |s_theta|**2) - 2 div f] dt``,
-    where no conditional score appears. By Stein's identity it has the same value as the denoising
-    form; in the noise level its rate is ``|e|**2 - 2 (d - tr dD/dz)``.
+    .. math:: L(x) = -E \log \pi(x_T) + \tfrac12 \int E\big[ g^2 (2 \nabla \cdot s_\theta +
+        |s_\theta|^2) - 2 \nabla \cdot f \big] \, dt
+
+    has no conditional score. By Stein's identity its value is that of the denoising form; in the
+    noise level its rate is ``|e|**2 - 2 (d - tr dD/dz)``.
 
     References
     ----------
     .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021, theorem 3.
+       diffusion models", NeurIPS 2021, theorem 3, https://arxiv.org/abs/2101.09258.
 
     Examples
     --------
@@ -183,7 +185,7 @@ def implicit_nll_bound(divergence, x, uniforms, noise, *, prior, s_min, s_max):
 
 
 def score_matching_loss(denoise, exact, x, uniforms, noise, *, s_min, s_max):
-    """Score matching loss with the weighting ``g**2``, where the exact denoiser is known.
+    r"""Score matching loss with the weighting ``g**2``, where the exact denoiser is known.
 
     Parameters
     ----------
@@ -209,13 +211,13 @@ def score_matching_loss(denoise, exact, x, uniforms, noise, *, s_min, s_max):
 
     Notes
     -----
-    ``J_SM(theta; g**2) = 1/2 int g**2 E|s_theta - grad log p_t|**2 dt = int E|e_theta - e|**2
-    dlog s``, to which the step from ``s_min`` to the data adds ``1/2 E|e_theta - e|**2``.
+    :math:`J_{SM}(\theta; g^2) = \tfrac12 \int g^2 E|s_\theta - \nabla\log p_t|^2 dt = \int
+    E|e_\theta - e|^2 d\log s`; the step from ``s_min`` to the data adds half of the last rate.
 
     References
     ----------
     .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021, theorem 1.
+       diffusion models", NeurIPS 2021, theorem 1, https://arxiv.org/abs/2101.09258.
 
     Examples
     --------
@@ -243,7 +245,7 @@ def score_matching_loss(denoise, exact, x, uniforms, noise, *, s_min, s_max):
 
 
 def kl_bound(denoise, density, x, uniforms, noise, *, prior, s_min, s_max):
-    """Upper bound on the Kullback-Leibler divergence of the data from the SDE model.
+    r"""Upper bound on the Kullback-Leibler divergence of the data from the SDE model.
 
     Parameters
     ----------
@@ -271,8 +273,8 @@ def kl_bound(denoise, density, x, uniforms, noise, *, prior, s_min, s_max):
 
     Notes
     -----
-    ``KL(p || p_theta) <= J_SM(theta; g**2) + KL(p_T || pi)``. The second term is the mean of
-    ``log p_T - log pi`` over the noised rows. Theorem 1 of Song et al. (2021).
+    :math:`KL(p \| p_\theta) \le J_{SM}(\theta; g^2) + KL(p_T \| \pi)`, theorem 1 of Song et al.
+    (arXiv:2101.09258). The second term is the mean of ``log p_T - log pi`` over the noised rows.
 
     Examples
     --------
@@ -302,7 +304,7 @@ def kl_bound(denoise, density, x, uniforms, noise, *, prior, s_min, s_max):
 
 
 def entropy(denoise, x, uniforms, noise, *, s_min, s_max):
-    """Differential entropy of the data by the entropy formula.
+    r"""Differential entropy of the data by the entropy formula.
 
     Parameters
     ----------
@@ -326,14 +328,13 @@ def entropy(denoise, x, uniforms, noise, *, s_min, s_max):
 
     Notes
     -----
-    ``H(p) = H(p_T) - 1/2 int E[2 div f + g**2 |grad log p_t|**2] dt``, which in the noise level is
-
-        H(p) = H(p_{s_max}) - int E|e|**2 dlog s - 1/2 E|e|**2  at s_min ,
+    .. math:: H(p) &= H(p_T) - \tfrac12 \int E[2 \nabla\cdot f + g^2 |\nabla\log p_t|^2] \, dt \\
+        &= H(p_{s_{\max}}) - \int E|e|^2 \, d\log s - \tfrac12 E|e|^2_{s_{\min}} ,
 
     the last term being the first-order step to noise level 0 (de Bruijn's identity). At
     ``s_max`` the density is Gaussian with the covariance of the data plus ``s_max**2 I``. At
     large ``s`` the square ``|e|**2`` is nearly ``|eps|**2``, which serves as control variate.
-    Theorem 4 of Song et al. (2021).
+    Theorem 4 of Song et al. (arXiv:2101.09258).
 
     Examples
     --------

@@ -21,10 +21,11 @@ strata of ``log s``; their difference gives an unbiased standard error of a stra
 References
 ----------
 .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-   diffusion models", NeurIPS 2021.
+   diffusion models", NeurIPS 2021, https://arxiv.org/abs/2101.09258.
 .. [2] Y. Song et al., "Score-based generative modeling through stochastic differential
-   equations", ICLR 2021.
-.. [3] D. Kingma, T. Salimans, B. Poole, J. Ho, "Variational diffusion models", NeurIPS 2021.
+   equations", ICLR 2021, https://arxiv.org/abs/2011.13456.
+.. [3] D. Kingma, T. Salimans, B. Poole, J. Ho, "Variational diffusion models", NeurIPS 2021,
+   https://arxiv.org/abs/2107.00630.
 """
 
 import math
@@ -35,7 +36,7 @@ from skdiffusion.diffusion.solve import flow
 
 
 def log_density(divergence, x, *, prior, s_min, s_max, n_steps):
-    """Exact log-density of the ODE model.
+    r"""Exact log-density of the ODE model.
 
     Parameters
     ----------
@@ -63,13 +64,15 @@ def log_density(divergence, x, *, prior, s_min, s_max, n_steps):
     The probability-flow ODE is ``dz = (z - D) dlog s``. Along it the density changes by the
     divergence,
 
-        log p_{s_min}(x) = log pi(z(s_max)) + int (d - tr dD/dz) dlog s .
+    .. math:: \log p_{s_{\min}}(x) = \log \pi(z_{s_{\max}}) + \int \Big(d - \mathrm{tr}
+        \frac{\partial D}{\partial z}\Big) \, d\log s .
 
     References
     ----------
-    .. [1] R. Chen et al., "Neural ordinary differential equations", NeurIPS 2018.
+    .. [1] R. Chen et al., "Neural ordinary differential equations", NeurIPS 2018,
+       https://arxiv.org/abs/1806.07366.
     .. [2] Y. Song et al., "Score-based generative modeling through stochastic differential
-       equations", ICLR 2021.
+       equations", ICLR 2021, https://arxiv.org/abs/2011.13456.
 
     Examples
     --------
@@ -98,7 +101,7 @@ def log_density(divergence, x, *, prior, s_min, s_max, n_steps):
 
 
 def log_density_ratio(shares, denoise, x, *, prior, reference, s_min, s_max, n_steps):
-    """Log-density of the ODE model over that of a reference in closed form.
+    r"""Log-density of the ODE model over that of a reference in closed form.
 
     Parameters
     ----------
@@ -127,10 +130,10 @@ def log_density_ratio(shares, denoise, x, *, prior, reference, s_min, s_max, n_s
     -----
     ``q_s`` solves the continuity equation of its own flow ``z - D_q``. Along the flow of the model
     it changes by ``dlog q_s(z) = [tr dD_q/dz - d - R' grad log q_s] dlog s`` with ``grad log q_s =
-    (D_q - z) / s**2``; the equation of :func:`log_density` minus this leaves ::
+    (D_q - z) / s**2``; the equation of :func:`log_density` minus this leaves
 
-        log p(x) / q(x) = log pi(z) / q_{s_max}(z) at s_max
-                          + int [R' (z - D_q) / s**2 - tr dR/dz] dlog s .
+    .. math:: \log \frac{p(x)}{q(x)} = \log \frac{\pi(z)}{q_{s_{\max}}(z)} + \int \Big[
+        \frac{R^\top (z - D_q)}{s^2} - \mathrm{tr} \frac{\partial R}{\partial z} \Big] \, d\log s .
 
     The integrand vanishes with ``R``: where model and reference are close, few steps do, while
     the density itself needs the many that follow the reference. It also falls to nothing at both
@@ -141,7 +144,7 @@ def log_density_ratio(shares, denoise, x, *, prior, reference, s_min, s_max, n_s
     References
     ----------
     .. [1] L. Trefethen, J. Weideman, "The exponentially convergent trapezoidal rule", SIAM Review
-       2014.
+       2014, https://doi.org/10.1137/130932132.
 
     Examples
     --------
@@ -197,7 +200,7 @@ def hutchinson(directional, probes):
     References
     ----------
     .. [1] W. Grathwohl et al., "FFJORD: free-form continuous dynamics for scalable reversible
-       generative models", ICLR 2019.
+       generative models", ICLR 2019, https://arxiv.org/abs/1810.01367.
 
     Examples
     --------

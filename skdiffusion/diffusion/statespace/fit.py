@@ -7,7 +7,8 @@ and the shrinkage, and shows what shape the errors have.
 References
 ----------
 .. [1] R. Shumway, D. Stoffer, "An approach to time series smoothing and forecasting using the EM
-   algorithm", Journal of Time Series Analysis 3, 1982.
+   algorithm", Journal of Time Series Analysis 3, 1982,
+   https://doi.org/10.1111/j.1467-9892.1982.tb00349.x.
 """
 
 import math

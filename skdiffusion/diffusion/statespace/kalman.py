@@ -32,12 +32,14 @@ cost of a row is the cube of ``n``, however long the series or a gap. Everything
 
 References
 ----------
-.. [1] R. E. Kalman, "A new approach to linear filtering and prediction problems", 1960.
+.. [1] R. E. Kalman, "A new approach to linear filtering and prediction problems", 1960,
+   https://doi.org/10.1115/1.3662552.
 .. [2] H. Rauch, F. Tung, C. Striebel, "Maximum likelihood estimates of linear dynamic systems",
-   AIAA Journal 3, 1965.
-.. [3] C. Carter, R. Kohn, "On Gibbs sampling for state space models", Biometrika 81, 1994.
+   AIAA Journal 3, 1965, https://doi.org/10.2514/3.3166.
+.. [3] C. Carter, R. Kohn, "On Gibbs sampling for state space models", Biometrika 81, 1994,
+   https://doi.org/10.1093/biomet/81.3.541.
 .. [4] J. Durbin, S. J. Koopman, "A simple and efficient simulation smoother for state space time
-   series analysis", Biometrika 89, 2002.
+   series analysis", Biometrika 89, 2002, https://doi.org/10.1093/biomet/89.3.603.
 """
 
 from dataclasses import dataclass, fields

@@ -9,7 +9,7 @@ stays with a column if it lowers Bayes' information criterion.
 References
 ----------
 .. [1] D. Cochrane, G. Orcutt, "Application of least squares regression to relationships containing
-   auto-correlated error terms", JASA 44, 1949.
+   auto-correlated error terms", JASA 44, 1949, https://doi.org/10.1080/01621459.1949.10483290.
 """
 
 import math

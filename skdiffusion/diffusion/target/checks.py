@@ -13,7 +13,8 @@ the target or of the draws, whatever the shape of the density.
 
 References
 ----------
-.. [1] J. Gorham, L. Mackey, "Measuring sample quality with Stein's method", NeurIPS 2015.
+.. [1] J. Gorham, L. Mackey, "Measuring sample quality with Stein's method", NeurIPS 2015,
+   https://arxiv.org/abs/1506.03039.
 """
 
 import math

@@ -11,7 +11,7 @@ columns of ``x`` and of ``y``.
 References
 ----------
 .. [1] B. Carpenter et al., "Stan: a probabilistic programming language", Journal of Statistical
-   Software 2017.
+   Software 2017, https://doi.org/10.18637/jss.v076.i01.
 """
 
 import dataclasses

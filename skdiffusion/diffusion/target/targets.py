@@ -17,7 +17,7 @@ Coordinates. In ``u`` with ``x = m + F u`` the density is ``p(m + F u) |det F|``
 References
 ----------
 .. [1] G. Roberts, O. Stramer, "Langevin diffusions and Metropolis-Hastings algorithms",
-   Methodology and Computing in Applied Probability 2002.
+   Methodology and Computing in Applied Probability 2002, https://doi.org/10.1023/A:1023562417138.
 """
 
 import torch

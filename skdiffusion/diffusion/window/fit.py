@@ -59,7 +59,7 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     ----------
     .. [1] J. Schäfer, K. Strimmer, "A shrinkage approach to large-scale covariance matrix
        estimation and implications for functional genomics", Statistical Applications in
-       Genetics and Molecular Biology 4, 2005.
+       Genetics and Molecular Biology 4, 2005, https://doi.org/10.2202/1544-6115.1175.
     """
     length = values.shape[1]
     x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)

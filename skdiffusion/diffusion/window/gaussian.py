@@ -26,7 +26,8 @@ EM [1]_ and shrunk towards a simpler one.
 
 References
 ----------
-.. [1] T. Schneider, "Analysis of incomplete climate data", Journal of Climate 14, 2001.
+.. [1] T. Schneider, "Analysis of incomplete climate data", Journal of Climate 14, 2001,
+   https://doi.org/10.1175/1520-0442(2001)014%3C0853:AOICDE%3E2.0.CO;2.
 """
 
 from typing import NamedTuple

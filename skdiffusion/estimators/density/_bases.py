@@ -80,7 +80,7 @@ def fit_stack(train, held_out, seed):
     References
     ----------
     .. [1] P. Smyth, D. Wolpert, "Linearly combining density estimators via stacking", Machine
-       Learning 1999.
+       Learning 1999, https://doi.org/10.1023/A:1007511322260.
     """
     shapes, mixtures = zip(*_candidates(train, held_out, seed), strict=True)
     weights = stacking_weights(np.column_stack([m.log_density(held_out) for m in mixtures]))

@@ -19,7 +19,7 @@ References
 .. [1] D. Rubin, "The calculation of posterior distributions by data augmentation: comment", JASA
    1987.
 .. [2] E. Veach, L. Guibas, "Optimally combining sampling techniques for Monte Carlo rendering",
-   SIGGRAPH 1995: the balance heuristic.
+   SIGGRAPH 1995: the balance heuristic, https://doi.org/10.1145/218380.218498.
 """
 
 import copy

@@ -186,7 +186,8 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         References
         ----------
         .. [1] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of
-           score-based diffusion models", NeurIPS 2021, equation 9.
+           score-based diffusion models", NeurIPS 2021, equation 9,
+           https://arxiv.org/abs/2101.09258.
         """
         bound, _, last, _ = self._bound(X, y, n_draws)
         span = math.log(self.model_.s_max / self.model_.s_min)

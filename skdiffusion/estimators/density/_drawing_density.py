@@ -80,7 +80,8 @@ class DrawingDensity(DiffusionDensity):
 
         References
         ----------
-        .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022.
+        .. [1] J. Ho, T. Salimans, "Classifier-free diffusion guidance", 2022,
+           https://arxiv.org/abs/2207.12598.
         """
         self._require_fitted()
         n_samples = positive_int(n_samples, "n_samples")

@@ -114,7 +114,7 @@ def completed_copies(rows, groups, seed):
     References
     ----------
     .. [1] A. Dempster, N. Laird, D. Rubin, "Maximum likelihood from incomplete data via the EM
-       algorithm", JRSS B 1977.
+       algorithm", JRSS B 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01600.x.
     .. [2] G. Celeux, J. Diebolt, "The SEM algorithm", Computational Statistics Quarterly 1985.
     """
     density = gaussian_of_incomplete(rows)

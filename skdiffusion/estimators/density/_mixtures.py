@@ -13,7 +13,8 @@ covariance of the mixture remain those of the rows whatever ``n_0``.
 
 References
 ----------
-.. [1] J. Friedman, "Regularized discriminant analysis", JASA 1989.
+.. [1] J. Friedman, "Regularized discriminant analysis", JASA 1989,
+   https://doi.org/10.1080/01621459.1989.10478752.
 """
 
 import math

@@ -35,7 +35,7 @@ def column_order(rows, seed):
     References
     ----------
     .. [1] M. Minoux, "Accelerated greedy algorithms for maximizing submodular set functions",
-       Optimization Techniques 1978.
+       Optimization Techniques 1978, https://doi.org/10.1007/BFb0006528.
     """
     if len(rows) < _FEWEST:
         return np.arange(rows.shape[1])

@@ -140,9 +140,9 @@ class ScoreSDE(DrawingDensity):
     References
     ----------
     .. [1] Y. Song et al., "Score-based generative modeling through stochastic differential
-       equations", ICLR 2021.
+       equations", ICLR 2021, https://arxiv.org/abs/2011.13456.
     .. [2] Y. Song, C. Durkan, I. Murray, S. Ermon, "Maximum likelihood training of score-based
-       diffusion models", NeurIPS 2021.
+       diffusion models", NeurIPS 2021, https://arxiv.org/abs/2101.09258.
 
     Examples
     --------

@@ -44,9 +44,10 @@ def pool_rubin(estimates, variances, *, complete_df=None, level=0.95):
 
     References
     ----------
-    .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987, section 3.1.
+    .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987, section 3.1,
+       https://doi.org/10.1002/9780470316696.
     .. [2] J. Barnard, D. B. Rubin, "Small-sample degrees of freedom with multiple imputation",
-       Biometrika 86, 1999.
+       Biometrika 86, 1999, https://doi.org/10.1093/biomet/86.4.948.
 
     Examples
     --------

@@ -76,9 +76,10 @@ def conformalize(
 
     References
     ----------
-    .. [1] Y. Romano, E. Patterson, E. Candès, "Conformalized quantile regression", NeurIPS 2019.
+    .. [1] Y. Romano, E. Patterson, E. Candès, "Conformalized quantile regression", NeurIPS 2019,
+       https://arxiv.org/abs/1905.03222.
     .. [2] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", Springer,
-       2005, section 4.5 (categories of their own, Mondrian).
+       2005, section 4.5 (categories of their own, Mondrian), https://doi.org/10.1007/b106715.
 
     Examples
     --------

@@ -164,7 +164,8 @@ class CSDIImputer(DiffusionImputer):
     References
     ----------
     .. [1] Y. Tashiro, J. Song, Y. Song, S. Ermon, "CSDI: conditional score-based diffusion
-       models for probabilistic time series imputation", NeurIPS 2021.
+       models for probabilistic time series imputation", NeurIPS 2021,
+       https://arxiv.org/abs/2107.03502.
 
     Examples
     --------

@@ -108,9 +108,9 @@ class MultipleImputation(MetaEstimatorMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", Wiley, 1987.
+    .. [1] Rubin 1987, "Multiple Imputation for Nonresponse in Surveys", doi:10.1002/9780470316696.
     .. [2] J. Honaker, G. King, "What to do about missing values in time-series cross-section
-       data", American Journal of Political Science 54, 2010.
+       data", American J. Political Science 54, 2010, https://doi.org/10.1111/j.1540-5907.2010.00447.x.
 
     Examples
     --------

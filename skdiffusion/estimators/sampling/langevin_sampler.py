@@ -187,10 +187,11 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     References
     ----------
     .. [1] Y. Song, S. Ermon, "Generative modeling by estimating gradients of the data
-       distribution", NeurIPS 2019.
+       distribution", NeurIPS 2019, https://arxiv.org/abs/1907.05600.
     .. [2] G. Roberts, R. Tweedie, "Exponential convergence of Langevin distributions and their
-       discrete approximations", Bernoulli 1996.
-    .. [3] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022.
+       discrete approximations", Bernoulli 1996, https://doi.org/10.2307/3318418.
+    .. [3] S. Syed et al., "Non-reversible parallel tempering", JRSS B 2022,
+       https://doi.org/10.1111/rssb.12464.
 
     Examples
     --------
