@@ -8,6 +8,7 @@ import skdiffusion
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+from own_methods import methods_of_classes
 
 project = "skdiffusion"
 author = "The skdiffusion developers"
@@ -49,11 +50,13 @@ intersphinx_mapping = {
 
 autosummary_generate = True
 # The class template lists the methods, each with its own heading in the contents.
+autosummary_context = {"methods_of": methods_of_classes()}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 # Only these words of a type are links: the others are English.
 numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {
+    "bool": ":class:`bool`",
     "array-like": "numpy.ndarray",
     "tensor": "torch.Tensor",
     "torch.Generator": "torch.Generator",

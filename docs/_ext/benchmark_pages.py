@@ -48,6 +48,8 @@ def rows_of(name, heading, labels, columns, pattern):
     rows = []
     for line in lines:
         label = ", ".join(line[header.index(column)] for column in labels)
+        # Sizes of the table and seeds are for the table alone.
+        label = re.sub(r",[\d /]+,[\d ]+$", "", label)
         if re.search(pattern, label):
             rows.append(Row(label, [read_cell(line[header.index(column)]) for column in columns]))
     return rows
@@ -90,16 +92,19 @@ class BenchmarkChart(SphinxDirective):
             raise self.error(str(error)) from error
         folder = Path(self.env.srcdir) / "benchmarks" / "charts"
         folder.mkdir(exist_ok=True)
-        figure = nodes.figure(classes=["benchmark-chart"])
+        # Not a figure: beside a picture for the dark alone the theme hides the caption.
+        chart = nodes.container(classes=["benchmark-chart"])
+        scrolling = nodes.container(classes=["benchmark-picture"])
         caption = " ".join(self.content)
         for mode in ("light", "dark"):
             file = folder / f"{Path(self.env.docname).name}-{Path(name).stem}-{mode}.svg"
             draw_chart(file, rows, columns, self.options, mode)
             image = nodes.image(uri=f"charts/{file.name}", alt=caption, classes=[f"only-{mode}"])
-            figure += image
+            scrolling += image
         text, messages = self.parse_inline(caption)
-        figure += nodes.caption(caption, "", *text)
-        return [figure, *messages]
+        chart += scrolling
+        chart += nodes.paragraph(caption, "", *text)
+        return [chart, *messages]
 
 
 class BenchmarkTables(SphinxDirective):

@@ -67,7 +67,7 @@ def draw_chart(path, rows, columns, options, mode):
 
 
 def draw_panel(ax, rows, column, options, mode):
-    """One column: what is ours in its own colour, what has no draws left out."""
+    """One column: what is ours in its own colour."""
     for y, row in enumerate(rows):
         ours = options.get("ours", "skdiffusion") in row.label
         draw_cell(ax, y, row.cells[column], OURS[mode] if ours else OTHERS[mode][0], "o")
@@ -106,6 +106,9 @@ def finish(ax, rows, options, mode):
         ax.set_xscale("symlog", linthresh=1)
     else:
         ax.set_xscale(scale)
+    ax.xaxis.set_major_formatter("{x:g}")
+    if "less" in options.get("against", ""):
+        ax.axvline(0, color=OURS[mode], linestyle=":", linewidth=1.2)
     ax.set_yticks(range(len(rows)), [row.label for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="both", color=GRID[mode], linewidth=0.6)
