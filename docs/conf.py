@@ -27,6 +27,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "benchmark_pages",
     "link_names",
+    "search_words",
 ]
 
 exclude_patterns = ["_build", "benchmarks/results", "examples"]
@@ -109,6 +110,7 @@ html_title = "skdiffusion"
 html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_css_files = ["site.css"]
+html_search_scorer = "_ext/scorer.js"
 # Pages without others of their kind have nothing to list at the side.
 html_sidebars = {
     page: []
