@@ -8,7 +8,7 @@ import re
 
 WORDS = {
     "user_guide/imputation": {
-        "": "missing values, missing data, fill gaps, impute, imputation, time series, sensors, NaN",
+        "": "missing values, missing data, fill gaps, impute, imputation, time series, NaN",
         "From your own CSV": "CSV, read_csv",
         "Choosing the window": "window length",
         "Is the uncertainty honest?": "uncertainty",
@@ -22,7 +22,7 @@ WORDS = {
     },
     "user_guide/files": {"": "save model, load model, save, pickle, joblib, export, deploy"},
     "user_guide/categories": {
-        "": "categorical, category, categories, text columns, one-hot, mixed types, integers, counts"
+        "": "categorical, category, categories, text columns, one-hot, mixed types, counts"
     },
     "user_guide/forecasting": {"": "forecast, forecasting, predict the future, look-ahead"},
     "user_guide/panels": {"": "panel, panels, long format, groups, patients, many series"},
