@@ -65,8 +65,9 @@ WORDS = {
 def add_words(app, docname, source):
     """Put entries of the index below the headings of a page that answer to them."""
     for heading, words in WORDS.get(docname, {}).items():
-        lines = "\n".join(f"! {word.strip()}" for word in words.split(","))
-        entries = f"\n```{{index}}\n{lines}\n```\n"
+        # An exclamation mark makes an entry one of the page's own subjects, which come first.
+        marked = ", ".join(f"! {word.strip()}" for word in words.split(","))
+        entries = f"\n```{{index}} {marked}\n```\n"
         title = rf"^##+ {re.escape(heading)}$" if heading else r"^# .*$"
         # Of a heading that is gone the words go to the title.
         found = re.search(title, source[0], re.MULTILINE) or re.search(r"^# .*$", source[0], re.M)
