@@ -110,7 +110,7 @@ html_title = "skdiffusion"
 html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_css_files = ["site.css"]
-html_search_scorer = "_ext/scorer.js"
+html_search_scorer = str(HERE / "_ext" / "scorer.js")
 # Pages without others of their kind have nothing to list at the side.
 html_sidebars = {
     page: []
