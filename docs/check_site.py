@@ -167,7 +167,7 @@ SETTLE = """(async () => {
 # What stands out at the right, but for parts that scroll and those that are not shown.
 CUT = """(() => {
     const scrolls = element => {
-        for (let e = element; e && e.tagName != 'BODY'; e = e.parentElement)
+        for (let e = element; !e.matches('.bd-article'); e = e.parentElement)
             if (['auto', 'scroll'].includes(getComputedStyle(e).overflowX)) return true;
         return false;
     };

@@ -5,7 +5,9 @@ var Scorer = {
       user_guide: 4, install: 4, theory: 2, auto_examples: 1,
       benchmarks: -2, design: -3, where_to_change: -3, contributing: -3, whats_new: -3,
     };
-    return score + (worth[docname.split("/")[0]] || 0);
+    // The glossary says what a word means, the guide what to do.
+    const value = docname.endsWith("/glossary") ? 0 : worth[docname.split("/")[0]] || 0;
+    return score + value;
   },
   objNameMatch: 11,
   objPartialMatch: 6,
