@@ -12,6 +12,7 @@ import html.parser
 import http.server
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import urllib.parse
 from pathlib import Path
 
 PHONE, DESKTOP = (390, 844), (1280, 900)
+# Seconds; a page takes a few tenths of one.
+PATIENCE = 60
 # Templates of the theme, which are no pages.
 IGNORED = {"_static/webpack-macros.html"}
 
@@ -107,6 +110,8 @@ class Browser:
     def read(self):
         """Next message of the browser."""
         while b"\0" not in self.buffer:
+            if not select.select([self.answers], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"The browser has not answered for {PATIENCE} seconds.")
             part = os.read(self.answers, 1 << 16)
             if not part:
                 raise ConnectionError("The browser has ended.")
@@ -249,7 +254,9 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def find_browser():
-    """Path of Chromium or its like, None if there is none."""
+    """Path of Chromium or its like, None if there is none or it cannot be told what to do."""
+    if os.name != "posix":
+        return None
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next(filter(None, map(shutil.which, names)), None)
 
