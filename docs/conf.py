@@ -95,6 +95,8 @@ sphinx_gallery_conf = {
     "subsection_order": ["examples/imputation", "examples/density", "examples/sampling", "*"],
     "filename_pattern": "/plot_",
     "image_scrapers": ("matplotlib",),
+    # Which examples use a class: what ends its page.
+    "doc_module": ("skdiffusion",),
     "backreferences_dir": "api/generated/backreferences",
     "abort_on_example_error": True,
     "remove_config_comments": True,
