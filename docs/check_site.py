@@ -21,7 +21,8 @@ import threading
 import urllib.parse
 from pathlib import Path
 
-PHONE, DESKTOP = (390, 844), (1280, 900)
+# The narrowest window that has the links of the bar in it is the hardest for them.
+PHONE, DESKTOP, NARROW = (390, 844), (1280, 900), (970, 900)
 # Seconds; a page takes a few tenths of one.
 PATIENCE = 60
 # Templates of the theme, which are no pages.
@@ -195,7 +196,13 @@ UNRENDERED = """(() => {
     return [...raw, ...wrong].map(e => e.textContent.trim().slice(0, 60)).slice(0, 3);
 })()"""
 
-# Where the last heading lands after a jump, against the lower edge of the bar.
+# Whether parts of the bar are out of the window.
+BAR = """[...document.querySelectorAll('.bd-header :is(a, button)')].filter(e => {
+    const box = e.getBoundingClientRect();
+    return box.width && (box.right > innerWidth + 1 || box.left < -1);
+}).map(e => (e.textContent.trim() || e.title || e.className).slice(0, 40))"""
+
+# Where a heading in the middle lands after a jump, against the lower edge of the bar.
 UNDER_THE_BAR = """(async () => {
     const links = document.querySelectorAll('.bd-article h2 a.headerlink');
     if (!links.length) return null;
@@ -237,6 +244,8 @@ def seen_in_browser(site, program):
             found = [f"cut at {PHONE[0]} pixels: {part}" for part in browser.run(CUT)]
             found += [f"formula not rendered: {text}" for text in browser.run(UNRENDERED)]
             found += complaints(browser.events, origin)
+            browser.resize(NARROW)
+            found += [f"out of the window at {NARROW[0]} pixels: {x}" for x in browser.run(BAR)]
             browser.resize(DESKTOP)
             hidden = browser.run(UNDER_THE_BAR)
             found += [f"hidden by the bar after a jump: {hidden}"] if hidden else []

@@ -11,7 +11,7 @@ BENCHMARKS = DOCS / "benchmarks"
 PAGES = sorted(p for p in BENCHMARKS.glob("*.md") if "{benchmark-tables}" in p.read_text("utf-8"))
 # As in the theme, what surrounds the article may scroll, which is no excuse for what is in it.
 PAGE = (
-    '<body><header class="bd-header"></header><div style="overflow-x: auto">'
+    '<body><header class="bd-header"><a>in</a></header><div style="overflow-x: auto">'
     '<article class="bd-article">{}</article></div></body>'
 )
 
@@ -70,11 +70,19 @@ def test_faults_that_only_a_browser_sees_are_found(tmp_path):
         outside='<img src="http://127.0.0.2:9/x.png" alt="">',
         under='<style>header{position:fixed;top:0;height:90px}</style><h2 id="a">A'
         '<a class="headerlink" href="#a">#</a></h2><p style="height: 5000px"></p>',
+        bar="<style>header a {position: absolute; left: 1200px}</style>",
     )
     found = sorted(check_site.seen_in_browser(tmp_path, check_site.find_browser()))
     kinds = {text.split(":")[0] for text in found if "favicon" not in text}
-    assert kinds == {f"{n}.html" for n in ("wide", "script", "formula", "outside", "under")}
-    for part in ("cut at 390", "undefined_function", "not rendered", "another machine", "the bar"):
+    assert kinds == {f"{n}.html" for n in ("wide", "script", "formula", "outside", "under", "bar")}
+    for part in (
+        "cut at 390",
+        "undefined_function",
+        "not rendered",
+        "another machine",
+        "the bar",
+        "970",
+    ):
         assert any(part in text for text in found), part
 
 
