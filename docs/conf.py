@@ -68,7 +68,7 @@ numpydoc_xref_aliases = {
     "Bunch": "sklearn.utils.Bunch",
     "Figure": "matplotlib.figure.Figure",
     "Axes": "matplotlib.axes.Axes",
-    "SDE": "skdiffusion.diffusion.SDE",
+    "SDE": "skdiffusion.diffusion.sde.SDE",
     "Mixture": "skdiffusion.diffusion.analytic.Mixture",
     "Denoiser": "skdiffusion.diffusion.denoiser.Denoiser",
     "CSDIImputer": "skdiffusion.estimators.CSDIImputer",
