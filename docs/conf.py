@@ -60,9 +60,6 @@ numpydoc_xref_aliases = {
     "bool": ":class:`bool`",
     "array-like": "numpy.ndarray",
     "tensor": "torch.Tensor",
-    "torch.Generator": "torch.Generator",
-    "torch.device": "torch.device",
-    "torch.dtype": "torch.dtype",
     "DataFrame": "pandas.DataFrame",
     "Series": "pandas.Series",
     "Bunch": "sklearn.utils.Bunch",
@@ -72,6 +69,14 @@ numpydoc_xref_aliases = {
     "Mixture": "skdiffusion.diffusion.analytic.Mixture",
     "Denoiser": "skdiffusion.diffusion.denoiser.Denoiser",
     "CSDIImputer": "skdiffusion.estimators.CSDIImputer",
+}
+# A full name stands for itself.
+numpydoc_xref_aliases |= {
+    name: f":class:`{name}`"
+    for name in (
+        *("torch.Generator", "torch.device", "torch.dtype", "numpy.random.Generator"),
+        "sklearn.mixture.GaussianMixture",
+    )
 }
 # No links for words that their inventories keep under other headings.
 numpydoc_xref_aliases |= {word: word for word in ("scalar", "iterable", "sequence", "generator")}
