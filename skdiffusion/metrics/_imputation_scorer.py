@@ -235,8 +235,8 @@ HIDING_CONSTRAINTS = {
         "block_length": [Interval(Integral, 1, None, closed="left")],
         "n_block_features": [Interval(Integral, 1, None, closed="left")],
         "scale": ["array-like", None],
-        **HIDING_CONSTRAINTS,
-    },
+    }
+    | HIDING_CONSTRAINTS,
     prefer_skip_nested_validation=True,
 )
 def make_imputation_scorer(

@@ -5,8 +5,17 @@ from skdiffusion.diffusion.analytic.build import (
     gaussian,
     gaussian_mixture,
     kernel_density,
+    marginal,
     union,
 )
 from skdiffusion.diffusion.analytic.mixture import Mixture
 
-__all__ = ["Mixture", "from_arrays", "gaussian", "gaussian_mixture", "kernel_density", "union"]
+__all__ = [
+    "Mixture",
+    "from_arrays",
+    "gaussian",
+    "gaussian_mixture",
+    "kernel_density",
+    "marginal",
+    "union",
+]
