@@ -1,11 +1,16 @@
 """
-Do the intervals keep their word?
-=================================
+Check intervals, and make them hold (conformal)
+===============================================
 
 An interval of 50 % should hold the truth half of the time. We look whether those of a fitted
 imputer do, on hours of weather it has never seen, and let
 :func:`~skdiffusion.estimators.conformalize` put right what is wrong.
+
+**What to see:** on the curve of coverage the points of the adjusted intervals lie on the diagonal,
+whether or not the line of the model does.
 """
+
+# sphinx_gallery_thumbnail_number = 2
 
 # %%
 # Half a year to fit, a season to calibrate, a season to check
@@ -31,8 +36,9 @@ draws = imputer.sample(given, n_draws=99)
 # %%
 # Where does the truth lie among its draws?
 # -----------------------------------------
-# Left: too often in the middle, that is, most intervals are too wide. Right: the same, level by
-# level, and what the adjusted intervals hold.
+# First: a histogram of the places of the truth among its draws, which is flat if they are right; a
+# hump in the middle means that most intervals are too wide. Second: the same, level by level, and
+# what the adjusted intervals hold.
 
 conformal = conformalize(imputer, calibration)
 levels = np.linspace(0.1, 0.9, 9)
@@ -43,17 +49,21 @@ covered = [
     np.mean(inside[hidden]) for inside in np.moveaxis((low <= truth) & (truth <= high), 1, 0)
 ]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-PITDisplay.from_draws(season, draws, mask=hidden).plot(left)
-ReliabilityDisplay.from_draws(season, draws, mask=hidden, name="CSDIImputer").plot(right)
-right.plot(levels, covered, "o", color="C1", label="after conformalize")
-right.legend(fontsize="small", loc="lower right")
+figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+PITDisplay.from_draws(season, draws, mask=hidden).plot(axis)
+plt.show()
+
+# %%
+
+figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
+ReliabilityDisplay.from_draws(season, draws, mask=hidden, name="CSDIImputer").plot(axis)
+axis.plot(levels, covered, "o", color="C1", ms=8, label="after conformalize")
+axis.legend(loc="lower right")
 plt.show()
 
 # %%
 # What the promise costs, or saves
 # --------------------------------
-# The interval of 50 % becomes narrower, and still holds half of the truth.
 
 half = {
     "CSDIImputer": np.quantile(draws, [0.25, 0.75], axis=1, method="weibull"),

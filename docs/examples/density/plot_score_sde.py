@@ -1,10 +1,13 @@
 """
-A density, and the way from noise to data
-=========================================
+Learn a density and draw from it: two moons
+===========================================
 
 :class:`~skdiffusion.estimators.ScoreSDE` learns the density of two moons. We look at the
 density, at the paths on which the probability-flow ODE carries normals to data, and at draws given
 which of the two moons is wanted.
+
+**What to see:** the density has both moons and next to nothing between them, and the paths from
+noise to data bend late, when the noise is as small as the moons are thin.
 
 Run as a script, it saves the picture under the name given as its argument, ``score_sde.png`` by
 default.
@@ -28,11 +31,11 @@ from sklearn.datasets import make_moons
 from skdiffusion import ScoreSDE
 from skdiffusion.diffusion.solve import log_levels, solve
 
-X, y = make_moons(2000, noise=0.07, random_state=0)
+X, y = make_moons(1000, noise=0.07, random_state=0)
 y = np.where(y == 0, "upper", "lower")
 fresh, which = make_moons(300, noise=0.07, random_state=1)
 model = ScoreSDE(
-    base="mixture", marginals=None, condition="label", max_iter=1000, random_state=0
+    base="mixture", marginals=None, condition="label", max_iter=300, random_state=0
 ).fit(X, y)
 print(f"kept: {model.base_}; mean log-density of fresh rows {model.score(fresh):.3f}")
 given = model.score(fresh, np.where(which == 0, "upper", "lower"))
@@ -57,7 +60,7 @@ path = torch.stack(path).numpy() * model.scale_ + model.mean_
 # -----------
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-first, second = np.meshgrid(np.linspace(-1.5, 2.5, 80), np.linspace(-1, 1.5, 60))
+first, second = np.meshgrid(np.linspace(-1.5, 2.5, 60), np.linspace(-1, 1.5, 45))
 density = np.exp(model.score_samples(np.column_stack([first.ravel(), second.ravel()])))
 axes[0].contourf(first, second, density.reshape(first.shape), levels=12, cmap="Blues")
 axes[0].plot(*model.sample(200).T, ".", color="C1", ms=2.5)
