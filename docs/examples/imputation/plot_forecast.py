@@ -12,8 +12,8 @@ single draws are whole paths, not noise around the median.
 # %%
 # Eight weeks of weather, and two days to come
 # --------------------------------------------
-# The last two days are taken away from all columns. Times are in the index, so that the daily course
-# is known to the model.
+# The last two days are taken away from all columns. Times are in the index, so that the daily
+# course is known to the model.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -48,7 +48,7 @@ visible, in_failed_days = ampute(
     mechanism="block",
     block_length=24,
     n_block_features=3,
-    random_state=0,
+    random_state=1,
 )
 visible, single_hours = ampute(visible, missing_rate=0.1, mechanism="mcar", random_state=0)
 print(f"{n_hours} hours, {n_sensors} columns")

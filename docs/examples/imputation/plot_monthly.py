@@ -7,8 +7,8 @@ month :class:`~skdiffusion.CSDIImputer` counts months. Two related series of fif
 single gaps, a year in which one of them stopped, and half a year without any; the last year is
 missing in one of them, which is a forecast that the other helps with.
 
-**What to see:** bands are narrow where the other series is known, and wide in the half year in which
-both are missing.
+**What to see:** bands are narrow where the other series is known, and wide in the half year in
+which both are missing.
 """
 
 # %%

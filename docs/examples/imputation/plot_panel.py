@@ -7,8 +7,8 @@ says whose it is and one that says when. Series differ in length and level, sens
 and age is the same in all rows of a patient. ``panel_columns`` is all that
 :class:`~skdiffusion.CSDIImputer` has to be told.
 
-**What to see:** while the pulse is lost, the band follows the level of this patient and the wave that
-the temperature shows.
+**What to see:** while the pulse is lost, the band follows the level of this patient and the wave
+that the temperature shows.
 """
 
 # %%

@@ -1,17 +1,19 @@
 """
-Compare the sampling methods on three targets
-=============================================
+Compare the sampling methods on two targets
+===========================================
 
 ``"mala"`` takes single steps, ``"hmc"`` trajectories, ``"tempered"`` runs hot replicas beside the
 chains. Which of them is right depends on the target.
 
-**What to see:** trajectories do best where one bent or stretched mode is all there is; of several
-modes only tempering finds all; where a method fails, ``fit`` says so.
+**What to see:** chains without tempering share four modes out as their starts lie, a quarter to
+each, where one of them holds seven tenths of the mass. ``fit`` warns of that. A spread that is
+somewhat too small, as in the long arms of a banana, is not always noticed: ask a second method.
 """
 
 # %%
-# Three targets
-# -------------
+# Two targets
+# -----------
+# A banana, whose second column has standard deviation 1.5, and four unequal modes.
 
 import time
 import warnings
@@ -22,12 +24,8 @@ import torch
 
 from skdiffusion import LangevinSampler
 
-scales = torch.tensor(np.geomspace(0.1, 10, 10))
 corners = torch.tensor([[-6.0, -6.0], [-6.0, 6.0], [6.0, -6.0], [6.0, 6.0]], dtype=torch.float64)
-
-
-def stretched(x):
-    return -0.5 * ((x / scales) ** 2).sum(1)
+shares = torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64)
 
 
 def banana(x):
@@ -35,43 +33,40 @@ def banana(x):
 
 
 def four_modes(x):
-    return torch.logsumexp(-0.5 * torch.cdist(x, corners.to(x.dtype)) ** 2, 1)
+    distance = torch.cdist(x, corners.to(x.dtype))
+    return torch.logsumexp(shares.to(x.dtype).log() - 0.5 * distance**2, 1)
 
 
-# Target, number of features, true standard deviation of the last one.
-targets = {
-    "stretched normal": (stretched, 10, 10.0),
-    "banana": (banana, 2, 1.5),
-    "four modes": (four_modes, 2, np.sqrt(37)),
-}
+# Target and true standard deviation of the second column.
+targets = {"banana": (banana, 1.5), "four modes": (four_modes, np.sqrt(1 + 12**2 * 0.2 * 0.8))}
 
 # %%
 # The same run for every method
 # -----------------------------
 
 clouds = {}
-print(f"{'':18}{'':10}sd of the last column / truth   CPU-s   warned")
-for name, (target, n_features, truth) in targets.items():
+print(f"{'':13}{'':10}sd of the second column / truth   CPU-s   warned")
+for name, (target, truth) in targets.items():
     for method in ("mala", "hmc", "tempered"):
         begin = time.process_time()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            sampler = LangevinSampler(
-                target, n_features=n_features, method=method, random_state=0
-            ).fit()
+            sampler = LangevinSampler(target, n_features=2, method=method, random_state=0).fit()
         clouds[name, method] = sampler.sample(1000)
-        ratio = clouds[name, method][:, -1].std() / truth
+        ratio = clouds[name, method][:, 1].std() / truth
         seconds = time.process_time() - begin
-        print(f"{name:18}{method:10}{ratio:29.2f}{seconds:8.1f}   {'yes' if caught else 'no'}")
+        print(f"{name:13}{method:10}{ratio:31.2f}{seconds:8.1f}   {'yes' if caught else 'no'}")
 
 # %%
 # The picture
 # -----------
-# The four modes, and what each method finds of them.
+# The four modes, and the share of the draws that each method has in the largest.
 
-figure, axes = plt.subplots(1, 3, figsize=(8, 3.2), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(8, 3.4), sharex=True, sharey=True, layout="constrained")
 for axis, method in zip(axes, ("mala", "hmc", "tempered"), strict=True):
-    axis.plot(*clouds["four modes", method].T, ".", ms=2)
-    axis.plot(*corners.T, "x", color="C3", ms=10)
-    axis.set_title(method, fontsize=15)
+    cloud = clouds["four modes", method]
+    axis.plot(*cloud.T, ".", ms=2)
+    largest = (cloud < 0).all(axis=1).mean()
+    axis.set_title(f"{method}: {largest:.0%} (70 %)", fontsize=13)
+    axis.add_patch(plt.Rectangle((-10, -10), 9.5, 9.5, fill=False, color="C3"))
 plt.show()
