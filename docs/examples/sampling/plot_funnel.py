@@ -6,15 +6,15 @@ In a hierarchical model the spread of a group is itself unknown, and the posteri
 wide at one end, arbitrarily narrow at the other. No fixed step size fits both. The sampler notices
 and warns; writing the model in other variables is the cure.
 
-**What to see:** sampled as it stands, the neck of the funnel is cut short; the draws of the second
-form fill it.
+**What to see:** sampled as it stands, an end of the funnel is cut short, and ``fit`` warns; the draws
+of the second form fill it.
 """
 
 # %%
 # Neal's funnel
 # -------------
-# The neck ``v`` is normal with standard deviation 3, and nine others are normal with standard
-# deviation ``exp(v / 2)``.
+# The first column ``v``, a log-variance, is normal with standard deviation 3, and nine others are
+# normal with standard deviation ``exp(v / 2)``.
 
 import warnings
 
@@ -52,7 +52,9 @@ sampler = LangevinSampler(non_centred, n_features=10, method="hmc", random_state
 draws = sampler.sample(2000)
 draws[:, 1:] *= np.exp(draws[:, :1] / 2)
 for name, cloud in {"as it stands": as_it_stands, "non-centred": draws}.items():
-    print(f"{name:13} neck: mean {cloud[:, 0].mean():5.2f} (0), sd {cloud[:, 0].std():.2f} (3)")
+    print(
+        f"{name:13} log-variance: mean {cloud[:, 0].mean():5.2f} (0), sd {cloud[:, 0].std():.2f} (3)"
+    )
 
 # %%
 # The picture
@@ -63,6 +65,6 @@ bins = np.linspace(-10, 10, 41)
 axis.hist(as_it_stands[:, 0], bins, density=True, alpha=0.5, color="C3", label="as it stands")
 axis.hist(draws[:, 0], bins, density=True, alpha=0.5, color="C0", label="non-centred")
 axis.plot(bins, norm(0, 3).pdf(bins), "k", label="truth")
-axis.set(xlabel="neck of the funnel", ylabel="density", title="The neck, sampled in two forms")
+axis.set(xlabel="log-variance v", ylabel="density", title="The length of the funnel, sampled twice")
 axis.legend()
 plt.show()

@@ -40,7 +40,7 @@ print(f"method {sampler.method_}, nested R-hat {sampler.nested_rhat_.max():.3f}"
 # Beside the exact answer
 # -----------------------
 
-shape, rate = np.meshgrid(np.linspace(1.5, 5, 300), np.linspace(0.8, 4, 300))
+shape, rate = np.meshgrid(np.linspace(1.9, 4.3, 300), np.linspace(1.2, 3.1, 300))
 points = torch.tensor(np.column_stack([shape.ravel(), rate.ravel()]))
 density = log_posterior(points).numpy().reshape(shape.shape)
 density = np.exp(density - density.max())
