@@ -6,8 +6,8 @@ An interval of 50 % should hold the truth half of the time. We look whether thos
 imputer do, on hours of weather it has never seen, and on rows for which its model is wrong. There
 :func:`~skdiffusion.estimators.conformalize` puts right what the model gets wrong.
 
-**What to see:** on the weather the line of the imputer lies on the diagonal. On rows of two kinds it
-does not, and the points of the adjusted intervals do.
+**What to see:** on the weather what the intervals hold is near what they promise. On rows of two
+kinds the line is off the diagonal, and the points of the adjusted intervals lie on it.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -46,8 +46,8 @@ plt.show()
 # %%
 # Rows of two kinds
 # -----------------
-# In this table the spread of a row is either small or ten times as large. A Gaussian with one spread
-# for all is too wide for most rows. Cells that are hidden in rows kept for the purpose tell by how
+# In this table the spread of a row is either small or ten times as large. A Gaussian with one
+# spread for all is too wide for most rows. Cells that are hidden in rows kept for the purpose tell by how
 # much each quantile must be moved.
 
 rng = np.random.default_rng(0)
@@ -81,10 +81,6 @@ wild = spread[-len(new) :, 0] > 1
 for level, lower, upper in zip(levels, low.swapaxes(0, 1), high.swapaxes(0, 1)):
     if round(level, 1) == 0.5:
         within = (lower <= new) & (new <= upper)
-        parts = {
-            "all rows": hidden,
-            "calm": hidden & ~wild[:, None],
-            "wild": hidden & wild[:, None],
-        }
-        for name, cells in parts.items():
-            print(f"50 % interval, {name:8}: {within[cells].mean():.0%} inside")
+        for name, rows in {"all rows": wild | ~wild, "calm": ~wild, "wild": wild}.items():
+            share = within[hidden & rows[:, None]].mean()
+            print(f"50 % interval, {name:8}: {share:.0%} inside")

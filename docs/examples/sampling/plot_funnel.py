@@ -6,8 +6,8 @@ In a hierarchical model the spread of a group is itself unknown, and the posteri
 wide at one end, arbitrarily narrow at the other. No fixed step size fits both. The sampler notices
 and warns; writing the model in other variables is the cure.
 
-**What to see:** sampled as it stands, an end of the funnel is cut short, and ``fit`` warns; the draws
-of the second form fill it.
+**What to see:** sampled as it stands, an end of the funnel is cut short, and ``fit`` warns; the
+draws of the second form fill it.
 """
 
 # %%
@@ -52,9 +52,8 @@ sampler = LangevinSampler(non_centred, n_features=10, method="hmc", random_state
 draws = sampler.sample(2000)
 draws[:, 1:] *= np.exp(draws[:, :1] / 2)
 for name, cloud in {"as it stands": as_it_stands, "non-centred": draws}.items():
-    print(
-        f"{name:13} log-variance: mean {cloud[:, 0].mean():5.2f} (0), sd {cloud[:, 0].std():.2f} (3)"
-    )
+    mean, sd = cloud[:, 0].mean(), cloud[:, 0].std()
+    print(f"{name:13} log-variance: mean {mean:5.2f} (0), sd {sd:.2f} (3)")
 
 # %%
 # The picture
