@@ -47,8 +47,8 @@ plt.show()
 # Rows of two kinds
 # -----------------
 # In this table the spread of a row is either small or ten times as large. A Gaussian with one
-# spread for all is too wide for most rows. Cells that are hidden in rows kept for the purpose tell by how
-# much each quantile must be moved.
+# spread for all is too wide for most rows. Cells that are hidden in rows kept for the purpose tell
+# by how much each quantile must be moved.
 
 rng = np.random.default_rng(0)
 n = 3000
