@@ -53,7 +53,7 @@ plt.show()
 rng = np.random.default_rng(0)
 n = 3000
 spread = rng.choice([0.3, 3], size=(n, 1))
-X = spread * (rng.standard_normal((n, 1)) + 0.3 * rng.standard_normal((n, 3)))
+X = spread * (rng.standard_normal((n, 1)) + 0.3 * rng.standard_normal((n, 5)))
 fitting, calibration, new = np.split(X, 3)
 imputer = CSDIImputer(method="gaussian", random_state=0).fit(fitting)
 conformal = conformalize(imputer, calibration, missing_rate=0.2)
