@@ -6,7 +6,7 @@ The draws of a row depend on the row and on ``random_state``, not on the rows be
 can be cut, filled in several processes or on several machines, and put together again.
 
 **What to see:** all points on the diagonal: two processes with eight pieces give the numbers of one
-call.
+call, up to the rounding of single precision.
 """
 
 # %%
