@@ -149,7 +149,9 @@ class Table:
         dtype = None if self.dtypes is None else self.dtypes[j]
         if j not in self.categories:
             on_grid = j in self.discrete and dtype is not None
-            return codes.astype(dtype) if on_grid and not np.isnan(codes).any() else codes
+            whole = on_grid and not np.isnan(codes).any()
+            # Types of pandas, such as Int64, are unknown to numpy.
+            return pd.Series(codes).astype(dtype).array if whole else codes
         missing = np.isnan(codes)
         codes = np.where(missing, -1, codes).astype(int)
         if isinstance(dtype, pd.CategoricalDtype):

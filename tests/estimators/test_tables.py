@@ -138,6 +138,14 @@ def test_integer_and_tied_columns_come_back_on_their_grid():
         assert off.fit(X).score(X) > small().fit(X).score(X)
 
 
+def test_counts_of_a_nullable_type_come_back_in_it():
+    counts = pd.array(np.random.default_rng(0).poisson(1.5, 300), dtype="Int64")
+    frame = pd.DataFrame({"children": counts, "town": np.where(counts > 1, "a", "b")})
+    drawn = small().fit(frame).sample(50)
+    assert drawn.dtypes.equals(frame.dtypes)
+    assert drawn["children"].isin(frame["children"]).all()
+
+
 def test_a_zero_inflated_column_is_named():
     rng = np.random.default_rng(0)
     X = np.c_[np.where(rng.random(300) < 0.7, 0.0, rng.normal(size=300)), rng.normal(size=300)]

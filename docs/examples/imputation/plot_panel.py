@@ -1,11 +1,14 @@
 """
-Patients in one long table
-==========================
+Impute a panel of patients in one long table
+============================================
 
 Measurements of many patients usually come as one long table: a row for each visit, a column that
 says whose it is and one that says when. Series differ in length and level, sensors fail for hours,
 and age is the same in all rows of a patient. ``panel_columns`` is all that
 :class:`~skdiffusion.CSDIImputer` has to be told.
+
+**What to see:** while the pulse is lost, the band follows the level of this patient and the wave
+that the temperature shows.
 """
 
 # %%

@@ -1,10 +1,13 @@
 """
-A table of numbers, counts and categories
-=========================================
+Impute a table of numbers, counts and categories
+================================================
 
 Who smokes, who is married, how many children: tables of people mix numbers with categories, and all
 of them have gaps. :class:`~skdiffusion.CSDIImputer` fills every column with values of its own kind
 and says how sure it is: intervals for numbers, probabilities for categories.
+
+**What to see:** the probability of being married, for people who did not tell, rises and falls with
+age as the law does that made the table.
 """
 
 # %%

@@ -1,12 +1,15 @@
 """
-Standard errors that know what was missing
-==========================================
+Regression with missing values: multiple imputation
+===================================================
 
 A survey asks for wage, schooling and experience, and half of the people, more often those who earn
 much, do not tell their schooling. What does a year of schooling bring? We repeat the survey 40
 times, with a known answer, and look at how often the 95 % interval of a regression holds it: for
 the people who told everything, for schooling filled with its mean, filled with one draw, and for 10
 draws pooled by :class:`~skdiffusion.estimators.MultipleImputation`.
+
+**What to see:** only the pooled intervals hold the truth as often as they say; those of complete
+people and of means filled in are biased, those of one draw too short.
 """
 
 # %%
@@ -104,8 +107,10 @@ for name, intervals in found.items():
     inside = np.mean((low < TRUTH) & (high > TRUTH))
     print(f"{name:18}{estimate.mean():8.3f}{estimate.std(ddof=1):8.3f}{error:16.3f}{inside:31.0%}")
 
-figure, axes = plt.subplots(1, len(found), figsize=(10, 4.5), sharey=True, layout="constrained")
-for axis, (name, intervals) in zip(axes, found.items(), strict=True):
+shown = ["told everything", "one draw", "10 draws, pooled"]
+figure, axes = plt.subplots(1, 3, figsize=(8, 4.8), sharey=True, layout="constrained")
+for axis, name in zip(axes, shown, strict=True):
+    intervals = found[name]
     estimate, low, high = np.transpose(intervals)
     inside = (low < TRUTH) & (high > TRUTH)
     for holds, color, label in ((True, "C0", "holds the truth"), (False, "C3", "misses it")):
@@ -117,6 +122,6 @@ for axis, (name, intervals) in zip(axes, found.items(), strict=True):
     axis.tick_params(left=False)
 axes[0].set(ylabel="survey", yticks=[])
 figure.supxlabel("effect of one year of schooling on the logarithm of the wage, 95 % interval")
-handles, labels = axes[2].get_legend_handles_labels()
+handles, labels = axes[1].get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside upper center", ncols=3)
 plt.show()

@@ -1,11 +1,14 @@
 """
-Monthly series with holes
-=========================
+Impute monthly series
+=====================
 
 Months have 28 to 31 days, and still a year is twelve rows: with a ``DatetimeIndex`` of one date a
 month :class:`~skdiffusion.CSDIImputer` counts months. Two related series of fifteen years have
 single gaps, a year in which one of them stopped, and half a year without any; the last year is
 missing in one of them, which is a forecast that the other helps with.
+
+**What to see:** bands are narrow where the other series is known, and wide in the half year in
+which both are missing.
 """
 
 # %%
