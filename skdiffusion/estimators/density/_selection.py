@@ -59,13 +59,19 @@ def choose(rows, settings):
     tried = _try_maps(rows, settings)
     mapped = max(tried, key=lambda mapped: mapped.score)
     candidates, trained, history = mapped.candidates, [], {}
+    course = settings.recipe.course
     if _wants_chain(rows, settings):
         # Histograms know the ends of columns, which no smooth density of a column does.
         behind = next((one for one in tried if one.option == "histogram"), mapped)
         chained, history["columns"] = _with_chain(behind, settings)
         candidates = [*candidates, chained] if settings.base == "auto" else [chained]
     bare = max(candidates, key=lambda candidate: candidate.score)
-    for candidate in _to_train(candidates, bare, rows, settings):
+    to_train = _to_train(candidates, bare, rows, settings)
+    course.expect(len(to_train))
+    for candidate in to_train:
+        if not course.has_time():
+            course.skip(candidate.name)
+            continue
         network, history[candidate.name] = _with_network(candidate, settings)
         trained.append(network)
     kept = max([bare, *trained], key=lambda candidate: candidate.score)
@@ -199,13 +205,21 @@ def _wants_chain(rows, settings):
         return True
     enough = rows.n_features > 1 and len(rows.train) + len(rows.held_out) >= _MIN_NETWORK_ROWS
     plain = settings.base == "auto" and settings.encoder is None and not settings.own_network
-    return plain and enough and settings.max_iter > 0
+    return plain and enough and settings.max_iter > 0 and settings.recipe.course.has_time()
 
 
 def _with_chain(mapped, settings):
     """Candidate of N(0, I) behind a chain of columns, and the history of its training."""
     rows = mapped.rows
-    chain, history = fit_chain(rows.train, rows.held_out, settings.seed, settings.recipe.progress)
+    recipe = settings.recipe
+    chain, history = fit_chain(
+        rows.train,
+        rows.held_out,
+        settings.seed,
+        recipe.course,
+        recipe.progress,
+        n_after=int(settings.max_iter > 0),
+    )
     held_out, log_jacobian = chain.forward(rows.held_out)
     there = replace(
         rows,

@@ -28,6 +28,7 @@ from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._labels import mixed_crps
+from skdiffusion.training.course import Course
 
 
 class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
@@ -39,11 +40,11 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
     """
 
     @abstractmethod
-    def _fit(self, X, timestamps, go_on):
+    def _fit(self, X, timestamps, go_on, course):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
     @one_thread()
-    def fit(self, X, y=None, *, timestamps=None):
+    def fit(self, X, y=None, *, timestamps=None, checkpoint=None, resume=False):
         """Learn the distribution of missing cells given observed ones.
 
         Parameters
@@ -55,6 +56,12 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             Not used, present for the scikit-learn interface.
         timestamps : array-like of shape (n_times,), or list of such, optional
             Times of the rows, for irregular series; a DatetimeIndex is used by itself.
+        checkpoint : str or path-like, optional
+            File that the state of training is written to, every 30 seconds at most, and where
+            Ctrl-C or SIGTERM end it. Delete it when the fitted imputer is saved.
+        resume : bool, default=False
+            Whether to go on from that file where it is there: the result is that of a fit without
+            a break. Parameters and data must be the same.
 
         Returns
         -------
@@ -62,7 +69,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             The fitted imputer.
         """
         self._validate_params()
-        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"))
+        course = Course.of(self, checkpoint, resume)
+        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"), course)
 
     def fit_transform(self, X, y=None, *, timestamps=None):
         """Fit, then fill the gaps of the same data.
@@ -104,7 +112,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             The fitted imputer.
         """
         self._validate_params()
-        return self._fit(X, timestamps, hasattr(self, "_model"))
+        return self._fit(X, timestamps, hasattr(self, "_model"), Course(self.max_time))
 
     @one_thread()
     def transform(self, X, *, timestamps=None):

@@ -1,6 +1,8 @@
 """How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,6 +35,8 @@ _FEWEST_WINDOWS = 10
 # masks if need be, but at most so often, with so many draws. On 64 windows, some hundred hidden
 # cells of a table, the choice was little more than chance.
 _CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
+# Of that work, one part in so many is tried beforehand where time is limited.
+_SHARE = 8
 # Default size of a training batch: so many windows or rows, fewer if they have many cells.
 _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
@@ -173,7 +177,9 @@ def split_windows(series, settings, seed):
     return Windows(series, starts, held_out)
 
 
-def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary, previous=None):
+def fit_imputation_model(
+    windows, columns, owner, settings, seed, course, *, stationary, previous=None
+):
     """Fit the Gaussian over a window, train a network on it, keep what is better.
 
     Parameters
@@ -188,6 +194,8 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         Parameters of the imputer.
     seed : int
         Fixes weights, masks and noise.
+    course : Course
+        Time and file of the fit.
     stationary : bool
         Whether a window may lie anywhere in time.
     previous : ImputationModel, optional
@@ -201,6 +209,7 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         As returned by :func:`skdiffusion.training.train`.
     """
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
+    course.require_data(windows.series.values, windows.series.observed, windows.train)
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
@@ -225,9 +234,12 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         _require_targets(windows, strategy, settings, seed)
         device = resolve_device(settings.device)
         denoiser, windows = denoiser.to(device), windows.to(device)
-        history = _train(denoiser, windows, strategy, settings, seed)
+        judge = partial(_held_out_crps, windows=windows, columns=columns, strategy=strategy)
+        judge = partial(judge, settings=settings, seed=seed)
+        course.set_aside(_SHARE, _judge_share, denoiser, judge, len(windows.held_out))
+        history = _train(denoiser, windows, strategy, settings, seed, course)
         _warn_useless(denoiser, history)
-        denoiser = _better(denoiser, windows, columns, strategy, settings, seed)
+        denoiser = _better(denoiser, judge, len(windows.held_out))
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
@@ -293,7 +305,7 @@ def _require_targets(windows, strategy, settings, seed):
         )
 
 
-def _train(denoiser, windows, strategy, settings, seed):
+def _train(denoiser, windows, strategy, settings, seed, course):
     """Train ``denoiser`` in place; return the history."""
     series = windows.series
     n_cells = series.length * series.values.shape[1]
@@ -309,6 +321,7 @@ def _train(denoiser, windows, strategy, settings, seed):
             seed=seed,
             n_steps=settings.max_iter,
             learning_rate=settings.learning_rate,
+            course=course,
             progress=settings.verbose > 0,
             description="Learning",
         )
@@ -332,24 +345,31 @@ def _warn_useless(denoiser, history):
         )
 
 
-def _better(denoiser, windows, columns, strategy, settings, seed):
+def _better(denoiser, judge, n_held_out):
     """The trained denoiser, or its closed form if that predicts held-out cells better."""
     alone = denoiser.closed_form()
-    if len(windows.held_out) == 0 or alone is None:
+    if n_held_out == 0 or alone is None:
         return denoiser
-    losses = [
-        _held_out_crps(d, windows, columns, strategy, settings, seed) for d in (denoiser, alone)
-    ]
-    return denoiser if losses[0] <= losses[1] else alone
+    return denoiser if judge(denoiser) <= judge(alone) else alone
 
 
-def _held_out_crps(denoiser, windows, columns, strategy, settings, seed):
+def _judge_share(denoiser, judge, n_held_out):
+    """Do a share of the work of :func:`_better`, to see how long all of it will take."""
+    trained = deepcopy(denoiser)
+    with torch.no_grad():
+        # As after training: untrained networks are known to be their closed form.
+        for weight in trained.parameters():
+            weight.add_(1e-3)
+    _better(trained, partial(judge, share=_SHARE), n_held_out)
+
+
+def _held_out_crps(denoiser, windows, columns, strategy, settings, seed, share=1):
     """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
     series, generator = windows.series, torch_generator(seed)
     masked = Masked(denoiser, series, windows.held_out, strategy)
     n_windows = max(1, _CELLS_HELD_OUT // (series.length * series.values.shape[1]))
     chosen = windows.held_out[:n_windows]
-    chosen = chosen.repeat(min(_MOST_MASKS, max(1, n_windows // len(chosen))))
+    chosen = chosen.repeat(min(_MOST_MASKS, max(1, n_windows // len(chosen))))[::share]
     shown, _, values, hidden = masked.hide(chosen, generator)
     if not bool(hidden.any()):
         return 0.0
