@@ -8,9 +8,11 @@ import math
 from dataclasses import replace
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from skdiffusion._device import load_numpy_state
 from skdiffusion._random import torch_generator
+from skdiffusion._warn import warn
 from skdiffusion.columns.marginals import Marginals, fit_marginals
 from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
@@ -82,6 +84,13 @@ def choose(rows, settings):
         and not _is_worth_it(kept.log_densities - bare.log_densities)
     ):
         kept = bare
+    if settings.base is None and trained and kept is bare:
+        warn(
+            f"{len(history[bare.name]['loss'])} training steps did not raise the held-out "
+            "likelihood above that of N(0, I), which is kept (see history_): lower learning_rate, "
+            "raise max_iter, or start from a density (base='auto').",
+            ConvergenceWarning,
+        )
     scores = {one.label: one.score for one in [*candidates, *trained]}
     mapped = mapped if kept.chain is None else behind
     denoiser = Denoiser(kept.base, kept.network).to(settings.device).double().requires_grad_(False)

@@ -21,6 +21,7 @@ from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.imputation._label_draws import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
+from skdiffusion.estimators.imputation._validation import warn_few_steps
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
@@ -340,6 +341,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         warn_empty(data, columns.valid)
         keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
         settings = Bunch(**self.get_params(deep=False))
+        if self._model.name != "gaussian":
+            warn_few_steps(self._model.denoiser, settings)
         draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
         return self._reader.settle(data, draws, asked, keys)
 

@@ -1,15 +1,13 @@
 """How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skdiffusion._device import memory_advice, resolve_device
-from skdiffusion._random import row_keys, torch_generator
+from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
@@ -17,11 +15,11 @@ from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
-from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
+from skdiffusion.estimators.imputation._judging import SHARE, Judge
+from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
-from skdiffusion.metrics import crps_loss
-from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
+from skdiffusion.training.imputation import hides_nothing, train_imputer
 from skdiffusion.training.masking import (
     STRATEGIES,
     by_feature,
@@ -31,12 +29,6 @@ from skdiffusion.training.masking import (
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
-# Network and Gaussian are compared on about so many held-out cells, the same windows under several
-# masks if need be, but at most so often, with so many draws. On 64 windows, some hundred hidden
-# cells of a table, the choice was little more than chance.
-_CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
-# Of that work, one part in so many is tried beforehand where time is limited.
-_SHARE = 8
 # Default size of a training batch: so many windows or rows, fewer if they have many cells.
 _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
@@ -234,12 +226,11 @@ def fit_imputation_model(
         _require_targets(windows, strategy, settings, seed)
         device = resolve_device(settings.device)
         denoiser, windows = denoiser.to(device), windows.to(device)
-        judge = partial(_held_out_crps, windows=windows, columns=columns, strategy=strategy)
-        judge = partial(judge, settings=settings, seed=seed)
-        course.set_aside(_SHARE, _judge_share, denoiser, judge, len(windows.held_out))
+        judge = Judge(windows, columns, strategy, settings, seed)
+        course.set_aside(SHARE, judge.try_share, denoiser)
         history = _train(denoiser, windows, strategy, settings, seed, course)
         _warn_useless(denoiser, history)
-        denoiser = _better(denoiser, judge, len(windows.held_out))
+        denoiser = judge.better(denoiser)
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
@@ -343,39 +334,3 @@ def _warn_useless(denoiser, history):
             "(see history_): raise max_iter or lower learning_rate.",
             ConvergenceWarning,
         )
-
-
-def _better(denoiser, judge, n_held_out):
-    """The trained denoiser, or its closed form if that predicts held-out cells better."""
-    alone = denoiser.closed_form()
-    if n_held_out == 0 or alone is None:
-        return denoiser
-    return denoiser if judge(denoiser) <= judge(alone) else alone
-
-
-def _judge_share(denoiser, judge, n_held_out):
-    """Do a share of the work of :func:`_better`, to see how long all of it will take."""
-    trained = deepcopy(denoiser)
-    with torch.no_grad():
-        # As after training: untrained networks are known to be their closed form.
-        for weight in trained.parameters():
-            weight.add_(1e-3)
-    _better(trained, partial(judge, share=_SHARE), n_held_out)
-
-
-def _held_out_crps(denoiser, windows, columns, strategy, settings, seed, share=1):
-    """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
-    series, generator = windows.series, torch_generator(seed)
-    masked = Masked(denoiser, series, windows.held_out, strategy)
-    n_windows = max(1, _CELLS_HELD_OUT // (series.length * series.values.shape[1]))
-    chosen = windows.held_out[:n_windows]
-    chosen = chosen.repeat(min(_MOST_MASKS, max(1, n_windows // len(chosen))))[::share]
-    shown, _, values, hidden = masked.hide(chosen, generator)
-    if not bool(hidden.any()):
-        return 0.0
-    keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), seed)
-    draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, settings).cpu().numpy()
-    feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
-    truth = values[hidden].cpu().numpy()
-    truth, draws = (columns.standard(z, feature) for z in (truth, draws))
-    return crps_loss(truth, draws.T, method="fair")
