@@ -19,8 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skdiffusion import CSDIImputer, ScoreSDE, load, save
+from skdiffusion import CSDIImputer, ScoreSDE, _file, load, save
 from skdiffusion.diffusion import VPSDE
+from skdiffusion.estimators.density import _selection
 from skdiffusion.persistence import ModelFileError
 from skdiffusion.training import _loop, chain, checkpoint, course, train
 from skdiffusion.training.checkpoint import digest
@@ -28,12 +29,12 @@ from skdiffusion.training.course import Course
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3)) ** 3
-MANY = np.c_[X, X[:, 0] * X[:, 1]].repeat(9, 0) + 0.3 * RNG.normal(size=(1080, 4))
-SERIES = np.sin(np.arange(300) / 3)[:, None] + 0.1 * RNG.normal(size=(300, 2))
+SHARP = np.c_[X, X[:, 0] * X[:, 1]]
+SERIES = np.sin(np.arange(120) / 3)[:, None] + 0.1 * RNG.normal(size=(120, 2))
 SERIES[RNG.random(SERIES.shape) < 0.1] = np.nan
 GAPS = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 30, "random_state": 0, "early_stopping": False}
-FEW = {"max_iter": 60, "n_channels": 8, "n_layers": 1, "n_draws": 5, "random_state": 0}
+FEW = {"max_iter": 16, "n_channels": 8, "n_layers": 1, "n_draws": 5, "random_state": 0}
 
 
 def everything(model):
@@ -50,13 +51,13 @@ FITS = {
     ),
     "chain and networks": (
         lambda: ScoreSDE(**SMALL),
-        MANY,
+        SHARP,
         lambda m: [m.sample(4), list(m.held_out_score_.values())],
     ),
     "table": (lambda: CSDIImputer(**FEW), GAPS, everything),
     "series": (lambda: CSDIImputer(**FEW, window_length=8), SERIES, everything),
     "published network": (
-        lambda: CSDIImputer(**FEW | {"max_iter": 12}, network="csdi", window_length=8, n_steps=3),
+        lambda: CSDIImputer(**FEW | {"max_iter": 8}, network="csdi", window_length=8, n_steps=3),
         SERIES,
         everything,
     ),
@@ -66,12 +67,14 @@ FITS = {
 @pytest.fixture(autouse=True)
 def small_chains(monkeypatch):
     monkeypatch.setattr(chain, "_MOST", 25)
+    monkeypatch.setattr(_selection, "_MIN_NETWORK_ROWS", 50)
 
 
 @pytest.fixture
 def always(monkeypatch):
     """States are written after every step."""
     monkeypatch.setattr(course, "INTERVAL", 0.0)
+    monkeypatch.setattr(_file.os, "fsync", lambda number: None)
 
 
 def fit(kind, **options):
