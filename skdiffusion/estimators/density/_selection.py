@@ -84,13 +84,8 @@ def choose(rows, settings):
         and not _is_worth_it(kept.log_densities - bare.log_densities)
     ):
         kept = bare
-    if settings.base is None and trained and kept is bare:
-        warn(
-            f"{len(history[bare.name]['loss'])} training steps did not raise the held-out "
-            "likelihood above that of N(0, I), which is kept (see history_): lower learning_rate, "
-            "raise max_iter, or start from a density (base='auto').",
-            ConvergenceWarning,
-        )
+    if settings.base is None and trained:
+        _warn_useless(history[bare.name])
     scores = {one.label: one.score for one in [*candidates, *trained]}
     mapped = mapped if kept.chain is None else behind
     denoiser = Denoiser(kept.base, kept.network).to(settings.device).double().requires_grad_(False)
@@ -270,6 +265,17 @@ def _with_network(candidate, settings):
     ratio = held_out_ratios(model, torch.as_tensor(rows.held_out), _CHOICE_STEPS)
     log_densities = ratio + candidate.log_densities
     return replace(candidate, log_densities=log_densities, network=network), history
+
+
+def _warn_useless(history):
+    """Say so if no state of a network alone was better than the untrained one, N(0, I)."""
+    if history["loss"] and history["best_step"] == 0:
+        warn(
+            f"{len(history['loss'])} training steps did not raise the held-out likelihood above "
+            "that of N(0, I), which is what is kept (see history_): lower learning_rate, raise "
+            "max_iter, or start from a density (base='auto').",
+            ConvergenceWarning,
+        )
 
 
 def _is_worth_it(gains):
