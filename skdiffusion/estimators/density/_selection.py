@@ -35,6 +35,8 @@ MIN_LEVEL, MAX_LEVEL = 1e-3, 80.0
 _MIN_MARGINAL_ROWS = 50
 # Rows from which "auto" tries networks: below, they gained nothing over averages of mixtures.
 _MIN_NETWORK_ROWS = 1000
+# Fewer training steps are a trial, from which nobody expects a gain.
+_FEWEST_STEPS = 25
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # The choice of a network deserves a finer likelihood than the states of its training.
@@ -269,7 +271,7 @@ def _with_network(candidate, settings):
 
 def _warn_useless(history):
     """Say so if no state of a network alone was better than the untrained one, N(0, I)."""
-    if history["loss"] and history["best_step"] == 0:
+    if len(history["loss"]) >= _FEWEST_STEPS and history["best_step"] == 0:
         warn(
             f"{len(history['loss'])} training steps did not raise the held-out likelihood above "
             "that of N(0, I), which is what is kept (see history_): lower learning_rate, raise "
