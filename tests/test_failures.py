@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
 from skdiffusion.estimators.density._nonsense import warn_nonsense
+from skdiffusion.estimators.imputation._judging import Judged, _warn_missed
 from skdiffusion.metrics import get_scorer
 
 RNG = np.random.default_rng(0)
@@ -164,6 +165,11 @@ def trained(**parameters):
     return network(**parameters)
 
 
+@cache
+def network_imputer():
+    return CSDIImputer(**TRAINED, network="csdi").fit(GAPS)
+
+
 def imputed(data, **parameters):
     return CSDIImputer(**CLOSED | parameters).fit(data)
 
@@ -253,6 +259,19 @@ WARNINGS = {
     ),
     "four steps of Euler and Maruyama": (
         lambda: clone_with(trained(), solver="euler_maruyama", n_steps=4).sample(30), "than 11",
+    ),
+    "few steps of an imputer": (
+        lambda: clone_with(network_imputer(), solver="heun", n_steps=2).transform(GAPS),
+        "n_steps=2 are too few for solver='heun'",
+    ),
+    "one step of an imputer": (
+        lambda: clone_with(network_imputer(), n_steps=1).transform(GAPS), "n_steps=1 are too few",
+    ),
+    "a network that lost to its start": (
+        lambda: ScoreSDE(**NETWORK | {"learning_rate": 1e3}).fit(X), "did not raise the held-out",
+    ),
+    "bands that miss": (
+        lambda: _warn_missed(Judged(0.5, 0.4, 1000)), "Bands made for 88% .* hold 40% of 1000",
     ),
     "draws far outside": (
         lambda: warn_nonsense(torch.full((30, 2), 50.0), torch.nn.Identity(), "heun", 32),

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
+from skdiffusion.inputs.frames import infinity_named
+
 
 def ampute(
     X,
@@ -66,7 +68,8 @@ def ampute(
     >>> ampute(X, missing_rate=0.25, mechanism="tail")[1].sum(axis=1)
     array([0, 0, 0, 0, 0, 2])
     """
-    values = check_array(X, allow_nd=True, ensure_all_finite="allow-nan")
+    with infinity_named(X):
+        values = check_array(X, allow_nd=True, ensure_all_finite="allow-nan", input_name="X")
     _check_parameters(values, missing_rate, mechanism, block_length, n_block_features)
     observed = ~np.isnan(values)
     n_hidden = round(missing_rate * observed.sum())

@@ -145,15 +145,23 @@ def _in_period(timestamps, start, end):
     """Which times lie in the period; the last unit written in ``end`` belongs to it."""
     inside = np.ones(len(timestamps), dtype=bool)
     if start is not None:
-        inside &= timestamps >= np.datetime64(start)
+        inside &= timestamps >= _time(start, "start")
     if end is not None:
-        inside &= timestamps < np.datetime64(end) + 1
+        inside &= timestamps < _time(end, "end") + 1
     if not inside.any():
         raise ValueError(
             f"no hour between start={start!r} and end={end!r}: the data run from "
             f"{timestamps[0]} to {timestamps[-1]}"
         )
     return inside
+
+
+def _time(value, name):
+    """Time of a parameter."""
+    try:
+        return np.datetime64(value)
+    except ValueError as error:
+        raise ValueError(f"{name}={value!r} must be a time such as '2016-03': {error}") from error
 
 
 def _read_archive(path, variables):

@@ -35,6 +35,8 @@ def description(name):
 
 def data_folder(data_home, name):
     """Folder of one dataset below ``data_home``, $SKDIFFUSION_DATA or ~/skdiffusion_data."""
+    if data_home is not None and not isinstance(data_home, str | os.PathLike):
+        raise TypeError(f"data_home={data_home!r} must be the path of a folder")
     home = data_home or os.environ.get("SKDIFFUSION_DATA") or Path("~") / "skdiffusion_data"
     return Path(home).expanduser() / name
 
@@ -42,6 +44,11 @@ def data_folder(data_home, name):
 def local_copy(remote, folder, download_if_missing=True):
     """Path of an intact copy of ``remote`` in ``folder``, downloaded first if need be."""
     path = folder / remote.name
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, but should be a file: move it away")
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise NotADirectoryError(f"data_home leads to {above}, which is no folder")
     if not path.exists():
         if not download_if_missing:
             raise OSError(

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from skdiffusion.inputs.arguments import positive_int
+
 
 def make_gaussian_mixture(
     n_components=150, n_features=2, *, scale=0.5, low=-20.0, high=20.0, random_state=None
@@ -46,6 +48,8 @@ def make_gaussian_mixture(
     >>> X.shape
     (1000, 2)
     """
+    n_components = positive_int(n_components, "n_components")
+    n_features = positive_int(n_features, "n_features")
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
     if not low < high:

@@ -1,5 +1,7 @@
 """What every estimator does after ``fit``, perhaps on another machine, with other parameters."""
 
+from inspect import Parameter, signature
+
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,6 +23,11 @@ class PortableEstimator(BaseEstimator):
 
     def __setstate__(self, state):
         super().__setstate__(state)
+        # A file of an earlier version lacks the parameters that are new; their defaults are what
+        # it did.
+        for name, parameter in signature(type(self).__init__).parameters.items():
+            if name not in state and parameter.kind is Parameter.KEYWORD_ONLY:
+                setattr(self, name, parameter.default)
         if "device" in state and not is_available(self.device):
             warn(f"device={self.device!r} is not on this machine: it is set to 'auto'.")
             self.device = "auto"

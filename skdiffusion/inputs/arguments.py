@@ -30,10 +30,15 @@ def finite_number(value, name):
 
 def quantile_levels(quantiles):
     """Check levels of quantiles and return them as a 1-D array."""
-    levels = np.atleast_1d(np.asarray(quantiles, dtype=float))
-    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+    levels = np.atleast_1d(np.asarray(quantiles))
+    if (
+        levels.dtype.kind not in "iuf"
+        or levels.ndim != 1
+        or not levels.size
+        or not ((levels > 0) & (levels < 1)).all()
+    ):
         raise ValueError(f"quantiles={quantiles!r} must be levels strictly between 0 and 1.")
-    return levels
+    return levels.astype(float)
 
 
 def layer_sizes(sizes):

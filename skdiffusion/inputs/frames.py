@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+# Columns that a message names.
+_MOST_LISTED = 10
+
 
 @contextmanager
 def infinity_named(X):
@@ -20,15 +23,22 @@ def infinity_named(X):
         text = str(error)
         if "X contains infinity" in text and (columns := _infinite_columns(X)):
             raise ValueError(
-                f"Input X contains infinity in the columns {columns}: correct these values, or "
-                "mark them as missing (NaN) and impute them."
+                f"Input X contains infinity in the columns {listed(columns)}: correct these "
+                "values, or mark them as missing (NaN) and impute them."
             ) from error
         if "could not convert string" in text and (columns := _text_columns(X)):
             raise ValueError(
-                f"Columns {columns} of X hold text ({text}): correct or drop them, or pass a "
-                "DataFrame with the text in columns of its own."
+                f"Columns {listed(columns)} of X hold text ({text}): correct or drop them, or pass "
+                "a DataFrame with the text in columns of its own."
             ) from error
         raise
+
+
+def listed(names):
+    """Names in a message, of many the first few."""
+    few = names if len(names) <= _MOST_LISTED else names[: _MOST_LISTED - 1]
+    more = len(names) - len(few)
+    return str(list(few)) + (f" and {more} more" if more else "")
 
 
 def refuse_time_array(X):

@@ -50,6 +50,8 @@ def drawing_method(imputer):
 
 def require_transform(imputer):
     """Raise for an estimator that cannot fill gaps in any way."""
+    if isinstance(imputer, type):
+        raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
     if drawing_method(imputer) is None and not hasattr(imputer, "transform"):
         raise TypeError(
             f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
@@ -70,6 +72,8 @@ def require_imputer_alone(imputer):
 
 def answers(imputer, X, n_draws, seed, options=None):
     """What the imputer fills in: draws along axis 1, one for those that know one value only."""
+    if isinstance(imputer, type):
+        raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
     options, method = options or {}, drawing_method(imputer)
     if method is not None:
         return method(X, n_draws=n_draws, random_state=seed, **options)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import check_array
 
-from skdiffusion.inputs.frames import is_frame
+from skdiffusion.inputs.frames import infinity_named, is_frame
 from skdiffusion.inputs.native import from_columns
 from skdiffusion.inputs.panels import LongFrame
 
@@ -261,7 +261,9 @@ def each_series(X, function):
 
 def cell_values(x):
     """Values of one array or frame as floats, NaN where missing."""
-    return check_array(unmasked(x), dtype=float, allow_nd=True, ensure_all_finite="allow-nan")
+    checks = {"dtype": float, "allow_nd": True, "ensure_all_finite": "allow-nan"}
+    with infinity_named(x):
+        return check_array(unmasked(x), input_name="X", **checks)
 
 
 def flattened(X):

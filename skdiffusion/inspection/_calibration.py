@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from skdiffusion.inspection._axes import axes_for
+from skdiffusion.inspection._axes import axes_for, count_of, numbers
 from skdiffusion.metrics import make_imputation_scorer, pit_values
 
 
@@ -11,15 +11,15 @@ class _CalibrationDisplay:
     """What the displays of calibration share: values that are uniform if the draws are right."""
 
     def __init__(self, values, *, name=None):
-        self.values = np.asarray(values, dtype=float)
-        self.name = name
+        self.values, self.name = np.asarray(values), name
+        if self.values.size == 0:
+            raise ValueError("values is empty: no cell with a known truth was scored")
+        self.values = numbers(values, "values", allow_nan=True)
         if self.values.ndim != 1 or not ((self.values >= 0) & (self.values <= 1)).all():
             raise ValueError(
                 "values must be a 1-D array of probability integral transforms in [0, 1]; "
                 "from_draws computes them"
             )
-        if len(self.values) == 0:
-            raise ValueError("values is empty: no cell with a known truth was scored")
 
     @classmethod
     def from_estimator(
@@ -138,7 +138,7 @@ class PITDisplay(_CalibrationDisplay):
         """
         ax, self.figure_ = axes_for(ax, (5, 3.2))
         self.ax_ = ax
-        n = len(self.values)
+        n, n_bins = len(self.values), count_of(n_bins, "n_bins")
         counts = np.histogram(self.values, n_bins, (0, 1))[0]
         left = np.arange(n_bins) / n_bins
         label = self.name or "observed"

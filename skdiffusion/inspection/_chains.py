@@ -1,6 +1,9 @@
 """Pictures of Markov chains."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skdiffusion.inspection._axes import count_of, method_of, numbers
 
 
 class TrajectoryDisplay:
@@ -29,12 +32,9 @@ class TrajectoryDisplay:
     """
 
     def __init__(self, trajectory, *, features=(0, 1)):
-        self.trajectory = np.asarray(trajectory)
-        if self.trajectory.ndim != 3 or len(features) != 2:
-            raise ValueError(
-                "trajectory must have shape (n_points, n_chains, n_features) and features two "
-                f"entries, got shape {self.trajectory.shape} and features={features}"
-            )
+        self.trajectory = _checked(trajectory)
+        if np.ndim(features) != 1 or len(features) != 2 or not all(map(_is_whole, features)):
+            raise ValueError(f"features must be the numbers of two features, got {features!r}")
         if not 0 <= min(features) <= max(features) < self.trajectory.shape[2]:
             raise ValueError(
                 f"features={features} must lie in [0, {self.trajectory.shape[2] - 1}]; "
@@ -62,7 +62,7 @@ class TrajectoryDisplay:
         display : TrajectoryDisplay
             The display, not plotted yet.
         """
-        trajectory = sampler.sample(n_chains, random_state=random_state, return_trajectory=True)[1]
+        trajectory = _run(sampler, n_chains, random_state)
         return cls(trajectory, features=features)
 
     def plot(self, n_moments=5, *, axes=None, **scatter):
@@ -84,6 +84,7 @@ class TrajectoryDisplay:
         """
         import matplotlib.pyplot as plt
 
+        n_moments = count_of(n_moments, "n_moments")
         if axes is None:
             size = (2.4 * n_moments, 2.6)
             axes = plt.subplots(1, n_moments, figsize=size, squeeze=False, layout="constrained")[1]
@@ -123,11 +124,11 @@ class TraceDisplay:
     """
 
     def __init__(self, trajectory, *, feature=0):
-        self.trajectory = np.asarray(trajectory)
-        if self.trajectory.ndim != 3 or not 0 <= feature < self.trajectory.shape[2]:
+        self.trajectory = _checked(trajectory)
+        if not _is_whole(feature) or not 0 <= feature < self.trajectory.shape[2]:
             raise ValueError(
-                "trajectory must have shape (n_points, n_chains, n_features) with the feature "
-                f"asked for, got shape {self.trajectory.shape} and feature={feature}"
+                f"feature={feature!r} is none of the features of the trajectory, whose shape is "
+                f"{self.trajectory.shape}"
             )
         self.feature = feature
 
@@ -151,7 +152,7 @@ class TraceDisplay:
         display : TraceDisplay
             The display, not plotted yet.
         """
-        trajectory = sampler.sample(n_chains, random_state=random_state, return_trajectory=True)[1]
+        trajectory = _run(sampler, n_chains, random_state)
         return cls(trajectory, feature=feature)
 
     def plot(self, *, axes=None, n_bins=50):
@@ -180,8 +181,31 @@ class TraceDisplay:
         traces = self.trajectory[:, :, self.feature]
         self.axes_[0].plot(traces, linewidth=0.7)
         self.axes_[0].set(xlabel="point of the trajectory", ylabel=f"feature {self.feature}")
-        bins = np.linspace(traces.min(), traces.max(), n_bins + 1)
+        bins = np.linspace(traces.min(), traces.max(), count_of(n_bins, "n_bins") + 1)
         for chain in traces[len(traces) // 2 :].T:
             self.axes_[1].hist(chain, bins, orientation="horizontal", histtype="step", density=True)
         self.axes_[1].set_xlabel("density, second half")
         return self
+
+
+def _checked(trajectory):
+    """Positions of chains as an array of numbers."""
+    if np.ndim(trajectory) != 3:
+        raise ValueError(
+            "trajectory must have shape (n_points, n_chains, n_features), got shape "
+            f"{np.shape(trajectory)}"
+        )
+    return numbers(trajectory, "trajectory")
+
+
+def _is_whole(feature):
+    return isinstance(feature, int | np.integer)
+
+
+def _run(sampler, n_chains, random_state):
+    """Trajectories of a fitted sampler."""
+    method_of(sampler, "sample")
+    check_is_fitted(sampler)
+    if not hasattr(sampler, "target"):
+        raise TypeError(f"{type(sampler).__name__} runs no chains: pass a LangevinSampler")
+    return sampler.sample(n_chains, random_state=random_state, return_trajectory=True)[1]

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skdiffusion.inspection._axes import axes_for
+from skdiffusion.inspection._axes import axes_for, count_of, method_of, numbers
 
 
 class DensityDisplay:
@@ -43,7 +43,7 @@ class DensityDisplay:
 
     def __init__(self, edges, density, *, names=("feature 0", "feature 1"), points=None):
         self.edges = tuple(np.asarray(edge, dtype=float) for edge in edges)
-        self.density = np.asarray(density, dtype=float)
+        self.density = numbers(density, "density", 2)
         self.names, self.points = names, points
         if self.density.shape != tuple(len(edge) - 1 for edge in self.edges):
             raise ValueError(
@@ -79,12 +79,12 @@ class DensityDisplay:
         """
         check_is_fitted(estimator)
         columns, names = _pair(X, features)
-        points = np.asarray(X, dtype=float)[:, columns]
+        points = numbers(X, "X", 2)[:, columns]
         edges = _edges(points, n_cells)
         if np.shape(X)[1] == 2:
             density = _on_grid(estimator, edges, columns, X)
         else:
-            draws = estimator.sample(n_draws)
+            draws = method_of(estimator, "sample")(n_draws)
             # Mixtures of scikit-learn return the components beside the draws.
             draws = draws[0] if isinstance(draws, tuple) else draws
             density = _counted(np.asarray(draws)[:, columns], edges)
@@ -109,7 +109,7 @@ class DensityDisplay:
             The display, not plotted yet.
         """
         columns, names = _pair(draws, features)
-        pair = np.asarray(draws, dtype=float)[:, columns]
+        pair = numbers(draws, "draws", 2)[:, columns]
         edges = _edges(pair, n_cells)
         return cls(edges, _counted(pair, edges), names=names)
 
@@ -147,8 +147,10 @@ class DensityDisplay:
 
 def _pair(X, features):
     """Numbers and names of two features."""
+    if np.ndim(X) != 2:
+        raise ValueError(f"X must have shape (n_samples, n_features), got {np.shape(X)}")
     known = list(getattr(X, "columns", range(np.shape(X)[1])))
-    if len(features) != 2:
+    if np.ndim(features) != 1 or len(features) != 2 or features[0] == features[1]:
         raise ValueError(f"features must name two features, got {features!r}")
     missing = [f for f in features if f not in known and not _is_number(f, len(known))]
     if missing:
@@ -165,6 +167,7 @@ def _is_number(feature, n_features):
 
 def _edges(points, n_cells):
     """Edges of cells that cover the points and a tenth of their range around them."""
+    n_cells = count_of(n_cells, "n_cells")
     low, high = points.min(axis=0), points.max(axis=0)
     margin = np.where(high > low, 0.1 * (high - low), 0.5)
     return [np.linspace(a, b, n_cells + 1) for a, b in zip(low - margin, high + margin)]
@@ -178,7 +181,7 @@ def _on_grid(estimator, edges, columns, X):
     if hasattr(estimator, "feature_names_in_"):
         grid = type(X)(grid, columns=X.columns)
     shape = [len(middle) for middle in middles]
-    return np.exp(np.asarray(estimator.score_samples(grid))).reshape(shape)
+    return np.exp(np.asarray(method_of(estimator, "score_samples")(grid))).reshape(shape)
 
 
 def _counted(points, edges):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skdiffusion.inputs.imputers import answers
-from skdiffusion.inspection._axes import axes_for
+from skdiffusion.inspection._axes import axes_for, numbers
 
 
 class ImputationDisplay:
@@ -46,8 +46,8 @@ class ImputationDisplay:
     """
 
     def __init__(self, observed, draws, *, times=None, truth=None, name=None):
-        self.observed = np.asarray(observed, dtype=float)
-        self.draws = np.asarray(draws, dtype=float)
+        self.observed = numbers(observed, "observed", allow_nan=True)
+        self.draws = numbers(draws, "draws", allow_nan=True)
         self.times = np.arange(len(self.observed)) if times is None else np.asarray(times)
         self.truth = None if truth is None else np.asarray(truth, dtype=float)
         self.name = name
@@ -62,6 +62,8 @@ class ImputationDisplay:
                 raise ValueError(
                     f"{what} has {len(values)} rows, but observed has {len(self.observed)}"
                 )
+        if np.isnan(self.draws[np.isnan(self.observed)]).any():
+            raise ValueError("draws contains NaN in the gaps: these are not filled")
 
     @classmethod
     def from_estimator(

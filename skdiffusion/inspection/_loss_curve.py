@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skdiffusion.inspection._axes import axes_for
+from skdiffusion.inspection._axes import axes_for, method_of, numbers
 
 # The training loss of single steps is noise; it is averaged over this share of the training.
 _SMOOTHED_SHARE = 0.02
@@ -37,6 +37,8 @@ class LossCurveDisplay:
     """
 
     def __init__(self, history, *, name=None):
+        if not isinstance(history, dict):
+            raise TypeError(f"history must be a dict, got {history!r}: from_estimator takes it")
         if not {"loss", "validation", "best_step"} <= set(history):
             raise ValueError(
                 'history must have the keys "loss", "validation" and "best_step", got '
@@ -63,7 +65,9 @@ class LossCurveDisplay:
             The display, not plotted yet.
         """
         check_is_fitted(estimator)
-        history = estimator.history_
+        history = method_of(estimator, "history_")
+        if not history:
+            raise ValueError("history_ holds no training: the model was fitted in closed form")
         if "best_step" in history:
             return cls(history, name=type(estimator).__name__)
         if network is None and len(history) == 1:
@@ -87,14 +91,15 @@ class LossCurveDisplay:
         """
         ax, self.figure_ = axes_for(ax, (6, 3.2))
         self.ax_ = ax
-        loss = np.asarray(self.history["loss"], dtype=float)
+        loss = numbers(self.history["loss"], "history['loss']", 1)
         width = max(1, round(_SMOOTHED_SHARE * len(loss)))
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
         label = f"training, mean of {width} steps" if width > 1 else "training"
         self.line_ = ax.plot(np.arange(width, len(loss) + 1), smooth, color="C0", label=label)[0]
         self.validation_ = None
         if len(self.history["validation"]):
-            steps, values = np.transpose(self.history["validation"])
+            pairs = numbers(self.history["validation"], "history['validation']", 2)
+            steps, values = pairs.T
             self.validation_ = ax.plot(steps, values, "o-", color="C1", ms=4, label="held out")[0]
             style = {"color": "0.4", "ls": ":", "label": "weights kept"}
             ax.axvline(self.history["best_step"], **style)

@@ -15,7 +15,12 @@ def as_real(values, name):
     values = np.asarray(values)
     if values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {values.dtype}")
-    return values if values.dtype.kind in "fiub" else values.astype(float)
+    if values.dtype.kind in "fiub":
+        return values
+    try:
+        return values.astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}") from error
 
 
 def scored_cells(y_true, mask=None):

@@ -179,6 +179,8 @@ def neg_sliced_wasserstein_scorer(estimator, X, y=None):
 
 def _method(model, name):
     """Return a method of the model; say so if it lacks it."""
+    if isinstance(model, type):
+        raise TypeError(f"the estimator is the class {model.__name__}: pass an instance")
     if not hasattr(model, name):
         raise TypeError(f"{type(model).__name__} has no {name}, which this scorer needs")
     return getattr(model, name)

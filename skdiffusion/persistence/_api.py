@@ -4,12 +4,11 @@ import os
 import platform
 from importlib.metadata import version
 
+from skdiffusion._file import ModelFileError, file_bytes, read_file, write_file
 from skdiffusion._version import __version__
 from skdiffusion.persistence._arrays import ArrayStore
 from skdiffusion.persistence._decode import Decoder
 from skdiffusion.persistence._encode import Encoder
-from skdiffusion.persistence._errors import ModelFileError
-from skdiffusion.persistence._file import file_bytes, read_file, write_file
 
 # Version of the format: it rises where older versions of this package could not read a file.
 FORMAT = 1
@@ -143,6 +142,10 @@ def load(path):
 
 def _require_known(header):
     """Refuse formats that this version does not know."""
+    if isinstance(header, dict) and "checkpoint" in header:
+        raise ModelFileError(
+            "it is the checkpoint of a fit: go on by fit(..., checkpoint=path, resume=True)"
+        )
     known = isinstance(header, dict) and isinstance(header.get("format"), int)
     if not known or header["format"] < 1:
         raise ModelFileError("its header is none")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skdiffusion.persistence._errors import ModelFileError
+from skdiffusion._file import ModelFileError
 
 # Types that safetensors has. Others go as bytes, beside their type.
 _NATIVE = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skdiffusion._file import ModelFileError
 from skdiffusion.persistence._allowed import called_named, object_named, type_named
-from skdiffusion.persistence._errors import ModelFileError
 from skdiffusion.persistence._special import SPECIAL, pandas_special
 from skdiffusion.persistence._trees import check_trees
 

@@ -14,8 +14,8 @@ import torch
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.utils import Bunch
 
+from skdiffusion._file import ModelFileError
 from skdiffusion.persistence._arrays import type_node, type_of_node
-from skdiffusion.persistence._errors import ModelFileError
 
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _METRICS = {"EuclideanDistance64": "euclidean", "ManhattanDistance64": "manhattan"}

@@ -5,7 +5,7 @@ Compiled code follows these numbers without looking: those of a forged file woul
 
 import numpy as np
 
-from skdiffusion.persistence._errors import ModelFileError
+from skdiffusion._file import ModelFileError
 
 
 def check_trees(estimator):

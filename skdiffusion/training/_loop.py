@@ -2,11 +2,13 @@
 
 import copy
 import math
+from time import monotonic
 
 import torch
 from tqdm.auto import tqdm
 
 from skdiffusion._threads import one_thread
+from skdiffusion.training.course import Course
 
 
 @one_thread()
@@ -25,6 +27,8 @@ def train(
     patience=None,
     tol=0.0,
     stop=None,
+    carried=(),
+    course=None,
     progress=False,
     description="fit",
 ):
@@ -59,6 +63,11 @@ def train(
         Smallest gain that counts.
     stop : callable, optional
         ``stop(trace)`` gets the list of (step, held-out loss) and says whether to stop.
+    carried : sequence, optional
+        What ``loss`` and ``validate`` carry from step to step, such as generators: objects with
+        ``state()``, which returns tensors by name, and ``restore(state)``.
+    course : Course, optional
+        How long the training may take, and the file that it can go on from.
     progress : bool, default=False
         Show a progress bar.
     description : str, default="fit"
@@ -87,35 +96,38 @@ def train(
     >>> round(line.weight.item(), 1)
     2.0
     """
+    course = Course() if course is None else course
     averaged = copy.deepcopy(module).requires_grad_(False)
-    pairs = [
-        (average, weight)
+    keeper = _Keeper(averaged, validate, tol, patience, stop)
+    interval = max(1, math.ceil(n_steps / n_evaluations))
+    optimizer = _optimizer(module, learning_rate, weight_decay)
+    run = _Run(module, averaged, optimizer, keeper, carried, n_steps, interval)
+    weights = optimizer.param_groups[0]["params"]
+    averages = [
+        average
         for average, weight in zip(averaged.parameters(), module.parameters())
         if weight.requires_grad
     ]
-    averages, weights = [list(side) for side in zip(*pairs)]
-    optimizer = torch.optim.AdamW(
-        weights, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
-    )
-    keeper = _Keeper(averaged, validate, tol)
-    interval = max(1, math.ceil(n_steps / n_evaluations))
-    losses = []
-    with tqdm(total=n_steps, desc=description, disable=not progress) as bar:
-        for step in range(n_steps):
-            rate = learning_rate * _schedule(step, n_steps, n_warm_up)
-            losses.append(_step(loss, step, optimizer, weights, rate, max_grad_norm))
-            decay = min(ema_decay, (1 + step) / (10 + step))
+    with (
+        tqdm(total=n_steps, desc=description, disable=not progress) as bar,
+        course.leg(run, description) as leg,
+    ):
+        bar.update(run.step)
+        while not run.ended and leg.has_time(keeper.seconds):
+            rate = learning_rate * _schedule(run.step, n_steps, n_warm_up)
+            run.losses.append(_step(loss, run.step, optimizer, weights, rate, max_grad_norm))
+            decay = min(ema_decay, (1 + run.step) / (10 + run.step))
             torch._foreach_lerp_(averages, [w.detach() for w in weights], 1 - decay)
             bar.update()
-            if (step + 1) % interval == 0 or step + 1 == n_steps:
-                keeper.look(averaged, step + 1)
-                bar.set_postfix(loss=f"{losses[-1]:.3g}", validation=f"{keeper.latest:.4g}")
-                if patience is not None and keeper.n_without_gain >= patience:
-                    break
-                if stop is not None and stop(keeper.trace):
-                    break
+            if run.look_if_due():
+                bar.set_postfix(loss=f"{run.losses[-1]:.3g}", validation=f"{keeper.latest:.4g}")
+            leg.note()
+        leg.write()
+        if not run.ended:
+            # Time is up; what is written goes on as if it were not.
+            keeper.look(averaged, run.step)
     module.load_state_dict(keeper.state)
-    return {"loss": losses, "validation": keeper.trace, "best_step": keeper.step}
+    return {"loss": run.losses, "validation": keeper.trace, "best_step": keeper.step}
 
 
 def _schedule(step, n_steps, n_warm_up):
@@ -143,14 +155,78 @@ def _step(loss, step, optimizer, weights, rate, max_grad_norm):
     return number
 
 
-class _Keeper:
-    """Remember the averaged weights with the smallest held-out loss."""
+def _optimizer(module, learning_rate, weight_decay):
+    """AdamW of the weights that are trained."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    return torch.optim.AdamW(
+        weights, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
+    )
 
-    def __init__(self, module, validate, tol):
-        self.validate, self.tol = validate, tol
+
+class _Run:
+    """Where a training is: all that its next steps depend on."""
+
+    def __init__(self, module, averaged, optimizer, keeper, carried, n_steps, interval):
+        self.module, self.averaged, self.optimizer = module, averaged, optimizer
+        self.keeper, self.carried, self.n_steps = keeper, carried, n_steps
+        self.interval, self.losses = interval, []
+
+    @property
+    def step(self):
+        """Steps taken."""
+        return len(self.losses)
+
+    @property
+    def ended(self):
+        """Whether the training is over."""
+        return self.step >= self.n_steps or self.keeper.stopped
+
+    def look_if_due(self):
+        """Validate where that is due; return whether it was."""
+        due = self.step % self.interval == 0 or self.step == self.n_steps
+        if due:
+            self.keeper.look(self.averaged, self.step)
+            self.keeper.judge()
+        return due
+
+    def state(self):
+        """Tensors by name; of a training that is over, its results alone."""
+        parts = {"keeper": self.keeper.numbers(), "best": self.keeper.state}
+        parts |= {f"carried {i}": one.state() for i, one in enumerate(self.carried)}
+        parts["run"] = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        if not self.ended:
+            parts |= {"module": self.module.state_dict(), "averaged": self.averaged.state_dict()}
+            moments = self.optimizer.state_dict()["state"]
+            parts |= {f"moments {i}": one for i, one in moments.items()}
+        return {f"{part}/{name}": x for part, of in parts.items() for name, x in of.items()}
+
+    def restore(self, state):
+        """Take back what :meth:`state` returned."""
+        parts = {}
+        for name, x in state.items():
+            part, _, name = name.partition("/")
+            parts.setdefault(part, {})[name] = x
+        self.losses = parts["run"]["losses"].tolist()
+        self.keeper.restore(parts["keeper"], parts["best"])
+        for i, one in enumerate(self.carried):
+            one.restore(parts[f"carried {i}"])
+        if not self.ended:
+            self.module.load_state_dict(parts["module"])
+            self.averaged.load_state_dict(parts["averaged"])
+            moments = {int(k.split()[1]): of for k, of in parts.items() if k.startswith("moments")}
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+
+
+class _Keeper:
+    """Remember the averaged weights with the smallest held-out loss, and say when to stop."""
+
+    def __init__(self, module, validate, tol, patience, stop):
+        self.validate, self.tol, self.patience, self.stop = validate, tol, patience, stop
         self.trace, self.best, self.n_without_gain = [], math.inf, 0
-        self.latest = math.nan
+        self.latest, self.stopped, self.seconds = math.nan, False, 0.0
+        start = monotonic()
         self.look(module, 0)
+        self.seconds = monotonic() - start
 
     def look(self, module, step):
         """Validate; without a validation the newest weights win."""
@@ -163,3 +239,23 @@ class _Keeper:
         if gain:
             self.best, self.step = self.latest, step
             self.state = copy.deepcopy(module.state_dict())
+
+    def judge(self):
+        """Decide whether to stop."""
+        patient = self.patience is None or self.n_without_gain < self.patience
+        self.stopped = not patient or (self.stop is not None and bool(self.stop(self.trace)))
+
+    def numbers(self):
+        """All but the weights, as tensors by name."""
+        numbers = [self.best, self.latest, self.step, self.n_without_gain, self.stopped]
+        return {
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "trace": torch.tensor(self.trace, dtype=torch.float64).reshape(len(self.trace), 2),
+        }
+
+    def restore(self, numbers, weights):
+        """Take back what :meth:`numbers` returned, and the best weights."""
+        self.best, self.latest, *counts = numbers["numbers"].tolist()
+        self.step, self.n_without_gain, self.stopped = int(counts[0]), int(counts[1]), counts[2] > 0
+        self.trace = [(int(step), loss) for step, loss in numbers["trace"].tolist()]
+        self.state = weights

@@ -6,6 +6,7 @@ import math
 import torch
 
 from skdiffusion.training._loop import train
+from skdiffusion.training.course import GeneratorState
 
 # Rows of a step; passes over the rows, and steps at least and at most.
 _BATCH, _EPOCHS, _FEWEST, _MOST = 256, 40, 500, 10_000
@@ -17,7 +18,7 @@ _LEARNING_RATE = 4e-3
 _N_ERRORS = 2
 
 
-def train_conditionals(network, sides, generator, *, progress=False):
+def train_conditionals(network, sides, generator, *, course=None, progress=False):
     """Train a network of columns by maximum likelihood, in place.
 
     Parameters
@@ -30,6 +31,8 @@ def train_conditionals(network, sides, generator, *, progress=False):
         for every column by itself, which weights are kept.
     generator : torch.Generator
         Source of the batches.
+    course : Course, optional
+        Time and file of the fit.
     progress : bool, default=False
         Show a progress bar.
 
@@ -55,6 +58,8 @@ def train_conditionals(network, sides, generator, *, progress=False):
         ema_decay=_EMA_DECAY,
         validate=keeper.look,
         n_evaluations=_N_EVALUATIONS,
+        carried=(GeneratorState(generator), keeper),
+        course=course,
         progress=progress,
         description="ScoreSDE, chain",
     )
@@ -68,7 +73,7 @@ class _ColumnKeeper:
     def __init__(self, network, inputs, values):
         self.inputs, self.values = inputs, values
         self.axis, self.first = network.column_axis, copy.deepcopy(network.state_dict())
-        self.state = self.first
+        self.weights = self.first
         self.start = self.best = self._log_densities(network)
 
     def look(self, network):
@@ -76,7 +81,7 @@ class _ColumnKeeper:
         found = self._log_densities(network)
         better = found.mean(1) > self.best.mean(1)
         self.best = torch.where(better[:, None], found, self.best)
-        self.state = self._mixed(network.state_dict(), better)
+        self.weights = self._mixed(network.state_dict(), better)
         return -float(self.best.mean(1).sum())
 
     def best_state(self):
@@ -85,9 +90,19 @@ class _ColumnKeeper:
         error = gains.std(1) / math.sqrt(gains.shape[1])
         return self._mixed(self.first, gains.mean(1) <= _N_ERRORS * error)
 
+    def state(self):
+        """What was best so far, as tensors by name."""
+        weights = {f"weights {name}": tensor for name, tensor in self.weights.items()}
+        return {"log densities": self.best} | weights
+
+    def restore(self, state):
+        """Take back what :meth:`state` returned."""
+        self.best = state["log densities"]
+        self.weights = {name: state[f"weights {name}"] for name in self.first}
+
     def _mixed(self, other, columns):
         """The weights that are kept, for some columns those of another state."""
-        mixed = {name: tensor.clone() for name, tensor in self.state.items()}
+        mixed = {name: tensor.clone() for name, tensor in self.weights.items()}
         for name, tensor in mixed.items():
             axis = self.axis(name)
             if axis is not None:

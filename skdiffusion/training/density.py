@@ -5,7 +5,7 @@ Rows are joined with their condition: the first columns are data, those after th
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from skdiffusion.diffusion.likelihood import trace_directions
 from skdiffusion.diffusion.loss import denoising_loss, stratified_uniforms
 from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.training._loop import train
+from skdiffusion.training.course import Course, GeneratorState
 
 # Share of training rows whose condition is dropped, so that one network knows both densities. Of
 # images, shares of 0.1 and 0.2 drew equally well and 0.5 worse (J. Ho, T. Salimans 2022, table 1).
@@ -53,6 +54,8 @@ class Recipe:
         Stop where held-out rows no longer gain.
     progress : bool
         Show a progress bar.
+    course : Course
+        Time and file of the fit.
     """
 
     law: Callable
@@ -61,6 +64,7 @@ class Recipe:
     learning_rate: float
     early_stopping: bool
     progress: bool
+    course: Course = field(default_factory=Course)
 
 
 def train_residual(
@@ -97,6 +101,9 @@ def train_residual(
         n_steps = min(n_steps, math.ceil(_MAX_EPOCHS * len(rows) / recipe.batch_size))
         few = torch.as_tensor(held_out[:_N_HELD_OUT])
         options["validate"] = partial(_held_out_loss, model, few)
+        # The choice of a network takes the likelihood of all of them in twice as many steps.
+        n_looks = 2 * len(held_out) / len(few)
+        recipe.course.set_aside(n_looks, held_out_ratios, model, few)
         options |= {
             "n_evaluations": _N_EVALUATIONS,
             "patience": _PATIENCE if recipe.early_stopping else None,
@@ -109,6 +116,8 @@ def train_residual(
         weight_decay=0.0,
         ema_decay=_EMA_DECAY,
         tol=TOLERANCE,
+        carried=(GeneratorState(generator),),
+        course=recipe.course,
         progress=recipe.progress,
         description=f"ScoreSDE on {name}",
         **options,

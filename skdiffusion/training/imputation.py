@@ -51,17 +51,7 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     repeated = held_out.repeat(max(1, round(_VALIDATION_CELLS / max(len(held_out) * n_cells, 1))))
     chunks = repeated.split(max(1, _CELLS_PER_CHUNK // n_cells))
     masked = Masked(model, series, starts, strategy)
-    shown = []
-
-    def batch_loss(step):
-        first = step % (_BATCHES_AHEAD * model.repeats) if model.repeats > 1 else 0
-        if first == 0:
-            n = batch_size * (_BATCHES_AHEAD if model.repeats > 1 else 1)
-            shown[:] = [masked(_choose(starts, n, generator), generator)]
-        windows = shown[0]
-        if model.repeats > 1:
-            windows = windows.some(batch_size, generator)
-        return model.loss(*windows, generator)
+    batches = _Batches(masked, starts, batch_size, generator)
 
     def validate(module):
         # The same masks and noise every time: only the weights differ.
@@ -73,7 +63,8 @@ def train_imputer(model, series, starts, held_out, strategy, *, batch_size, seed
     judged = [masked(chunk, masks) for chunk in chunks if len(held_out)]
     return train(
         model,
-        batch_loss,
+        lambda step: model.loss(*batches(step), generator),
+        carried=(batches,),
         validate=validate if len(held_out) else None,
         stop=_gains_no_more,
         **options,
@@ -153,6 +144,51 @@ class Masked:
         apart.wanted[:] = False
         apart.wanted[rows] = targets
         return apart, rows, values, targets
+
+
+class _Batches:
+    """Batches of windows, several of which are prepared in one call.
+
+    Parameters
+    ----------
+    masked : Masked
+        Hides and prepares.
+    starts : int64 tensor
+        Windows to choose from.
+    size : int
+        Windows of a batch.
+    generator : torch.Generator
+        Source of windows and masks.
+    """
+
+    def __init__(self, masked, starts, size, generator):
+        self.masked, self.starts, self.size, self.generator = masked, starts, size, generator
+        self.repeats, self.before, self.shown = masked.model.repeats, None, None
+
+    def __call__(self, step):
+        """Batch of a step, as :class:`ShownWindows`."""
+        repeated = self.repeats > 1
+        if not repeated or step % (_BATCHES_AHEAD * self.repeats) == 0:
+            self._prepare()
+        return self.shown.some(self.size, self.generator) if repeated else self.shown
+
+    def state(self):
+        """Generator now, and before the last windows were chosen."""
+        before = {} if self.before is None else {"before": self.before}
+        return {"generator": self.generator.get_state()} | before
+
+    def restore(self, state):
+        """Choose these windows again, and go on from there."""
+        if "before" in state:
+            self.generator.set_state(state["before"])
+            self._prepare()
+        self.generator.set_state(state["generator"])
+
+    def _prepare(self):
+        """Choose windows and hide targets of them."""
+        self.before = self.generator.get_state()
+        n = self.size * (_BATCHES_AHEAD if self.repeats > 1 else 1)
+        self.shown = self.masked(_choose(self.starts, n, self.generator), self.generator)
 
 
 def _gains_no_more(trace):

@@ -18,11 +18,11 @@ from sklearn.neighbors import BallTree, KDTree
 from sklearn.utils import Bunch
 from torch import distributions
 
+from skdiffusion._file import ModelFileError
 from skdiffusion.columns.bend import Bend
 from skdiffusion.persistence._arrays import ArrayStore
 from skdiffusion.persistence._decode import Decoder
 from skdiffusion.persistence._encode import Encoder
-from skdiffusion.persistence._errors import ModelFileError
 
 
 def through(value):

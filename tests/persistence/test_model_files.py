@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import skdiffusion
-from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE
-from skdiffusion.persistence import ModelFileError, _file
+from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE, _file
+from skdiffusion.persistence import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

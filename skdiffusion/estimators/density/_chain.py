@@ -213,7 +213,7 @@ def _views(y, r):
     return torch.stack([y.clamp(-_FURTHEST, _FURTHEST), r.clamp(-_FURTHEST, _FURTHEST), shares], 1)
 
 
-def fit_chain(train, held_out, seed, progress=False):
+def fit_chain(train, held_out, seed, course, progress=False, n_after=0):
     """Fit a chain.
 
     Parameters
@@ -222,8 +222,12 @@ def fit_chain(train, held_out, seed, progress=False):
         Rows to learn from, and rows that say, column by column, when to stop.
     seed : int
         Seed of everything random.
+    course : Course
+        Time and file of the fit.
     progress : bool, default=False
         Show a progress bar.
+    n_after : int, default=0
+        Trainings that follow, which time is left for.
 
     Returns
     -------
@@ -243,9 +247,14 @@ def fit_chain(train, held_out, seed, progress=False):
         (chain.views(rows).float(), chain.whitened(rows).float())
         for rows in map(torch.as_tensor, (train, held_out))
     ]
-    histories = [
-        train_conditionals(one, sides, generator, progress=progress) for one in network.networks
-    ]
+    histories = []
+    course.expect(_N_NETWORKS + n_after)
+    for one in network.networks:
+        # The choice maps all rows twice, by all networks, in double precision.
+        n_looks = 4 * (len(train) / len(held_out) + 1)
+        course.set_aside(n_looks, torch.no_grad()(network.forward), sides[1][0])
+        options = {"course": course, "progress": progress}
+        histories.append(train_conditionals(one, sides, generator, **options))
     network.double().requires_grad_(False)
     return chain, {
         key: [value for history in histories for value in history[key]]

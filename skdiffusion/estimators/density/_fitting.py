@@ -60,9 +60,9 @@ class Fitted:
     choice: Choice
 
 
-def fit_density(estimator, X, y, sample_weight):
+def fit_density(estimator, X, y, sample_weight, course):
     """Fit a density model; ``estimator`` gives the parameters and gets the names of the columns."""
-    device, seed = resolve_device(estimator.device), draw_seed(estimator.random_state)
+    device, seed = resolve_device(estimator.device), course.seed(estimator.random_state)
     layer_sizes(estimator.hidden_layer_sizes)
     reader = TableReader(estimator.dequantize)
     allow_nan = estimator.handle_missing == "impute"
@@ -73,6 +73,7 @@ def fit_density(estimator, X, y, sample_weight):
         codes, y, sample_weight = _weighted(codes, y, sample_weight)
     encoder, condition = learn_condition(estimator.condition, estimator.base, y, len(codes))
     joined, groups = _joined(codes, condition, sample_weight, reader.table.discrete, seed)
+    course.require_data(joined, groups)
     d, names = codes.shape[1], column_names(estimator)
     tied = tied_columns(joined[np.unique(groups, return_index=True)[1], :d], names)
     mean, scale, data = standardised(joined[:, :d], names, tied)
@@ -82,14 +83,15 @@ def fit_density(estimator, X, y, sample_weight):
     if _regresses(estimator, len(rows), d):
         rows = encoder.regress(rows, groups, seed % 2**31)
     rows = split_rows(rows, groups, d, estimator.validation_fraction, seed)
-    choice = choose(rows, _settings(estimator, encoder, seed, device))
+    choice = choose(rows, _settings(estimator, encoder, seed, device, course))
+    course.close()
     coordinates = Coordinates(
         reader.table.discrete, mean, scale, choice.mapped.marginals, choice.kept.chain
     )
     return Fitted(reader, encoder, coordinates, choice)
 
 
-def train_further(estimator, rows, encoder):
+def train_further(estimator, rows, encoder, course):
     """Train the network of a fitted estimator once over new rows, or one on its base.
 
     Parameters
@@ -100,6 +102,8 @@ def train_further(estimator, rows, encoder):
         Rows in the coordinates of the model, joined with their condition.
     encoder : Labels, Values or None
         The condition.
+    course : Course
+        Time of the training.
 
     Returns
     -------
@@ -118,8 +122,9 @@ def train_further(estimator, rows, encoder):
     denoiser = Denoiser(copied(base), network).to(kept.device).float().requires_grad_(True)
     model = DensityModel(denoiser, kept.prior, kept.s_min, kept.s_max)
     n_steps = math.ceil(len(rows) / estimator.batch_size)
-    recipe = _recipe(estimator)
+    recipe = _recipe(estimator, course)
     history = train_residual(model, rows, recipe, generator, name=name, n_steps=n_steps)
+    course.close()
     denoiser = Denoiser(base, network).to(kept.device).double().requires_grad_(False)
     return name, history, DensityModel(denoiser, kept.prior, kept.s_min, kept.s_max)
 
@@ -146,7 +151,7 @@ def new_network(estimator, encoder, generator):
     return residual_network(estimator.network, *shape, generator)
 
 
-def _settings(estimator, encoder, seed, device):
+def _settings(estimator, encoder, seed, device, course):
     """What of the parameters decides on the model."""
     return Settings(
         base=estimator.base,
@@ -155,7 +160,7 @@ def _settings(estimator, encoder, seed, device):
         max_iter=estimator.max_iter,
         own_network=estimator.network is not None,
         make_network=partial(new_network, estimator, encoder),
-        recipe=_recipe(estimator),
+        recipe=_recipe(estimator, course),
         start=_kept_network(estimator) if estimator.warm_start else None,
         max_level=min(MAX_LEVEL, getattr(estimator.noise_law, "max_noise_level", MAX_LEVEL)),
         seed=seed,
@@ -163,7 +168,7 @@ def _settings(estimator, encoder, seed, device):
     )
 
 
-def _recipe(estimator):
+def _recipe(estimator, course):
     """How networks are trained."""
     law, weight = law_and_weight(estimator.noise_law)
     return Recipe(
@@ -173,6 +178,7 @@ def _recipe(estimator):
         learning_rate=estimator.learning_rate,
         early_stopping=estimator.early_stopping,
         progress=bool(estimator.verbose),
+        course=course,
     )
 
 

@@ -8,9 +8,11 @@ import math
 from dataclasses import replace
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from skdiffusion._device import load_numpy_state
 from skdiffusion._random import torch_generator
+from skdiffusion._warn import warn
 from skdiffusion.columns.marginals import Marginals, fit_marginals
 from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
@@ -33,6 +35,8 @@ MIN_LEVEL, MAX_LEVEL = 1e-3, 80.0
 _MIN_MARGINAL_ROWS = 50
 # Rows from which "auto" tries networks: below, they gained nothing over averages of mixtures.
 _MIN_NETWORK_ROWS = 1000
+# Fewer training steps are a trial, from which nobody expects a gain.
+_FEWEST_STEPS = 25
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # The choice of a network deserves a finer likelihood than the states of its training.
@@ -59,13 +63,19 @@ def choose(rows, settings):
     tried = _try_maps(rows, settings)
     mapped = max(tried, key=lambda mapped: mapped.score)
     candidates, trained, history = mapped.candidates, [], {}
+    course = settings.recipe.course
     if _wants_chain(rows, settings):
         # Histograms know the ends of columns, which no smooth density of a column does.
         behind = next((one for one in tried if one.option == "histogram"), mapped)
         chained, history["columns"] = _with_chain(behind, settings)
         candidates = [*candidates, chained] if settings.base == "auto" else [chained]
     bare = max(candidates, key=lambda candidate: candidate.score)
-    for candidate in _to_train(candidates, bare, rows, settings):
+    to_train = _to_train(candidates, bare, rows, settings)
+    course.expect(len(to_train))
+    for candidate in to_train:
+        if not course.has_time():
+            course.skip(candidate.name)
+            continue
         network, history[candidate.name] = _with_network(candidate, settings)
         trained.append(network)
     kept = max([bare, *trained], key=lambda candidate: candidate.score)
@@ -76,6 +86,8 @@ def choose(rows, settings):
         and not _is_worth_it(kept.log_densities - bare.log_densities)
     ):
         kept = bare
+    if settings.base is None and trained:
+        _warn_useless(history[bare.name])
     scores = {one.label: one.score for one in [*candidates, *trained]}
     mapped = mapped if kept.chain is None else behind
     denoiser = Denoiser(kept.base, kept.network).to(settings.device).double().requires_grad_(False)
@@ -199,13 +211,21 @@ def _wants_chain(rows, settings):
         return True
     enough = rows.n_features > 1 and len(rows.train) + len(rows.held_out) >= _MIN_NETWORK_ROWS
     plain = settings.base == "auto" and settings.encoder is None and not settings.own_network
-    return plain and enough and settings.max_iter > 0
+    return plain and enough and settings.max_iter > 0 and settings.recipe.course.has_time()
 
 
 def _with_chain(mapped, settings):
     """Candidate of N(0, I) behind a chain of columns, and the history of its training."""
     rows = mapped.rows
-    chain, history = fit_chain(rows.train, rows.held_out, settings.seed, settings.recipe.progress)
+    recipe = settings.recipe
+    chain, history = fit_chain(
+        rows.train,
+        rows.held_out,
+        settings.seed,
+        recipe.course,
+        recipe.progress,
+        n_after=int(settings.max_iter > 0),
+    )
     held_out, log_jacobian = chain.forward(rows.held_out)
     there = replace(
         rows,
@@ -247,6 +267,17 @@ def _with_network(candidate, settings):
     ratio = held_out_ratios(model, torch.as_tensor(rows.held_out), _CHOICE_STEPS)
     log_densities = ratio + candidate.log_densities
     return replace(candidate, log_densities=log_densities, network=network), history
+
+
+def _warn_useless(history):
+    """Say so if no state of a network alone was better than the untrained one, N(0, I)."""
+    if len(history["loss"]) >= _FEWEST_STEPS and history["best_step"] == 0:
+        warn(
+            f"{len(history['loss'])} training steps did not raise the held-out likelihood above "
+            "that of N(0, I), which is what is kept (see history_): lower learning_rate, raise "
+            "max_iter, or start from a density (base='auto').",
+            ConvergenceWarning,
+        )
 
 
 def _is_worth_it(gains):

@@ -19,6 +19,7 @@ from skdiffusion.estimators.density._diffusion_density import tensor_for
 from skdiffusion.estimators.density._drawing_density import DrawingDensity
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
 from skdiffusion.estimators.density._state import as_arrays, as_torch
+from skdiffusion.training.course import Course
 
 _SMALLER_BATCHES = "Too little memory to fit: lower batch_size or hidden_layer_sizes."
 
@@ -81,6 +82,9 @@ class ScoreSDE(DrawingDensity):
         Steps of the solver, whatever its kind; "adaptive" chooses its own number.
     max_iter : int, default=4000
         Training steps of a network at most; 0 leaves the base alone.
+    max_time : float, optional
+        Seconds that ``fit`` may take. Densities in closed form are always fitted to the end;
+        training stops in time for the choice, with the best weights so far, and a warning says so.
     batch_size : int, default=256
         Rows of a training step.
     learning_rate : float, default=2e-3
@@ -167,6 +171,7 @@ class ScoreSDE(DrawingDensity):
         "solver": [StrOptions(set(STEPS) | {"adaptive"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "early_stopping": ["boolean"],
@@ -198,6 +203,7 @@ class ScoreSDE(DrawingDensity):
         solver="dpmpp_3m",
         n_steps=32,
         max_iter=4000,
+        max_time=None,
         batch_size=256,
         learning_rate=2e-3,
         early_stopping=True,
@@ -218,6 +224,7 @@ class ScoreSDE(DrawingDensity):
         self.solver = solver
         self.n_steps = n_steps
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.early_stopping = early_stopping
@@ -231,7 +238,7 @@ class ScoreSDE(DrawingDensity):
     @_fit_context(prefer_skip_nested_validation=True)
     @memory_advice(_SMALLER_BATCHES)
     @one_thread()
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None, *, checkpoint=None, resume=False):
         """Fit the density.
 
         Parameters
@@ -244,6 +251,12 @@ class ScoreSDE(DrawingDensity):
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows, such that a weight of 2 is the row twice. Weights that are no
             integers are rounded to an eighth of their mean.
+        checkpoint : str or path-like, optional
+            File that the state of training is written to, every 30 seconds at most, and where
+            Ctrl-C or SIGTERM end it. Delete it when the fitted model is saved.
+        resume : bool, default=False
+            Whether to go on from that file where it is there: the result is that of a fit without
+            a break. Parameters and data must be the same.
 
         Returns
         -------
@@ -251,7 +264,8 @@ class ScoreSDE(DrawingDensity):
             The fitted estimator.
         """
         with all_or_nothing(self):
-            fitted = fit_density(self, X, y, sample_weight)
+            course = Course.of(self, checkpoint, resume)
+            fitted = fit_density(self, X, y, sample_weight, course)
             self.model_, self.coordinates_ = fitted.choice.model, fitted.coordinates
             self._reader, self._encoder = fitted.reader, fitted.encoder
             self._proposal = fitted.choice.proposal
@@ -291,7 +305,8 @@ class ScoreSDE(DrawingDensity):
         with all_or_nothing(self):
             learnt, seed = (self._encoder, self.coordinates_), draw_seed(self.random_state)
             rows = further_rows(self._read(X), y, sample_weight, *learnt, seed)
-            base, history, model = train_further(self, rows, self._encoder)
+            course = Course(self.max_time)
+            base, history, model = train_further(self, rows, self._encoder, course)
             self.model_, self.base_ = model, f"{base} + network"
             self.history_ = self.history_ | {base: history}
             self.n_iter_ += len(history["loss"])

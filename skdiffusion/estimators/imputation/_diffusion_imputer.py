@@ -27,6 +27,7 @@ from skdiffusion.estimators.imputation._reading import (
     warn_empty,
     warn_far,
 )
+from skdiffusion.estimators.imputation._validation import warn_few_steps
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
@@ -34,6 +35,7 @@ from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._labels import mixed_crps
+from skdiffusion.training.course import Course
 
 
 class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
@@ -45,11 +47,11 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
     """
 
     @abstractmethod
-    def _fit(self, X, timestamps, go_on):
+    def _fit(self, X, timestamps, go_on, course):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
     @one_thread()
-    def fit(self, X, y=None, *, timestamps=None):
+    def fit(self, X, y=None, *, timestamps=None, checkpoint=None, resume=False):
         """Learn the distribution of missing cells given observed ones.
 
         Parameters
@@ -61,6 +63,12 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             Not used, present for the scikit-learn interface.
         timestamps : array-like of shape (n_times,), or list of such, optional
             Times of the rows, for irregular series; a DatetimeIndex is used by itself.
+        checkpoint : str or path-like, optional
+            File that the state of training is written to, every 30 seconds at most, and where
+            Ctrl-C or SIGTERM end it. Delete it when the fitted imputer is saved.
+        resume : bool, default=False
+            Whether to go on from that file where it is there: the result is that of a fit without
+            a break. Parameters and data must be the same.
 
         Returns
         -------
@@ -68,7 +76,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             The fitted imputer.
         """
         self._validate_params()
-        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"))
+        course = Course.of(self, checkpoint, resume)
+        return self._fit(X, timestamps, self.warm_start and hasattr(self, "_model"), course)
 
     def fit_transform(self, X, y=None, *, timestamps=None):
         """Fit, then fill the gaps of the same data.
@@ -110,7 +119,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             The fitted imputer.
         """
         self._validate_params()
-        return self._fit(X, timestamps, hasattr(self, "_model"))
+        return self._fit(X, timestamps, hasattr(self, "_model"), Course(self.max_time))
 
     @one_thread()
     def transform(self, X, *, timestamps=None):
@@ -385,6 +394,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
         keys = row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
         settings = Bunch(**self.get_params(deep=False))
+        if self._model.name != "gaussian" and self.direction == "both":
+            warn_few_steps(self._model.denoiser, settings)
         draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
         return self._reader.settle(data, draws, asked, keys)
 

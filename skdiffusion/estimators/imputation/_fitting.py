@@ -7,7 +7,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skdiffusion._device import memory_advice, resolve_device
-from skdiffusion._random import row_keys, torch_generator
+from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
@@ -15,11 +15,11 @@ from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
-from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel, draw_standardised
+from skdiffusion.estimators.imputation._judging import SHARE, Judge
+from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
-from skdiffusion.metrics import crps_loss
-from skdiffusion.training.imputation import Masked, hides_nothing, train_imputer
+from skdiffusion.training.imputation import hides_nothing, train_imputer
 from skdiffusion.training.masking import (
     STRATEGIES,
     by_feature,
@@ -29,10 +29,6 @@ from skdiffusion.training.masking import (
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
-# Network and Gaussian are compared on about so many held-out cells, the same windows under several
-# masks if need be, but at most so often, with so many draws. On 64 windows, some hundred hidden
-# cells of a table, the choice was little more than chance.
-_CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
 # Default size of a training batch: so many windows or rows, fewer if they have many cells.
 _LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
@@ -173,7 +169,9 @@ def split_windows(series, settings, seed):
     return Windows(series, starts, held_out)
 
 
-def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary, previous=None):
+def fit_imputation_model(
+    windows, columns, owner, settings, seed, course, *, stationary, previous=None
+):
     """Fit the Gaussian over a window, train a network on it, keep what is better.
 
     Parameters
@@ -188,6 +186,8 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         Parameters of the imputer.
     seed : int
         Fixes weights, masks and noise.
+    course : Course
+        Time and file of the fit.
     stationary : bool
         Whether a window may lie anywhere in time.
     previous : ImputationModel, optional
@@ -201,6 +201,7 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         As returned by :func:`skdiffusion.training.train`.
     """
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
+    course.require_data(windows.series.values, windows.series.observed, windows.train)
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     past = settings.direction == "past"
@@ -230,9 +231,11 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         _require_targets(windows, strategy, settings, seed)
         device = resolve_device(settings.device)
         denoiser, windows = denoiser.to(device), windows.to(device)
-        history = _train(denoiser, windows, strategy, settings, seed)
+        judge = Judge(windows, columns, strategy, settings, seed)
+        course.set_aside(SHARE, judge.try_share, denoiser)
+        history = _train(denoiser, windows, strategy, settings, seed, course)
         _warn_useless(denoiser, history)
-        denoiser = _better(denoiser, windows, columns, strategy, settings, seed)
+        denoiser = judge.better(denoiser)
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
@@ -314,7 +317,7 @@ def _require_targets(windows, strategy, settings, seed):
         )
 
 
-def _train(denoiser, windows, strategy, settings, seed):
+def _train(denoiser, windows, strategy, settings, seed, course):
     """Train ``denoiser`` in place; return the history."""
     series = windows.series
     n_cells = series.length * series.values.shape[1]
@@ -330,6 +333,7 @@ def _train(denoiser, windows, strategy, settings, seed):
             seed=seed,
             n_steps=settings.max_iter,
             learning_rate=settings.learning_rate,
+            course=course,
             progress=settings.verbose > 0,
             description="Learning",
         )
@@ -351,32 +355,3 @@ def _warn_useless(denoiser, history):
             "(see history_): raise max_iter or lower learning_rate.",
             ConvergenceWarning,
         )
-
-
-def _better(denoiser, windows, columns, strategy, settings, seed):
-    """The trained denoiser, or its closed form if that predicts held-out cells better."""
-    alone = denoiser.closed_form()
-    if len(windows.held_out) == 0 or alone is None:
-        return denoiser
-    losses = [
-        _held_out_crps(d, windows, columns, strategy, settings, seed) for d in (denoiser, alone)
-    ]
-    return denoiser if losses[0] <= losses[1] else alone
-
-
-def _held_out_crps(denoiser, windows, columns, strategy, settings, seed):
-    """Mean CRPS of cells hidden in held-out windows, with fixed masks and noise."""
-    series, generator = windows.series, torch_generator(seed)
-    masked = Masked(denoiser, series, windows.held_out, strategy)
-    n_windows = max(1, _CELLS_HELD_OUT // (series.length * series.values.shape[1]))
-    chosen = windows.held_out[:n_windows]
-    chosen = chosen.repeat(min(_MOST_MASKS, max(1, n_windows // len(chosen))))
-    shown, _, values, hidden = masked.hide(chosen, generator)
-    if not bool(hidden.any()):
-        return 0.0
-    keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), seed)
-    draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, settings).cpu().numpy()
-    feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
-    truth = values[hidden].cpu().numpy()
-    truth, draws = (columns.standard(z, feature) for z in (truth, draws))
-    return crps_loss(truth, draws.T, method="fair")

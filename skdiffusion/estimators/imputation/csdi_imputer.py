@@ -104,6 +104,9 @@ class CSDIImputer(DiffusionImputer):
         Keep features without any value in ``fit``, filled with 0, instead of dropping them.
     max_iter : int, default=400
         Number of optimisation steps.
+    max_time : float, optional
+        Seconds that ``fit`` may take. The Gaussian is always fitted to the end; training stops in
+        time for the choice between the two, with the best weights so far, and a warning says so.
     batch_size : int, optional
         Windows, or rows of a table, in a batch. In training they are drawn with replacement, by
         default 8 windows or 256 rows, fewer if they have more than 8192 cells together. When
@@ -200,6 +203,7 @@ class CSDIImputer(DiffusionImputer):
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "early_stopping": ["boolean"],
@@ -239,6 +243,7 @@ class CSDIImputer(DiffusionImputer):
         add_indicator=False,
         keep_empty_features=False,
         max_iter=400,
+        max_time=None,
         batch_size=None,
         learning_rate=3e-3,
         early_stopping=True,
@@ -266,6 +271,7 @@ class CSDIImputer(DiffusionImputer):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.early_stopping = early_stopping
@@ -322,7 +328,7 @@ class CSDIImputer(DiffusionImputer):
         learner.n_features_in_ = n_features
         return imputer._adopt(learner, reader, columns, model, seed, nothing_trained())
 
-    def _fit(self, X, timestamps, go_on):
+    def _fit(self, X, timestamps, go_on, course):
         """Learn, or with ``go_on`` train the fitted model further."""
         settings = Bunch(**self.get_params(deep=False))
         resolve_device(self.device)
@@ -337,17 +343,19 @@ class CSDIImputer(DiffusionImputer):
             columns = learn_columns(
                 reader.with_statics(data).flat, settings, names, reader.encoding
             )
-            seed, previous = draw_seed(self.random_state), None
+            seed, previous = course.seed(self.random_state), None
         data = reader.with_statics(data)
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
         stationary, owner = reader.kind == "series", reader.encoding.owner
+        shape = {"stationary": stationary, "previous": previous}
         model, history = fit_imputation_model(
-            windows, columns, owner, settings, seed, stationary=stationary, previous=previous
+            windows, columns, owner, settings, seed, course, **shape
         )
         if not go_on:
             labels = label_draws(reader, columns, model, data, settings, seed)
             reader = replace(reader, labels=labels)
+        course.close()
         return self._adopt(learner, reader, columns, model, seed, history)
 
     def _adopt(self, learner, reader, columns, model, seed, history):

@@ -16,12 +16,27 @@ import struct
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 
-from skdiffusion.persistence._errors import ModelFileError
-
 _MARK = b"skdiff\r\n"
 _DIGEST, _LENGTHS = hashlib.sha256().digest_size, struct.Struct("<QQ")
 _PREFIX = len(_MARK) + _DIGEST
 _HASHED_AT_ONCE = 2**24
+
+
+class ModelFileError(ValueError):
+    """A file is damaged, is no file of a model, or holds what is not read.
+
+    Examples
+    --------
+    >>> import pathlib, skdiffusion, tempfile
+    >>> from skdiffusion.persistence import ModelFileError
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model")
+    >>> _ = path.write_text("something else")
+    >>> try:
+    ...     skdiffusion.load(path)
+    ... except ModelFileError as error:
+    ...     print("no model" in str(error))
+    True
+    """
 
 
 def file_bytes(header, tensors):
