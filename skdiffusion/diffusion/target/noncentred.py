@@ -4,9 +4,9 @@ In a hierarchical model the spread ``exp(v / 2)`` of some variables is itself a 
 step suits both ends of such a funnel, and no covariance describes it. With ``y`` for the free
 coordinates and ``z`` for new ones,
 
-    ``y_j = z_j`` for *heads*, and ``y_j = o_j + a_j . h + exp(b_j . (h - c)) z_j`` for *members*,
+    ``y_j = z_j`` for most, and ``y_j = o_j + a_j . h + exp(b_j . (h - c)) z_j`` for *members*,
 
-where ``h`` are the heads. With the right ``b`` the members no longer depend on the heads, which is
+where ``h`` are those that are no members. With the right ``b`` the members no longer depend on the others, which is
 the non-centred parameterisation [1]_; slopes between 0 and the right ones are the partial ones,
 which suit members that data know well [2]_. Whatever the slopes, the map is one to one and its
 Jacobian is known, so that chains in ``z`` sample the same density.
@@ -27,6 +27,12 @@ import torch
 # Correlation of the logarithm of a distance from the centre with another variable, from which the
 # latter is a head: that of a hundred independent draws is hardly ever as large by chance.
 _TIED = 0.35
+# The same for columns that follow a head which others follow clearly.
+_JOINS = 0.2
+# Mean correlation with the others, in the neck, of a column in the middle of them.
+_ALIKE = 0.5
+# Share of its variance that is added to every column of a regression.
+_RIDGE = 0.01
 # Exponents are kept within: a factor of 10**13 either way.
 _LARGEST_EXPONENT = 30.0
 # Steps of Fisher scoring of the slopes, from where the logarithms of the distances lead.
@@ -44,9 +50,9 @@ class NonCentred:
     Parameters
     ----------
     offset : ndarray of shape (n_features,)
-        ``o``, 0 for heads.
+        ``o``, 0 for all but members.
     location : ndarray of shape (n_features, n_features)
-        ``a``, one row a member, one column a head, 0 elsewhere.
+        ``a``, with rows of members and columns of the others, 0 elsewhere.
     log_scale : ndarray of shape (n_features, n_features)
         ``b``, in the same place.
     centre : ndarray of shape (n_features,)
@@ -87,7 +93,7 @@ class NonCentred:
         return (y - middle) * (-exponent).exp()
 
     def _at(self, x):
-        """Exponents and centres of all columns; heads are the same in both coordinates."""
+        """Exponents and centres of all columns; they follow columns that are the same in both."""
         offset, location, log_scale, centre = (
             torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in dataclasses.astuple(self)
         )
@@ -108,49 +114,64 @@ def find_non_centred(y, n_independent):
     Returns
     -------
     found : NonCentred or None
-        The map in whose coordinates members no longer follow heads; None where there are none.
+        The map in whose coordinates members no longer follow others; None where there are none.
 
     Notes
     -----
-    Heads are those variables that the logarithms of most others' distances from the centre are
-    correlated with. Slopes are the likeliest ones of a normal distribution whose mean and
-    logarithm of the deviation are linear in the heads, by Fisher scoring; what is not clearly
+    Heads are those variables that the logarithms of most others' distances from what the rest
+    tells of them are correlated with. Slopes are the likeliest ones of a normal distribution whose
+    mean and logarithm of the deviation are linear in all but members, by Fisher scoring; what is not clearly
     different from 0 is 0, as in the neck of a funnel the least error of a centre is many scales.
     """
-    heads, members = _roles(y)
-    if not heads:
+    members, d = _members(y), y.shape[1]
+    if not members:
         return None
-    d = y.shape[1]
+    others = np.setdiff1d(np.arange(d), members)
     offset, location, log_scale = np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
-    rows = np.column_stack([np.ones(len(y)), y[:, heads]])
+    rows = np.column_stack([np.ones(len(y)), y[:, others]])
     for j in members:
         mean, slopes = _fit_member(rows, y[:, j], len(y) / n_independent)
-        offset[j], location[j, heads], log_scale[j, heads] = mean[0], mean[1:], slopes[1:]
+        offset[j], location[j, others], log_scale[j, others] = mean[0], mean[1:], slopes[1:]
     return NonCentred(offset, location, log_scale, y.mean(0))
 
 
-def _roles(y):
-    """Lists of heads and of their members."""
-    ties = _ties(y)
-    strength = np.where(ties > _TIED, ties, 0).sum(0)
-    heads, members = [], set()
-    for k in np.argsort(-strength, kind="stable"):
-        follow = {int(j) for j in np.flatnonzero(ties[:, k] > _TIED)} - set(heads)
-        if follow and k not in members:
-            heads.append(int(k))
-            members |= follow
-    return heads, sorted(members)
-
-
-def _ties(y):
-    """Correlations of each column's logarithmic distance from its median with the other columns."""
-    if not (y.std(0) > 0).all():
-        return np.zeros((y.shape[1],) * 2)
-    size = np.log(np.maximum(np.abs(y - np.median(y, 0)), 1e-6 * y.std(0)))
-    size, z = ((a - a.mean(0)) / np.maximum(a.std(0), 1e-300) for a in (size, y))
-    ties = np.abs(size.T @ z) / len(y)
+def _members(y):
+    """Columns whose scale follows others, which are the heads, with most of them first."""
+    size, z = _log_distances(y), (y - y.mean(0)) / np.maximum(y.std(0), 1e-300)
+    slopes = (size - size.mean(0)).T @ z / len(z)
+    ties = np.abs(slopes) / np.maximum(size.std(0), 1e-300)[:, None]
     np.fill_diagonal(ties, 0.0)
-    return ties
+    heads, members = [], set()
+    for k in np.argsort(-np.where(ties > _TIED, ties, 0).sum(0), kind="stable"):
+        if k in members or not (ties[:, k] > _TIED).any():
+            continue
+        heads.append(int(k))
+        follow = [int(j) for j in np.flatnonzero(ties[:, k] > _JOINS) if j not in heads]
+        if follow:
+            weight = np.exp(-2 * np.clip(slopes[follow, k].mean() * z[:, k], -5, 5))
+            members |= set(follow) - _middle(z, weight, follow)
+    return sorted(members - set(heads))
+
+
+def _log_distances(y):
+    """Logarithms of the distances of each column from its regression on the others."""
+    z = (y - y.mean(0)) / np.maximum(y.std(0), 1e-300)
+    precision = np.linalg.inv(z.T @ z / len(z) + _RIDGE * np.eye(z.shape[1]))
+    return np.log(np.maximum(np.abs(z @ precision / np.diag(precision)), 1e-6))
+
+
+def _middle(z, weight, follow):
+    """The column around which those that follow a head lie where they are narrow, if there is one.
+
+    Its own scale stays, but its distance from them follows the head as theirs from it.
+    """
+    if len(follow) < 2:
+        return set()
+    near = (z - np.average(z, 0, weight)) * np.sqrt(weight)[:, None]
+    likeness = np.abs(near.T @ near / np.sqrt(np.outer(*[(near**2).sum(0)] * 2)))
+    np.fill_diagonal(likeness, 0.0)
+    mean = likeness[follow].sum(0) / (len(follow) - np.isin(np.arange(len(likeness)), follow))
+    return {int(mean.argmax())} if mean.max() > _ALIKE else set()
 
 
 def _fit_member(rows, y, repeats):
