@@ -35,8 +35,9 @@ class Fused:
     >>> from skdiffusion.diffusion.analytic.build import gaussian
     >>> from skdiffusion.diffusion.analytic.fused import Fused
     >>> normal = gaussian(torch.zeros(2), torch.eye(2))
-    >>> Fused(normal)(torch.tensor([[1.0, 2.0]]))
-    (tensor([-4.3379]), tensor([[-1., -2.]]))
+    >>> value, gradient = Fused(normal)(torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+    >>> round(float(value), 4), gradient.tolist()
+    (-4.3379, [[-1.0, -2.0]])
     """
 
     def __init__(self, mixture, s=0.0):

@@ -6,10 +6,10 @@ coordinates and ``z`` for new ones,
 
     ``y_j = z_j`` for most, and ``y_j = o_j + a_j . h + exp(b_j . (h - c)) z_j`` for *members*,
 
-where ``h`` are those that are no members. With the right ``b`` the members no longer depend on the others, which is
-the non-centred parameterisation [1]_; slopes between 0 and the right ones are the partial ones,
-which suit members that data know well [2]_. Whatever the slopes, the map is one to one and its
-Jacobian is known, so that chains in ``z`` sample the same density.
+where ``h`` are those that are no members. With the right ``b`` the members no longer depend on the
+others, which is the non-centred parameterisation [1]_; slopes between 0 and the right ones are the
+partial ones, which suit members that data know well [2]_. Whatever the slopes, the map is one to
+one and its Jacobian is known, so that chains in ``z`` sample the same density.
 
 References
 ----------
@@ -120,8 +120,9 @@ def find_non_centred(y, n_independent):
     -----
     Heads are those variables that the logarithms of most others' distances from what the rest
     tells of them are correlated with. Slopes are the likeliest ones of a normal distribution whose
-    mean and logarithm of the deviation are linear in all but members, by Fisher scoring; what is not clearly
-    different from 0 is 0, as in the neck of a funnel the least error of a centre is many scales.
+    mean and logarithm of the deviation are linear in all but members, by Fisher scoring; what is
+    not clearly different from 0 is 0, as in the neck of a funnel the least error of a centre is
+    many scales.
     """
     members, d = _members(y), y.shape[1]
     if not members:
