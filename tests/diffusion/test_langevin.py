@@ -536,9 +536,9 @@ def test_a_spaced_ladder_refuses_equally_often():
         state = start(x / beta.repeat_interleave(n)[:, None].sqrt(), bridge)
         for i in range(1, 5):
             normal = noise.normal(i)[: len(x)]
-            uniforms = (noise.log_uniform(i, k)[: len(x)] for k in (1, 2))
+            uniform, *swaps_at = (noise.log_uniform(i, k)[: len(x)] for k in (1, 2, 3))
             step = (0.5 / beta).repeat_interleave(n)[:, None]
-            state, info = tempered(state, bridge, step, normal, uniform, swaps)
+            state, info = tempered(state, bridge, step, normal, uniform, swaps_at)
             swaps(info)
         rejections = swaps.rejections.tolist()
     assert max(rejections) - min(rejections) < 0.05
