@@ -199,24 +199,28 @@ def _tries_pilot(coordinates, target, settings):
 def _round_coordinates(coordinates, method, starts, settings, device):
     """Coordinates in which the target is about a standard Gaussian, and chains of trial runs."""
     first, before, seed = coordinates, None, settings.seed ^ 2
+    wanted = settings.preconditioner == "pilot"
     x = starts.draw(coordinates, N_PILOT, seed)
     u = coordinates.forward(x, torch.float64, device)
     for i in range(_N_PILOT_RUNS):
         target = coordinates.target(torch.float64, device)
         keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
         draws = _trial_run(target, method, u, keys, settings)
-        before = roundness(target, draws[-1]) if before is None else before
+        after = roundness(target, draws[-1])
+        before = after if before is None else before
         clouds = coordinates.free(draws)
+        if after < _LEAST_GAIN and (i or not wanted):
+            # No density is rounder than 1: no covariance would make this one twice as round.
+            break
         cloud = clouds.reshape(-1, clouds.shape[-1])
         if not np.ptp(cloud, axis=0).all():
             # Chains that do not move tell nothing.
             return first, first.forward(x, torch.float64, device)
         coordinates = _rounder(coordinates, cloud, clouds[-1], device)
         u = coordinates.from_free(clouds[-1], torch.float64, device)
-    target = coordinates.target(torch.float64, device)
-    after = roundness(target, u)
-    keeps = settings.preconditioner == "pilot" or after < before / _LEAST_GAIN
-    coordinates = coordinates if keeps else first
+    else:
+        after = roundness(coordinates.target(torch.float64, device), u)
+    coordinates = coordinates if wanted or after < before / _LEAST_GAIN else first
     return coordinates, coordinates.from_free(clouds[-1], torch.float64, device)
 
 
