@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from skdiffusion.diffusion.target import Supported
-from skdiffusion.diffusion.target.noncentred import NonCentred, find_non_centred
+from skdiffusion.diffusion.target.noncentred import NonCentred
 from skdiffusion.diffusion.target.targets import Target
+from skdiffusion.estimators.sampling._funnels import find_non_centred
 
 
 def a_map():

@@ -12,9 +12,9 @@ from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.swaps import Swaps
 from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness, tune
-from skdiffusion.diffusion.target.noncentred import find_non_centred
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 from skdiffusion.estimators.sampling._coordinates import START
+from skdiffusion.estimators.sampling._funnels import find_non_centred
 from skdiffusion.estimators.sampling._running import chain_noise
 from skdiffusion.estimators.sampling._targets import kind_of
 
