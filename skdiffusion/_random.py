@@ -208,12 +208,9 @@ class ChainNoise:
         radius, angle = self._halves(bits)
         radius = radius.log_().mul_(-2).sqrt_()
         angle = angle.mul_(2 * np.pi)
-        noise = torch.empty(
-            (self._ahead, bits.shape[2], 2 * self._pairs), dtype=self._dtype, device=bits.device
-        )
-        noise[:, :, 0::2] = (torch.cos(angle) * radius).transpose(1, 2)
-        noise[:, :, 1::2] = angle.sin_().mul_(radius).transpose(1, 2)
-        return noise[:, :, : self._n_features]
+        # Both numbers of every pair, in memory the chains last: chains move as columns.
+        noise = torch.stack([torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)], 2)
+        return noise.flatten(1, 2)[:, : self._n_features].transpose(1, 2)
 
     def _log_uniforms(self, first, stream):
         """Logarithms of the upper halves."""

@@ -1,8 +1,9 @@
 """Alarms of LangevinSampler: planted failures, all of which must warn, and healthy runs.
 
-Needs ``pip install skdiffusion``; about half an hour on one core. ``failures`` and ``healthy`` can
-be named as arguments, ``healthy`` with a number of seeds (default 12). The tables are written to
-``results/langevin_alarms.md`` beside this script.
+Needs ``pip install skdiffusion``; about half an hour on one core. Runs are recorded in
+``results/langevin_alarms.jsonl`` beside this script, what is recorded is not run again, and the
+tables are written to ``results/langevin_alarms.md``. An argument is the number of CPU seconds after
+which no further run begins.
 """
 
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from records import keep_record, read_records
+from scipy.stats import beta
 from torch import distributions as td
 
 from skdiffusion.datasets import make_gaussian_mixture
@@ -26,6 +29,8 @@ from skdiffusion.estimators import LangevinSampler
 
 torch.set_num_threads(1)
 RESULTS = Path(__file__).parent / "results" / "langevin_alarms.md"
+RECORDS = RESULTS.with_suffix(".jsonl")
+N_SEEDS = 10
 
 
 def alarms(target, n_samples=0, **parameters):
@@ -51,6 +56,14 @@ def normal(x):
 def funnel(x):
     v, rest = x[:, 0], x[:, 1:]
     return -(v**2) / 18 - 0.5 * rest.shape[1] * v - 0.5 * rest.square().sum(1) * v.neg().exp()
+
+
+def turned_funnel(x):
+    """A funnel along the diagonal, by a reflection that exchanges the first axis with it."""
+    normal = torch.full((10,), 10**-0.5, dtype=x.dtype)
+    normal[0] -= 1
+    normal = normal / normal.norm()
+    return funnel(x - 2 * (x @ normal)[:, None] * normal)
 
 
 def two_modes(distance, share=0.25):
@@ -125,7 +138,7 @@ ILL = torch.tensor(np.geomspace(1e-2, 1e2, 20))
 RIGHT = torch.tensor([[0.0, 0], [0, 0]])
 
 FAILURES = [
-    ("funnel, local steps", funnel, {"method": "mala", "n_features": 10}),
+    ("funnel along no axis, local steps", turned_funnel, {"method": "mala", "n_features": 10}),
     ("chains stuck in halves", both_sides, {"method": "mala", "n_features": 2}),
     ("the same, unadjusted", both_sides, {"method": "ula", "n_features": 2}),
     (
@@ -235,6 +248,7 @@ HEALTHY = [
     ("condition 10⁴", rotated(1e4), {"n_features": 10, "method": "hmc"}),
     ("two modes", both_sides, {"n_features": 2}),
     ("banana", banana, {"n_features": 2}),
+    ("funnel", funnel, {"n_features": 10, "method": "hmc"}),
     ("three normals", make_gaussian_mixture(3, random_state=0), {}),
     ("150 normals", make_gaussian_mixture(150, random_state=0), {}),
     ("t, 5 degrees", student(5.0), {"n_features": 3, "method": "mala"}),
@@ -258,59 +272,75 @@ HEALTHY = [
 ]
 
 
-def show_failures(write):
-    write("## Planted failures", "")
-    write("Every one must warn or raise; the beginning of the first message is shown.", "")
-    write("| failure | alarms | first one |", "|---|---|---|")
-    missed = 0
-    for name, target, parameters in FAILURES:
-        found = alarms(target, **{"random_state": 0, **parameters})
-        missed += not found
-        write(f"| {name} | {len(found)} | {found[0][:150] if found else '**none**'} |")
-    write("", f"{len(FAILURES) - missed} of {len(FAILURES)} noticed.", "")
+GROUPS = {"failure": FAILURES, "healthy": HEALTHY}
 
 
-def show_healthy(write, seeds):
-    write("## Healthy runs", "")
-    write(
-        f"Seeds {seeds[0]} to {seeds[-1]} of every target; at most one run in a hundred may warn.",
-        "",
-    )
-    write("| target | method | runs | alarms | s a fit | first one |", "|---|---|---|---|---|---|")
-    n, n_false = 0, 0
-    for name, target, parameters in HEALTHY:
+def planned():
+    """Kind, name and seed of every run, the planted failures first."""
+    for name, _, parameters in FAILURES:
+        yield "failure", name, parameters.get("random_state", 0)
+    for seed in range(N_SEEDS):
+        for name, _, _ in HEALTHY:
+            yield "healthy", name, seed
+
+
+def run_missing(seconds):
+    """Runs that have no record yet, as many as begin within some CPU seconds."""
+    known = {(r["kind"], r["name"], r["seed"]) for r in read_records(RECORDS)}
+    cases = {(kind, c[0]): c for kind, group in GROUPS.items() for c in group}
+    for kind, name, seed in planned():
+        if time.process_time() > seconds:
+            return
+        if (kind, name, seed) in known:
+            continue
+        _, target, parameters = cases[kind, name]
         start = time.process_time()
-        found = [alarms(target, **{"random_state": seed, **parameters}) for seed in seeds]
-        seconds = (time.process_time() - start) / len(seeds)
-        false = [texts[0][:110] for texts in found if texts]
-        n, n_false = n + len(seeds), n_false + len(false)
+        found = alarms(target, **{"random_state": seed, **parameters})
+        record = {"kind": kind, "name": name, "seed": seed, "alarms": len(found)}
+        record |= {"first": found[0][:150] if found else ""}
+        keep_record(record | {"seconds": round(time.process_time() - start, 2)}, RECORDS)
+
+
+def page(records):
+    """Both tables."""
+    planted = [r for r in records if r["kind"] == "failure"]
+    healthy = [r for r in records if r["kind"] == "healthy"]
+    yield from ["# Alarms of LangevinSampler", "", "## Planted failures", ""]
+    yield "Every one must warn or raise; the beginning of the first message is shown."
+    yield from ["", "| failure | alarms | first one |", "|---|---|---|"]
+    for r in planted:
+        first = r["first"].replace("|", "\\|") or "**none**"
+        yield f"| {r['name']} | {r['alarms']} | {first} |"
+    yield from ["", f"{sum(r['alarms'] > 0 for r in planted)} of {len(planted)} noticed.", ""]
+    yield from [
+        "## Healthy runs",
+        "",
+        "Other seeds and targets; none of these runs should warn.",
+        "",
+    ]
+    yield from [
+        "| target | method | runs | alarms | s a fit | first one |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, _, parameters in HEALTHY:
+        runs = [r for r in healthy if r["name"] == name]
+        false = [r["first"][:110].replace("|", "\\|") for r in runs if r["alarms"]]
+        seconds = np.mean([r["seconds"] for r in runs]) if runs else math.nan
         method = parameters.get("method", "auto")
-        write(
-            f"| {name} | {method} | {len(seeds)} | {len(false)} | {seconds:.1f} | "
-            f"{(false or [''])[0]} |"
-        )
-    write("", f"{n_false} of {n} runs warned, {n_false / n:.2%}.", "")
+        text = (false or [""])[0]
+        yield f"| {name} | {method} | {len(runs)} | {len(false)} | {seconds:.1f} | {text} |"
+    n, n_false = len(healthy), sum(r["alarms"] > 0 for r in healthy)
+    low = beta.ppf(0.05, n_false, n - n_false + 1) if n_false else 0.0
+    high = beta.ppf(0.95, n_false + 1, n - n_false)
+    yield from ["", f"{n_false} of {n} runs warned, {n_false / max(n, 1):.1%}; of all such runs"]
+    yield f"between {low:.1%} and {high:.1%} do (90 % interval of Clopper and Pearson)."
+    yield from ["", f"Written by `docs/benchmarks/langevin_alarms.py` on {datetime.date.today()}: "]
+    yield f"{platform.machine()}, one thread, torch {torch.__version__}."
 
 
 def main(arguments):
-    lines = ["# Alarms of LangevinSampler", ""]
-
-    def write(*text):
-        lines.extend(text)
-        print(*text, sep="\n", flush=True)
-
-    numbers = [int(word) for word in arguments if word.isdigit()]
-    words = [word for word in arguments if not word.isdigit()] or ["failures", "healthy"]
-    if "failures" in words:
-        show_failures(write)
-    if "healthy" in words:
-        show_healthy(write, range(numbers[0] if numbers else 12))
-    write(
-        f"Written by `docs/benchmarks/langevin_alarms.py` on {datetime.date.today()}: "
-        f"{platform.machine()}, one thread, torch {torch.__version__}."
-    )
-    if not arguments or (numbers and len(arguments) == 1):
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run_missing(float(arguments[0]) if arguments else math.inf)
+    RESULTS.write_text("\n".join(page(read_records(RECORDS))) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Needs ``pip install skdiffusion blackjax``; about ten minutes on one core. Eight
 published data; the others have the form of posteriordb's models, with data simulated here by the
 law stated beside each. Densities are written once, for torch and jax alike, in free coordinates:
 logarithms of what is positive, logits of shares, with the Jacobian. The reference is a long run
-of blackjax NUTS in double precision with another seed. Names of models are arguments; the table
-is written to ``results/posteriors.md`` where all of them run.
+of blackjax NUTS in double precision with another seed. Runs are recorded in
+``results/posteriors.jsonl`` and not run again, the table is written to ``results/posteriors.md``.
+An argument is the number of CPU seconds after which no further model begins.
 """
 
 import os
@@ -25,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from records import keep_record, read_records
 
 from skdiffusion.estimators import LangevinSampler
 from skdiffusion.metrics import effective_sample_size, r_hat
@@ -32,6 +34,7 @@ from skdiffusion.metrics import effective_sample_size, r_hat
 torch.set_num_threads(1)
 jax.config.update("jax_enable_x64", True)
 RESULTS = Path(__file__).parent / "results" / "posteriors.md"
+RECORDS = RESULTS.with_suffix(".jsonl")
 N_CHAINS, N_DRAWS = 100, 100
 HOW = {"defaults": {}, "hmc": {"method": "hmc"}}
 
@@ -246,22 +249,27 @@ def nuts(model, n_chains, n_draws, seed, n_warm=1000):
     kernel = blackjax.nuts(log_density, **parameters)
 
     @jax.jit
-    def loop(key, positions):
-        def body(state, key):
-            state, info = jax.vmap(kernel.step)(jax.random.split(key, n_chains), state)
-            return state, (state.position, info.num_integration_steps)
+    def loop(keys, positions):
+        def chain(start):
+            def body(state, key):
+                state, info = kernel.step(key, state)
+                return state, (state.position, info.num_integration_steps)
 
-        return jax.lax.scan(body, jax.vmap(kernel.init)(positions), jax.random.split(key, n_draws))[
-            1
-        ]
+            key, position = start
+            keys = jax.random.split(key, n_draws)
+            return jax.lax.scan(body, kernel.init(position), keys)[1]
+
+        # One after the other: side by side every chain would wait for the longest trajectory.
+        return jax.lax.map(chain, (keys, positions))
 
     # All chains go on from the end of the warm-up, apart after the draws that are left out.
     positions = jnp.tile(state.position, (n_chains, 1))
-    loop = loop.lower(jax.random.key(seed), positions).compile()
+    keys = jax.random.split(jax.random.key(seed), n_chains)
+    loop = loop.lower(keys, positions).compile()
     start = time.process_time()
-    draws, n_steps = jax.block_until_ready(loop(jax.random.key(seed), positions))
+    draws, n_steps = jax.block_until_ready(loop(keys, positions))
     seconds.append(time.process_time() - start)
-    return np.asarray(draws).transpose(1, 0, 2), float(n_steps.mean()), seconds
+    return np.asarray(draws), float(n_steps.mean()), seconds
 
 
 def ours(model, seed, **parameters):
@@ -305,55 +313,70 @@ def error(x, reference):
     return worst
 
 
-def compare(model, write):
-    """Rows of one posterior."""
-    reference = nuts(model, 8, 6000, seed=50)[0][:, 1000:]
-    rows = {}
+def compare(model):
+    """Records of one posterior, one a sampler."""
+    reference = nuts(model, 8, 4000, seed=50)[0][:, 500:]
+    runs = {}
     draws, gradients, seconds = nuts(model, N_CHAINS, N_DRAWS + 20, seed=0)
-    rows["blackjax nuts"] = draws[:, 20:], gradients, seconds, ""
+    runs["blackjax nuts"] = draws[:, 20:], gradients, seconds, []
     for name, how in HOW.items():
-        draws, gradients, seconds, texts = ours(model, 0, **how)
-        rows[f"skdiffusion, {name}"] = draws, gradients, seconds, "yes" if texts else ""
-    print(f"# reference R-hat {np.max(r_hat(reference)):.3f}", flush=True)
-    for name, (draws, gradients, seconds, warned) in rows.items():
+        runs[f"skdiffusion, {name}"] = ours(model, 0, **how)
+    for name, (draws, gradients, seconds, texts) in runs.items():
         ess = float(np.min(effective_sample_size(draws)))
-        per = ess / (draws.shape[0] * draws.shape[1] * gradients)
-        write(
-            f"| {model.__name__.replace('_', ' ')} | {name} | {error(draws, reference):.1f} | "
-            f"{1000 * per:.0f} | {ess / sum(seconds):.0f} | {seconds[0]:.1f} + {seconds[1]:.1f} | "
-            f"{warned} |"
-        )
-    return rows
+        yield {
+            "posterior": model.__name__.replace("_", " "),
+            "sampler": name,
+            "error": round(error(draws, reference), 2),
+            "ess_per_1000_gradients": 1000 * ess / (draws.shape[0] * draws.shape[1] * gradients),
+            "ess_per_second": ess / sum(seconds),
+            "seconds": [round(s, 2) for s in seconds],
+            "warned": len(texts),
+            "reference_r_hat": round(float(np.max(r_hat(reference))), 4),
+        }
 
 
-def main(names):
-    lines = []
-
-    def write(*text):
-        lines.extend(text)
-        print(*text, sep="\n", flush=True)
-
-    write("# Posteriors", "")
-    write(
+def page(records):
+    """The table, and how often each sampler was the better one."""
+    yield from ["# Posteriors", ""]
+    yield (
         f"{N_CHAINS} chains of {N_DRAWS} draws each; error is the largest difference of a mean or "
         "second moment from the reference in standard errors of both (of up to 34 numbers a model, "
         "so that 3 is usual); smallest bulk effective sample size over the coordinates, per "
-        "thousand gradients after warm-up and per CPU second with it, compiling of jax left out.",
-        "",
-        "| posterior | sampler | error | ESS / 1000 gradients | ESS / CPU s | CPU s | warned |",
-        "|---|---|---|---|---|---|---|",
+        "thousand gradients after warm-up and per CPU second with it, compiling of jax left out, "
+        "chains of NUTS one after the other; CPU seconds of warm-up or `fit` and of the draws, in "
+        "ours with the burn-in of every chain."
     )
-    for model in MODELS:
-        if not names or model.__name__ in names:
-            compare(model, write)
-    write(
-        "",
-        f"Written by `docs/benchmarks/posteriors.py` on {datetime.date.today()}: "
+    yield from ["", "| posterior | sampler | error | ESS / 1000 gradients | ESS / CPU s | CPU s |"]
+    yield "|---|---|---|---|---|---|"
+    for r in records:
+        first, second = r["seconds"]
+        warned = ", warned" if r["warned"] else ""
+        yield (
+            f"| {r['posterior']} | {r['sampler']} | {r['error']:.1f}{warned} | "
+            f"{r['ess_per_1000_gradients']:.0f} | {r['ess_per_second']:.0f} | "
+            f"{first:.1f} + {second:.1f} |"
+        )
+    nuts_of = {r["posterior"]: r for r in records if "nuts" in r["sampler"]}
+    hmc = [r for r in records if r["sampler"].endswith("hmc")]
+    for key, words in (("ess_per_1000_gradients", "gradient"), ("ess_per_second", "CPU second")):
+        better = sum(r[key] >= nuts_of[r["posterior"]][key] for r in hmc)
+        yield from ["", f'`method="hmc"` gives at least as much as NUTS per {words} on ']
+        yield f"{better} of {len(hmc)}."
+    yield from ["", f"Written by `docs/benchmarks/posteriors.py` on {datetime.date.today()}:"]
+    yield (
         f"{platform.machine()}, one thread, torch {torch.__version__}, jax {jax.__version__}, "
-        f"blackjax {blackjax.__version__}.",
+        f"blackjax {blackjax.__version__}."
     )
-    if not names:
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(arguments):
+    limit = float(arguments[0]) if arguments else float("inf")
+    known = {r["posterior"] for r in read_records(RECORDS)}
+    for model in MODELS:
+        if model.__name__.replace("_", " ") not in known and time.process_time() < limit:
+            for record in list(compare(model)):
+                keep_record(record, RECORDS)
+    RESULTS.write_text("\n".join(page(read_records(RECORDS))) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from skdiffusion.diffusion.analytic.build import (
     kernel_density,
     union,
 )
+from skdiffusion.diffusion.analytic.fused import Fused
+from skdiffusion.diffusion.analytic.kinds import SharedMixture
 
 TYPES = ["full", "tied", "diag", "spherical"]
 LEVELS = [0.0, 0.3, 5.0]
@@ -199,3 +201,17 @@ def test_arrays_rebuild_the_density():
     for density in DENSITIES.values():
         again = from_arrays(**density.arrays())
         torch.testing.assert_close(again.denoise(points(), 0.3), density.denoise(points(), 0.3))
+
+
+@pytest.mark.parametrize("s", [0.0, 0.7])
+@pytest.mark.parametrize(
+    ("name", "mixture"), [(n, m) for n, m in densities() if isinstance(m, SharedMixture)]
+)
+def test_fused_products_give_the_same_value_and_gradient(name, mixture, s):
+    z = 3 * torch.randn((200, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # Far points, too, where all shares underflow.
+    z[:5] *= 1e3
+    value, gradient = mixture.double().log_density_and_gradient(z, s)
+    fused = Fused(mixture.double(), s)(z)
+    torch.testing.assert_close(fused[0], value, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fused[1], gradient, rtol=1e-10, atol=1e-10)

@@ -237,9 +237,8 @@ def test_tempering_leaves_every_temperature_unchanged():
     bridge = Bridge(gaussian, beta, radius)
     state = start(torch.cat(exact), bridge)
     for i in range(30):
-        state, info = tempered(
-            state, bridge, 0.5, noise.normal(i), noise.log_uniform(i), noise.log_uniform(i, 2), i
-        )
+        swaps = noise.log_uniform(i, 2), noise.log_uniform(i, 3)
+        state, info = tempered(state, bridge, 0.5, noise.normal(i), noise.log_uniform(i), swaps)
         assert 0.2 < float(info.swap_acceptance.nanmean()) < 0.99
     for x, covariance in zip(state.position.chunk(3), covariances):
         assert_moments(x, 0.0, covariance.numpy())
@@ -259,8 +258,8 @@ def test_tempering_crosses_where_a_single_chain_stays():
     state = start(6 + 0 * noise.normal(0), bridge)
     step = (0.3 / beta).repeat_interleave(n)[:, None]
     for i in range(300):
-        uniforms = noise.log_uniform(i), noise.log_uniform(i, 2)
-        state, _ = tempered(state, bridge, step, noise.normal(i), *uniforms, i)
+        swaps = noise.log_uniform(i, 2), noise.log_uniform(i, 3)
+        state, _ = tempered(state, bridge, step, noise.normal(i), noise.log_uniform(i), swaps)
     share = float((state.position[:n] > 0).double().mean())
     assert abs(share - 0.5) < 5 * math.sqrt(0.25 / n)
 
@@ -510,7 +509,7 @@ def test_round_trips_are_counted():
     swaps = Swaps(3)
 
     def step(*pairs):
-        swapped = torch.tensor([[pairs[0]], [pairs[1]]])
+        swapped = torch.tensor([[[pairs[0]], [pairs[1]]]])
         acceptance = torch.where(swapped, 0.9, math.nan)
         swaps(Info(swap_acceptance=acceptance, swapped=swapped))
 
@@ -537,9 +536,9 @@ def test_a_spaced_ladder_refuses_equally_often():
         state = start(x / beta.repeat_interleave(n)[:, None].sqrt(), bridge)
         for i in range(1, 5):
             normal = noise.normal(i)[: len(x)]
-            uniforms = (noise.log_uniform(i, k)[: len(x)] for k in (1, 2))
+            uniform, *swaps_at = (noise.log_uniform(i, k)[: len(x)] for k in (1, 2, 3))
             step = (0.5 / beta).repeat_interleave(n)[:, None]
-            state, info = tempered(state, bridge, step, normal, *uniforms, i)
+            state, info = tempered(state, bridge, step, normal, uniform, swaps_at)
             swaps(info)
         rejections = swaps.rejections.tolist()
     assert max(rejections) - min(rejections) < 0.05

@@ -521,16 +521,35 @@ def test_good_chains_pass_quietly():
 
 
 def test_the_energy_tells_of_tails_that_were_not_reached():
-    def funnel(x):
-        return (
-            -(x[:, 0] ** 2) / 18
-            - 4.5 * x[:, 0]
-            - 0.5 * x[:, 1:].square().sum(1) * x[:, 0].neg().exp()
-        )
-
+    options = {"n_features": 10, "n_steps": 100, "preconditioner": None, "random_state": 0}
     with pytest.warns(ConvergenceWarning, match="of the energy is|of feature . is"):
-        sampler = LangevinSampler(funnel, n_features=10, n_steps=100, random_state=0).fit()
+        sampler = LangevinSampler(funnel, **options).fit()
     assert sampler.energy_nested_rhat_ > 1.1
+
+
+def funnel(x):
+    """Neal's: nine features exp(v / 2) wide, v the first one with deviation 3."""
+    v, rest = x[:, 0], x[:, 1:]
+    return -(v**2) / 18 - 4.5 * v - 0.5 * rest.square().sum(1) * v.neg().exp()
+
+
+@pytest.mark.parametrize("method", ["hmc", "mala"])
+def test_a_funnel_is_straightened(method):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler = LangevinSampler(funnel, n_features=10, method=method, random_state=0).fit()
+        x = sampler.sample(2000)
+    # Independent draws: five per cent are three standard errors of a deviation.
+    scaled = x[:, 1:] * np.exp(-x[:, :1] / 2)
+    assert abs(x[:, 0].std() / 3 - 1) < 0.08
+    assert abs(x[:, 0].mean()) < 5 * 3 / math.sqrt(2000)
+    assert abs(scaled.std() - 1) < 5 / math.sqrt(2 * 9 * 2000)
+    assert not hasattr(sampler, "scale_")
+    inside = sampler.score_samples(x[:5]) - funnel(torch.tensor(x[:5])).numpy()
+    np.testing.assert_allclose(inside, inside[0], atol=1e-9)
+    np.testing.assert_allclose(
+        sampler.log_density_gradient(x[:5])[:, 1:], -scaled[:5] * np.exp(-x[:5, :1] / 2)
+    )
 
 
 @pytest.mark.parametrize("method", ["ula", "mala"])

@@ -10,6 +10,7 @@ import dataclasses
 
 import torch
 
+from skdiffusion.diffusion.langevin.gradients import chains_last
 from skdiffusion.diffusion.langevin.kernels import Kernel, outside_as_minus_infinity
 
 
@@ -94,7 +95,7 @@ class Chains:
         self.target, self.kernel, self.noise, self.n_chains = target, kernel, noise, len(x)
         self.record = record if record is not None else lambda step, x, info: None
         self.progress = progress if progress is not None else lambda n: None
-        self.steps, self.x, self.state, self.evaluate = 0, x, None, None
+        self.steps, self.x, self.state, self.evaluate = 0, chains_last(x), None, None
         self.acceptance, self.n_tested, self.evaluations = 0.0, 0, 0.0
         levels = torch.as_tensor(kernel.step_size, dtype=x.dtype, device=x.device).reshape(-1, 1)
         self.step_size = levels.repeat_interleave(self.n_chains, 0)

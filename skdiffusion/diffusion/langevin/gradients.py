@@ -21,10 +21,27 @@ def autograd(log_density, x):
         Gradients.
     """
     with torch.enable_grad():
-        x = x.detach().clone().requires_grad_(True)
+        # The function may want rows that lie together in memory.
+        x = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_(True)
         value = log_density(x)
         (gradient,) = torch.autograd.grad(value.sum(), x)
-    return value.detach(), gradient
+    return value.detach(), chains_last(gradient)
+
+
+def chains_last(x):
+    """Rows of ``x`` as columns in memory: sums over a few features are then sums of vectors.
+
+    Parameters
+    ----------
+    x : tensor of shape (n_chains, n_features)
+        Points or gradients.
+
+    Returns
+    -------
+    x : tensor of the same shape
+        The same numbers.
+    """
+    return x.T.contiguous().T
 
 
 def minibatch_gradient(log_likelihood, log_prior, data, rows):

@@ -66,9 +66,9 @@ class State(NamedTuple):
 class Info(NamedTuple):
     """What happened in a step: probability of acceptance and decision, one a chain.
 
-    Under tempering ``swap_acceptance`` and ``swapped`` have one row a pair of neighbours, not a
-    number and False where the pair was not tried. ``evaluations`` counts the calls of the target a
-    chain, where they differ from step to step.
+    Under tempering ``swap_acceptance`` and ``swapped`` have, for every round of swaps, one row a
+    pair of neighbours, not a number and False where the pair was not tried. ``evaluations`` counts
+    the calls of the target a chain, where they differ from step to step.
     """
 
     acceptance: torch.Tensor | None = None

@@ -32,9 +32,11 @@ class Swaps:
         if info is None or info.swapped is None:
             return
         tried = ~info.swap_acceptance.isnan()
-        self._tried = self._tried + tried.double().sum(1)
-        self._refused = self._refused + (1 - info.swap_acceptance).nan_to_num(0.0).double().sum(1)
-        self._follow(info.swapped)
+        refused = (1 - info.swap_acceptance).nan_to_num(0.0)
+        self._tried = self._tried + tried.double().sum((0, 2))
+        self._refused = self._refused + refused.double().sum((0, 2))
+        for swapped in info.swapped:
+            self._follow(swapped)
 
     def start_over(self):
         """Forget which replicas are where: other chains come, whose swaps are added."""

@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from skdiffusion.diffusion.langevin.gradients import chains_last
 from skdiffusion.diffusion.langevin.kernels import Kernel, State, acceptance_probability, geometric
 from skdiffusion.diffusion.langevin.mala import MALA, mala
 from skdiffusion.diffusion.langevin.swaps import equal_rejections
@@ -18,11 +19,14 @@ _MOST_TEMPERATURES = 40
 _RATIO = 5.3
 # Spread of the reference that holds the hot replicas, in spreads of the starting points, and in
 # those of draws: the first is for finding modes, the second for crossing between those found.
-_RADIUS, _SETTLED_RADIUS = 100, 5
+_RADIUS, _SETTLED_RADIUS = 100, 2
 
 
-def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, parity):
+def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swaps):
     """Take one step of parallel tempering: a Metropolis step of every replica, then swaps.
+
+    The pairs (0, 1), (2, 3), ... swap first and then (1, 2), (3, 4), ..., always in this order, so
+    that replicas travel on in their direction where swaps succeed. Swaps evaluate nothing.
 
     Parameters
     ----------
@@ -37,17 +41,15 @@ def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, par
         Standard normals.
     log_uniform : tensor of shape (n_temperatures * n_chains,)
         Logarithms of uniforms for the Metropolis steps.
-    log_uniform_swap : tensor of the same shape
+    log_uniform_swaps : sequence of two tensors of the same shape
         Logarithms of uniforms for the swaps; replica k decides on its swap with k + 1.
-    parity : int
-        Even steps swap the pairs (0, 1), (2, 3), ..., odd steps (1, 2), (3, 4), ...
 
     Returns
     -------
     state : State
         New state.
     info : Info
-        ``swap_acceptance`` and ``swapped`` have shape (n_temperatures - 1, n_chains).
+        ``swap_acceptance`` and ``swapped`` have shape (2, n_temperatures - 1, n_chains).
 
     References
     ----------
@@ -56,25 +58,37 @@ def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swap, par
        https://doi.org/10.1111/rssb.12464.
     """
     state, info = mala(state, bridge, step_size, noise, log_uniform)
-    n_temperatures = len(bridge.inverse_temperatures)
-    low = torch.arange(parity % 2, n_temperatures - 1, 2, device=noise.device)
-    if len(low) == 0:
-        return state, info
     tilt, tilt_gradient = bridge.tilt(state)
-    beta, by_level = bridge.inverse_temperatures, tilt.reshape(n_temperatures, -1)
-    log_ratio = (beta[low] - beta[low + 1])[:, None] * (by_level[low + 1] - by_level[low])
-    swap = log_uniform_swap.reshape(n_temperatures, -1)[low] < log_ratio
-    index = torch.arange(len(tilt), device=noise.device).reshape(n_temperatures, -1)
-    source = index.clone()
-    source[low] = torch.where(swap, index[low + 1], index[low])
-    source[low + 1] = torch.where(swap, index[low], index[low + 1])
-    source = source.reshape(-1)
-    new = bridge.state(state.position[source], tilt[source], tilt_gradient[source])
-    acceptance = tilt.new_full((n_temperatures - 1, swap.shape[1]), math.nan)
-    acceptance[low] = acceptance_probability(log_ratio)
-    swapped = torch.zeros_like(acceptance, dtype=torch.bool)
-    swapped[low] = swap
+    source, rounds = torch.arange(len(tilt), device=noise.device), []
+    for parity, log_uniform_swap in enumerate(log_uniform_swaps):
+        swapped, acceptance = _swaps(tilt[source], bridge, log_uniform_swap, parity)
+        source = _exchanged(source, swapped)
+        rounds.append((swapped, acceptance))
+    swapped, acceptance = map(torch.stack, zip(*rounds, strict=True))
+    new = bridge.state(
+        chains_last(state.position[source]), tilt[source], chains_last(tilt_gradient[source])
+    )
     return new, info._replace(swap_acceptance=acceptance, swapped=swapped)
+
+
+def _swaps(tilt, bridge, log_uniform, parity):
+    """Which neighbours of a parity swap, and with what probability they would."""
+    beta = bridge.inverse_temperatures
+    by_level = tilt.reshape(len(beta), -1)
+    log_ratio = (beta[:-1] - beta[1:])[:, None] * by_level.diff(dim=0)
+    acceptance = acceptance_probability(log_ratio.clone())
+    swapped = log_uniform.reshape(len(beta), -1)[:-1] < log_ratio
+    acceptance[1 - parity :: 2], swapped[1 - parity :: 2] = math.nan, False
+    return swapped, acceptance
+
+
+def _exchanged(source, swapped):
+    """Rows after swaps of neighbours that do not touch each other."""
+    source = source.reshape(len(swapped) + 1, -1)
+    moved = source.clone()
+    moved[:-1] = torch.where(swapped, source[1:], moved[:-1])
+    moved[1:] = torch.where(swapped, source[:-1], moved[1:])
+    return moved.reshape(-1)
 
 
 class Bridge:
@@ -179,8 +193,8 @@ class Tempered(Kernel):
 
     def step(self, state, evaluate, step_size, noise, i):
         """Take step ``i``."""
-        uniforms = noise.log_uniform(i), noise.log_uniform(i, 2)
-        return tempered(state, evaluate, step_size, noise.normal(i), *uniforms, i)
+        swaps = noise.log_uniform(i, 2), noise.log_uniform(i, 3)
+        return tempered(state, evaluate, step_size, noise.normal(i), noise.log_uniform(i), swaps)
 
     def respaced(self, rejections):
         """Kernel on the ladder of equal rejections, of the length that makes most round trips [1]_.

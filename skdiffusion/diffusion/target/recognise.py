@@ -4,7 +4,7 @@ import torch
 from torch import distributions as td
 
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
-from skdiffusion.diffusion.langevin.gradients import autograd
+from skdiffusion.diffusion.langevin.gradients import autograd, chains_last
 from skdiffusion.diffusion.target.targets import Affine, MixtureTarget, Target
 
 
@@ -56,14 +56,15 @@ class FunctionTarget(Target):
 
     def _call(self, x):
         """Log density or None and gradient in the chains' type."""
-        y = x.to(self._dtype)
+        y = x.to(self._dtype).contiguous()
         if self._kind == "log_density":
             value, gradient = autograd(self._function, y)
             return value.to(x.dtype), gradient.to(x.dtype)
         with torch.enable_grad():
             result = self._function(y)
         value, gradient = result if self._kind == "both" else (None, result)
-        return None if value is None else value.detach().to(x.dtype), gradient.detach().to(x.dtype)
+        gradient = chains_last(gradient.detach().to(x.dtype))
+        return None if value is None else value.detach().to(x.dtype), gradient
 
     def _recognise(self, x):
         """Find out what the function returns, with three points."""

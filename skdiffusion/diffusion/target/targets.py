@@ -22,6 +22,7 @@ References
 
 import torch
 
+from skdiffusion.diffusion.analytic.fused import Fused, can_fuse
 from skdiffusion.diffusion.langevin.gradients import minibatch_gradient
 
 # Up to this many points the distances of all pairs are compared.
@@ -72,7 +73,7 @@ class MixtureTarget(Target):
 
     def __init__(self, mixture):
         super().__init__(mixture.n_features)
-        self.mixture = mixture
+        self.mixture, self._fused = mixture, {}
         self.scale = float(mixture.eigenvalues.min().sqrt())
         self.reach = max(_largest_distance(mixture.centred), self._widest())
 
@@ -89,19 +90,27 @@ class MixtureTarget(Target):
 
     def gradient(self, x):
         """Gradient of the log density."""
-        return self.mixture.log_density_gradient(x)
+        return self.evaluate(x)[1]
 
     def evaluate(self, x):
         """Log density and gradient."""
-        return self.mixture.log_density_and_gradient(x)
+        return self._at(0.0)(x)
 
     def score(self, z, s):
         """Gradient of the noisy log density."""
-        return self.mixture.log_density_gradient(z, s)
+        return self._at(s)(z)[1]
 
     def draw(self, n_samples, generator):
         """Exact draws."""
         return self.mixture.sample(n_samples, generator)
+
+    def _at(self, s):
+        """Function of points for one noise level, the last of which is kept."""
+        if not can_fuse(self.mixture):
+            return lambda x: self.mixture.log_density_and_gradient(x, s)
+        if s not in self._fused:
+            self._fused = {s: Fused(self.mixture, s)}
+        return self._fused[s]
 
     def _widest(self):
         """A component's own width, for mixtures of few components or one."""
@@ -254,23 +263,27 @@ class Affine(Target):
 
     def gradient(self, u):
         """Gradient with respect to u."""
-        return self._target.gradient(self._point(u)) @ self._factor
+        return self._turned(self._target.gradient(self._point(u)))
 
     def evaluate(self, u):
         """Log density, or None, and gradient."""
         log_density, gradient = self._target.evaluate(self._point(u))
         if log_density is not None:
             log_density = log_density + self._log_volume
-        return log_density, gradient @ self._factor
+        return log_density, self._turned(gradient)
 
     def at_step(self, step):
         """Gradient-only evaluation for one step."""
         evaluate = self._target.at_step(step)
-        return lambda u: (None, evaluate(self._point(u))[1] @ self._factor)
+        return lambda u: (None, self._turned(evaluate(self._point(u))[1]))
 
     def _point(self, u):
         """Back to x."""
-        return self._shift + u @ self._factor.T
+        return (self._shift[:, None] + self._factor @ u.T).T
+
+    def _turned(self, gradient):
+        """Gradient with respect to u."""
+        return (self._factor.T @ gradient.T).T
 
 
 def _largest_distance(points):

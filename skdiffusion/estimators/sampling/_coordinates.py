@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from skdiffusion._random import ChainNoise, chain_keys
+from skdiffusion.diffusion.target.noncentred import NonCentred
 from skdiffusion.diffusion.target.recognise import change_coordinates
 from skdiffusion.diffusion.target.supports import Supported
 from skdiffusion.estimators.sampling._running import block_size
@@ -31,8 +32,8 @@ _N_TRIES = 30
 class ChainCoordinates:
     """Coordinates ``u`` of chains, and the density that they sample there.
 
-    Free coordinates are ``y = shift + factor u``; they are the user's ``x``, or lead to it through
-    the support.
+    Free coordinates are ``y = shift + factor u``, or what ``stretch`` makes of them; they are the
+    user's ``x``, or lead to it through the support.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ class ChainCoordinates:
         Whether the source counts noise in coordinates of its own, which chains then use.
     support : object or None
         Map from free coordinates to the user's, where those are not free.
+    stretch : NonCentred or None
+        Map that straightens funnels, where there are any.
     """
 
     source: object
@@ -56,6 +59,7 @@ class ChainCoordinates:
     extent: tuple | None = None
     own: bool = False
     support: object = None
+    stretch: NonCentred | None = None
 
     @property
     def n_features(self):
@@ -70,16 +74,22 @@ class ChainCoordinates:
     @property
     def is_diagonal(self):
         """Whether every axis is that of a feature."""
-        return np.array_equal(self.factor, np.diag(np.diag(self.factor)))
+        return self.stretch is None and np.array_equal(self.factor, np.diag(np.diag(self.factor)))
 
-    def moved(self, shift, factor):
+    @property
+    def is_curved(self):
+        """Whether free coordinates or the user's are no linear function of those of the chains."""
+        return self.support is not None or self.stretch is not None
+
+    def moved(self, shift, factor, stretch=None):
         """Coordinates with another origin and other axes."""
-        return dataclasses.replace(self, shift=shift, factor=factor)
+        return dataclasses.replace(self, shift=shift, factor=factor, stretch=stretch)
 
     def target(self, dtype, device):
         """What chains sample."""
         target = self.given(dtype, device)
         target = target if self.support is None else Supported(target, self.support)
+        target = target if self.stretch is None else Supported(target, self.stretch)
         untouched = np.array_equal(self.factor, np.eye(self.n_free)) and not self.shift.any()
         if self.own or untouched:
             return target
@@ -102,6 +112,8 @@ class ChainCoordinates:
 
     def from_free(self, y, dtype, device):
         """Coordinates of the chains for free ones."""
+        if self.stretch is not None:
+            y = self.stretch.inverse(torch.as_tensor(y)).numpy()
         u = np.linalg.solve(self.factor, (y - self.shift).T).T
         return torch.as_tensor(u.copy(), dtype=dtype, device=device)
 
@@ -119,7 +131,10 @@ class ChainCoordinates:
 
     def free(self, u):
         """Free coordinates, in float64."""
-        return u.cpu().double().numpy() @ self.factor.T + self.shift
+        y = u.cpu().double().numpy() @ self.factor.T + self.shift
+        if self.stretch is None:
+            return y
+        return self.stretch(torch.as_tensor(y.reshape(-1, y.shape[-1])))[0].numpy().reshape(y.shape)
 
     def spread(self, normal):
         """Starting points out of standard normals, in the user's coordinates."""
@@ -149,9 +164,10 @@ class ChainCoordinates:
                 # X has lost the names of its columns on the way.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 return np.asarray(self.source.score_samples(X))
-        if self.support is not None:
+        if self.is_curved:
             x = torch.as_tensor(X, dtype=torch.float64, device=device)
-            inside = self.support.contains(x)
+            inside = torch.ones(len(x), dtype=torch.bool, device=device)
+            inside = inside if self.support is None else self.support.contains(x)
             values = np.full(len(X), -np.inf)
             if inside.any():
                 given = self.given(torch.float64, device)
@@ -173,7 +189,7 @@ class ChainCoordinates:
                 f"{kind_of(target)}: use noise_level=0, a mixture, a KernelDensity or data."
             )
         u, to_x = self.forward(X, torch.float64, device), np.linalg.inv(self.factor)
-        if self.support is not None:
+        if self.is_curved:
             u, to_x = torch.as_tensor(X, dtype=torch.float64, device=device), np.eye(X.shape[1])
             target = self.given(torch.float64, device)
         with torch.no_grad():

@@ -14,6 +14,7 @@ from skdiffusion.diffusion.langevin.swaps import Swaps
 from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness, tune
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 from skdiffusion.estimators.sampling._coordinates import START
+from skdiffusion.estimators.sampling._funnels import find_non_centred
 from skdiffusion.estimators.sampling._running import chain_noise
 from skdiffusion.estimators.sampling._targets import kind_of
 
@@ -198,25 +199,45 @@ def _tries_pilot(coordinates, target, settings):
 def _round_coordinates(coordinates, method, starts, settings, device):
     """Coordinates in which the target is about a standard Gaussian, and chains of trial runs."""
     first, before, seed = coordinates, None, settings.seed ^ 2
+    wanted = settings.preconditioner == "pilot"
     x = starts.draw(coordinates, N_PILOT, seed)
     u = coordinates.forward(x, torch.float64, device)
     for i in range(_N_PILOT_RUNS):
         target = coordinates.target(torch.float64, device)
         keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
         draws = _trial_run(target, method, u, keys, settings)
-        before = roundness(target, draws[-1]) if before is None else before
+        after = roundness(target, draws[-1])
+        before = after if before is None else before
         clouds = coordinates.free(draws)
+        if after < _LEAST_GAIN and (i or not wanted):
+            # No density is rounder than 1: no covariance would make this one twice as round.
+            break
         cloud = clouds.reshape(-1, clouds.shape[-1])
         if not np.ptp(cloud, axis=0).all():
             # Chains that do not move tell nothing.
             return first, first.forward(x, torch.float64, device)
-        coordinates = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
+        coordinates = _rounder(coordinates, cloud, clouds[-1], device)
         u = coordinates.from_free(clouds[-1], torch.float64, device)
-    target = coordinates.target(torch.float64, device)
-    after = roundness(target, u)
-    keeps = settings.preconditioner == "pilot" or after < before / _LEAST_GAIN
-    coordinates = coordinates if keeps else first
+    else:
+        after = roundness(coordinates.target(torch.float64, device), u)
+    coordinates = coordinates if wanted or after < before / _LEAST_GAIN else first
     return coordinates, coordinates.from_free(clouds[-1], torch.float64, device)
+
+
+def _rounder(coordinates, cloud, last, device):
+    """Coordinates with the covariance of points, and without funnels where that is a gain."""
+    plain = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
+    stretch = find_non_centred(cloud, len(last))
+    if stretch is None:
+        return plain
+    straight = stretch.inverse(torch.as_tensor(cloud)).numpy()
+    root = _shrunk_root(straight, np.diag(straight.std(0)))
+    stretched = coordinates.moved(straight.mean(0), root, stretch)
+    plainly, better = (
+        roundness(c.target(torch.float64, device), c.from_free(last, torch.float64, device))
+        for c in (plain, stretched)
+    )
+    return stretched if better < plainly / _LEAST_GAIN else plain
 
 
 def _trial_run(target, method, u, keys, settings):

@@ -11,7 +11,7 @@ from skdiffusion.diffusion.langevin.chains import Divergence, run
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 
 # Bytes of the largest matrix of a block: more and it leaves the processor's cache.
-_BLOCK_BYTES = 800_000
+_BLOCK_BYTES = 2_000_000
 # Fewer chains make the overhead of a call felt, more gain nothing; a GPU wants all it can hold.
 _SMALLEST_BLOCK, _LARGEST_BLOCK, _GPU_BLOCK = 64, 4096, 2**17
 # Odd number by which the noise keys of the temperatures differ.

@@ -91,7 +91,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         (n_features, n_features), or "pilot" for the covariance of trial runs in ``fit``, each in
         the coordinates that the one before found. "auto" keeps that covariance where it makes the
         target at least twice as round, measured by the largest curvature times the largest
-        variance; it does not try where ``step_size`` is given, where the noisy score is known or
+        variance, and by the same measure straightens funnels, variables whose scale follows other
+        variables; it does not try where ``step_size`` is given, where the noisy score is known or
         where gradients are stochastic. Not used where ``target`` is None: columns are
         standardised then.
     temperature : float, default=1.0
@@ -139,7 +140,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         Names of the features, where X in ``fit`` had names.
     mean_, scale_ : ndarray of shape (n_features,)
         Origin and units of the columns in which noise levels count; absent where the
-        preconditioner is not diagonal.
+        preconditioner is not diagonal and where a funnel is straightened.
     method_ : str
         Method in use.
     target_kind_ : str
