@@ -147,6 +147,37 @@ class Components(NamedTuple):
         return (x[..., None] - self.means) * scales
 
 
+def averaged(parts, log_weights):
+    """Average of mixtures, which is the mixture of all their components.
+
+    Parameters
+    ----------
+    parts : sequence of Components
+        Mixtures of the same values.
+    log_weights : sequence of tensors
+        Logarithm of the weight of each, of a shape that goes with that of its components.
+
+    Returns
+    -------
+    components : Components
+        The mixture.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.chain import Components, averaged
+    >>> one = Components(*torch.tensor([[0.0], [2.0], [0.0]]).double())
+    >>> two = averaged([one, one], torch.tensor([0.25, 0.75]).double().log())
+    >>> two.log_density(torch.tensor(2.0).double())
+    tensor(-1.3863, dtype=torch.float64)
+    """
+    weighted = [
+        part._replace(log_weights=part.log_weights + weight)
+        for part, weight in zip(parts, log_weights, strict=True)
+    ]
+    return Components(*(torch.cat(part, -1) for part in zip(*weighted, strict=True)))
+
+
 def normal_quantile(log_probability):
     """Quantile of N(0, 1) of a probability of at most one half, by its logarithm.
 

@@ -8,9 +8,11 @@ import torch
 from skdiffusion.training._loop import train
 
 # Rows of a step; passes over the rows, and steps at least and at most.
-_BATCH, _EPOCHS, _FEWEST, _MOST = 256, 40, 500, 10_000
+_BATCH, _EPOCHS, _FEWEST, _MOST = 128, 40, 2000, 10_000
 _N_EVALUATIONS, _EMA_DECAY, _WEIGHT_DECAY = 20, 0.995, 1e-2
-_LEARNING_RATE = 4e-3
+_LEARNING_RATE = 8e-3
+# Evaluations in a row without a gain of so many nats a row in all columns together: then it stops.
+_PATIENCE, _TOLERANCE = 4, 1e-3
 # Standard errors of a column's held-out gain below which it is taken as independent of the others.
 _N_ERRORS = 2
 
@@ -53,6 +55,8 @@ def train_conditionals(network, sides, generator, *, progress=False):
         ema_decay=_EMA_DECAY,
         validate=keeper.look,
         n_evaluations=_N_EVALUATIONS,
+        patience=_PATIENCE,
+        tol=_TOLERANCE,
         progress=progress,
         description="ScoreSDE, chain",
     )

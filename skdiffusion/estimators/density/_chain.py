@@ -3,28 +3,44 @@
 Rows ``y`` are first whitened along the order of the columns, ``r = L^{-1} (y[order] - m)`` with the
 Cholesky root ``L`` of their covariance: straight-line dependence, however sharp, is gone, and what
 is left of each column has unit variance. Then each ``r_j`` goes to its normal score under a mixture
-whose parameters are a network of the columns before it, see :mod:`skdiffusion.diffusion.chain`. The
+whose parameters depend on the columns before it, see :mod:`skdiffusion.diffusion.chain`. The
 Jacobians of both are triangular, so that ``log p(y) = log p(t) + sum_j log dt_j/dr_j - log det L``.
+
+The mixture is an average of those of small networks and of boosted trees; which of them a column
+trusts, and how much, maximises the likelihood of held-out rows.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
+from tqdm.auto import tqdm
 
 from skdiffusion._device import load_numpy_state, to_numpy_state
 from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.chain import averaged
+from skdiffusion.estimators.density._bases import stacking_weights
+from skdiffusion.estimators.density._column_trees import fit_trees
 from skdiffusion.estimators.density._order import column_order
-from skdiffusion.nn.conditionals import AverageConditionals, ColumnConditionals
+from skdiffusion.nn.conditionals import ColumnConditionals
 from skdiffusion.training.chain import train_conditionals
 
 _N_VIEWS, _WIDTH, _N_COMPONENTS = 3, 64, 8
-# Networks whose densities are averaged.
+# Networks whose densities are averaged: two that have learnt the same rows from other starts err in
+# other places.
 _N_NETWORKS = 2
+# Weight of a density below which it is not worth its time.
+_MIN_WEIGHT = 0.03
+# Fewer rows teach trees nothing.
+_MIN_TREE_ROWS = 200
 # What is added to the variances before whitening.
 _RIDGE = 1e-4
 # The networks see values no further out than this, in standard deviations.
 _FURTHEST = 8.0
+# Rows that are learnt from, and held-out rows that are looked at, at most.
+_MOST_ROWS, _MOST_HELD_OUT = 200_000, 5000
 # Rows at once.
 _CHUNK = 2000
 _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
@@ -41,12 +57,15 @@ class Chain:
         Centre of the columns, in that order.
     root : ndarray of shape (n_features, n_features)
         Cholesky root of their covariance.
-    network : AverageConditionals
-        The densities of the whitened columns, in double precision.
+    members : sequence of ColumnConditionals and TreeConditionals
+        The densities of the whitened columns that are averaged, in double precision.
+    log_weights : ndarray of shape (n_members, n_features)
+        Logarithms of their weights for every column, in that order.
     """
 
-    def __init__(self, order, mean, root, network):
-        self.order, self.network = order, network
+    def __init__(self, order, mean, root, members, log_weights):
+        self.order, self.members = order, members
+        self.log_weights = torch.as_tensor(log_weights)
         self.mean, self.root = torch.as_tensor(mean), torch.as_tensor(root)
 
     def forward(self, rows):
@@ -156,7 +175,7 @@ class Chain:
     def _scores(self, rows):
         """Scores and log-determinant of a tensor of rows."""
         r = self.whitened(rows)
-        scores, log_density = self.network(self.views(rows)).scores(r.T)
+        scores, log_density = self._components(self.views(rows)).scores(r.T)
         log_slopes = log_density + 0.5 * scores**2 + _LOG_ROOT_2PI
         placed = torch.empty_like(r)
         placed[:, self.order] = scores.T
@@ -166,7 +185,7 @@ class Chain:
         """Logarithms of the factors at a tensor of rows."""
         r = self.whitened(rows)
         factors = torch.empty_like(r)
-        log_density = self.network(self.views(rows)).log_density(r.T).T
+        log_density = self._components(self.views(rows)).log_density(r.T).T
         factors[:, self.order] = log_density - self.root.diagonal().log()
         return factors
 
@@ -177,7 +196,7 @@ class Chain:
         for j, is_missing in enumerate(y[0].isnan().tolist()):
             if is_missing:
                 before = _views(y[:, :j], r[:, :j])
-                r[:, j] = self.network.column(j, before).values(scores[:, j])
+                r[:, j] = self._column(j, before).values(scores[:, j])
                 y[:, j] = r @ self.root[j]
             else:
                 r[:, j] = (y[:, j] - r @ self.root[j]) / self.root[j, j]
@@ -185,26 +204,49 @@ class Chain:
         rows[:, self.order] = y + self.mean
         return rows
 
+    def _components(self, views):
+        """Mixtures of all columns."""
+        parts = [member(views) for member in self.members]
+        return averaged(parts, self.log_weights[:, :, None, None])
+
+    def _column(self, j, before):
+        """Mixture of one column, of the members that count for it."""
+        counts = self.log_weights[:, j].isfinite().tolist()
+        members = [member for member, counted in zip(self.members, counts) if counted]
+        parts = [member.column(j, before) for member in members]
+        return averaged(parts, self.log_weights[counts, j])
+
     def __getstate__(self):
         """Numpy arrays in place of torch objects."""
         return {
             "order": self.order,
             "mean": self.mean.numpy(),
             "root": self.root.numpy(),
-            "network": to_numpy_state(self.network),
+            "members": [
+                to_numpy_state(member) if isinstance(member, torch.nn.Module) else member
+                for member in self.members
+            ],
+            "log_weights": self.log_weights.numpy(),
         }
 
     def __setstate__(self, state):
-        """Rebuild the network."""
-        network = _untrained(len(state["order"]), torch_generator(0)).double()
-        network = load_numpy_state(network, state["network"]).requires_grad_(False)
-        self.__init__(state["order"], state["mean"], state["root"], network)
+        """Rebuild the networks."""
+        members = [
+            _rebuilt(member, len(state["order"])) if isinstance(member, dict) else member
+            for member in state["members"]
+        ]
+        self.__init__(state["order"], state["mean"], state["root"], members, state["log_weights"])
+
+
+def _rebuilt(weights, n_features):
+    """Network of stored weights."""
+    network = load_numpy_state(_untrained(n_features, torch_generator(0)).double(), weights)
+    return network.requires_grad_(False)
 
 
 def _untrained(n_features, generator):
-    """Networks before training."""
-    sizes = n_features, _N_VIEWS, _WIDTH, _N_COMPONENTS
-    return AverageConditionals(ColumnConditionals(*sizes, generator) for _ in range(_N_NETWORKS))
+    """Network before training."""
+    return ColumnConditionals(n_features, _N_VIEWS, _WIDTH, _N_COMPONENTS, generator)
 
 
 def _views(y, r):
@@ -219,7 +261,7 @@ def fit_chain(train, held_out, seed, progress=False):
     Parameters
     ----------
     train, held_out : ndarrays of shape (n_samples, n_features)
-        Rows to learn from, and rows that say, column by column, when to stop.
+        Rows to learn from, and rows that say, column by column, when to stop and what to trust.
     seed : int
         Seed of everything random.
     progress : bool, default=False
@@ -232,22 +274,60 @@ def fit_chain(train, held_out, seed, progress=False):
     history : dict
         Training history, that of the networks one after the other.
     """
+    train, held_out = train[:_MOST_ROWS], held_out[:_MOST_HELD_OUT]
     order = column_order(train, seed % 2**31)
     mean = train[:, order].mean(0)
     covariance = np.cov(train[:, order].T).reshape(len(order), -1)
     root = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(order)))
     generator = torch_generator(seed)
-    network = _untrained(len(order), generator)
-    chain = Chain(order, mean, root, network)
+    networks = [_untrained(len(order), generator) for _ in range(_N_NETWORKS)]
+    chain = Chain(order, mean, root, networks, np.zeros((_N_NETWORKS, len(order))))
     sides = [
-        (chain.views(rows).float(), chain.whitened(rows).float())
+        (chain.views(rows), chain.whitened(rows))
         for rows in map(torch.as_tensor, (train, held_out))
     ]
-    histories = [
-        train_conditionals(one, sides, generator, progress=progress) for one in network.networks
-    ]
-    network.double().requires_grad_(False)
-    return chain, {
+    single = [tuple(part.float() for part in side) for side in sides]
+    histories = [train_conditionals(one, single, generator, progress=progress) for one in networks]
+    members = [one.double().requires_grad_(False) for one in networks]
+    members += _fit_trees(sides[0], chain.root, seed % 2**31, progress)
+    history = {
         key: [value for history in histories for value in history[key]]
         for key in ("loss", "validation")
     }
+    return _stacked(chain, members, *sides[1]), history
+
+
+def _fit_trees(side, root, seed, progress):
+    """Trees of the columns and of the whitened columns; none where there is too little to learn."""
+    if len(side[0]) < _MIN_TREE_ROWS or len(root) < 2:
+        return []
+    fits = []
+    for of_whitened in (False, True):
+        show = partial(tqdm, desc="ScoreSDE, trees", disable=not progress)
+        fits.append(fit_trees(*side, root, seed, of_whitened=of_whitened, show=show))
+    return fits
+
+
+def _stacked(chain, members, views, whitened):
+    """The chain with the weights of its members that held-out rows like best."""
+    with torch.no_grad():
+        densities = np.stack([one(views).log_density(whitened.T).numpy() for one in members])
+    weights = np.stack([_column_weights(one) for one in densities.transpose(1, 2, 0)], 1)
+    members = [
+        one if isinstance(one, torch.nn.Module) else one.without(np.flatnonzero(weight == 0))
+        for one, weight in zip(members, weights, strict=True)
+    ]
+    with np.errstate(divide="ignore"):
+        return Chain(chain.order, chain.mean, chain.root, members, np.log(weights))
+
+
+def _column_weights(log_densities):
+    """Weights of the members for one column; what has little is dropped."""
+    networks = log_densities[:, :_N_NETWORKS]
+    together = logsumexp(networks, axis=1) - math.log(networks.shape[1])
+    share, *others = stacking_weights(np.column_stack([together, log_densities[:, _N_NETWORKS:]]))
+    weights = np.array([share / networks.shape[1]] * networks.shape[1] + others)
+    if share < _MIN_WEIGHT:
+        weights[: networks.shape[1]] = 0
+    weights[_N_NETWORKS:][weights[_N_NETWORKS:] < _MIN_WEIGHT] = 0
+    return weights / weights.sum()

@@ -80,7 +80,7 @@ def fit_density(estimator, X, y, sample_weight):
     if np.isnan(rows).any():
         rows, groups = completed_copies(rows, groups, seed)
     if _regresses(estimator, len(rows), d):
-        rows = encoder.regress(rows, groups, seed % 2**31)
+        rows = encoder.regress(rows, groups, seed % 2**31, bool(estimator.verbose))
     rows = split_rows(rows, groups, d, estimator.validation_fraction, seed)
     choice = choose(rows, _settings(estimator, encoder, seed, device))
     coordinates = Coordinates(
