@@ -80,7 +80,7 @@ class ColumnTrees:
         )
         return Components(
             log_weights.expand(len(before), -1),
-            (centre + scale * means) / self.unit,
+            (centre[:, None] + scale * means) / self.unit,
             torch.log(scale / self.unit) + log_scales,
         )
 
