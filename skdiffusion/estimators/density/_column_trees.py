@@ -75,9 +75,7 @@ class ColumnTrees:
         location, log_scale = _located(self.locations, self.scale, _rounded(before))
         log_weights, means, log_scales = torch.as_tensor(self.shape)
         scale = torch.as_tensor(np.exp(log_scale))[:, None]
-        centre = (
-            torch.as_tensor(location)[:, None] - (white @ torch.as_tensor(self.slopes))[:, None]
-        )
+        centre = torch.as_tensor(location) - white @ torch.as_tensor(self.slopes)
         return Components(
             log_weights.expand(len(before), -1),
             (centre[:, None] + scale * means) / self.unit,
