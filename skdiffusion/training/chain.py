@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from skdiffusion.diffusion.chain import factors
 from skdiffusion.training._loop import train
 
 # Rows of a step; passes over the rows, and steps at least and at most.
@@ -17,7 +18,7 @@ _PATIENCE, _TOLERANCE = 4, 1e-3
 _N_ERRORS = 2
 
 
-def train_conditionals(network, sides, generator, *, progress=False):
+def train_conditionals(network, sides, generator, *, cells=None, progress=False):
     """Train a network of columns by maximum likelihood, in place.
 
     Parameters
@@ -30,6 +31,8 @@ def train_conditionals(network, sides, generator, *, progress=False):
         for every column by itself, which weights are kept.
     generator : torch.Generator
         Source of the batches.
+    cells : dict of int to float32 tensor, optional
+        Where cells end, of columns of labels.
     progress : bool, default=False
         Show a progress bar.
 
@@ -40,11 +43,12 @@ def train_conditionals(network, sides, generator, *, progress=False):
         of every column so far.
     """
     (inputs, values), held_out = sides
-    keeper = _ColumnKeeper(network, *held_out)
+    cells = {} if cells is None else cells
+    keeper = _ColumnKeeper(network, *held_out, cells)
 
     def loss(step):
         index = torch.randint(len(values), (_BATCH,), generator=generator)
-        return -network(inputs[index]).log_density(values[index].T).mean()
+        return -factors(network(inputs[index]), values[index].T, cells).mean()
 
     history = train(
         network,
@@ -67,8 +71,8 @@ def train_conditionals(network, sides, generator, *, progress=False):
 class _ColumnKeeper:
     """Remember, for every column, the weights with the best held-out likelihood."""
 
-    def __init__(self, network, inputs, values):
-        self.inputs, self.values = inputs, values
+    def __init__(self, network, inputs, values, cells):
+        self.inputs, self.values, self.cells = inputs, values, cells
         self.axis, self.first = network.column_axis, copy.deepcopy(network.state_dict())
         self.state = self.first
         self.start = self.best = self._log_densities(network)
@@ -99,4 +103,4 @@ class _ColumnKeeper:
     def _log_densities(self, network):
         """Log-densities of the held-out values, of shape (n_features, n_samples)."""
         with torch.no_grad():
-            return network(self.inputs).log_density(self.values.T)
+            return factors(network(self.inputs), self.values.T, self.cells)

@@ -6,6 +6,9 @@ is left of each column has unit variance. Then each ``r_j`` goes to its normal s
 whose parameters depend on the columns before it, see :mod:`skdiffusion.diffusion.chain`. The
 Jacobians of both are triangular, so that ``log p(y) = log p(t) + sum_j log dt_j/dr_j - log det L``.
 
+Columns of labels come first, each a set of intervals of the normal distribution, of which only the
+probabilities are learnt, see :class:`skdiffusion.diffusion.chain.Cells`.
+
 The mixture is an average of those of small networks and of boosted trees; which of them a column
 trusts, and how much, maximises the likelihood of held-out rows.
 """
@@ -20,7 +23,7 @@ from tqdm.auto import tqdm
 
 from skdiffusion._device import load_numpy_state, to_numpy_state
 from skdiffusion._random import torch_generator
-from skdiffusion.diffusion.chain import averaged
+from skdiffusion.diffusion.chain import Cells, Components, averaged, factors
 from skdiffusion.estimators.density._bases import stacking_weights
 from skdiffusion.estimators.density._column_trees import fit_trees
 from skdiffusion.estimators.density._order import column_order
@@ -61,9 +64,13 @@ class Chain:
         The densities of the whitened columns that are averaged, in double precision.
     log_weights : ndarray of shape (n_members, n_features)
         Logarithms of their weights for every column, in that order.
+    cells : dict of int to ndarray
+        Where the cells of labels end, by column; these columns are not whitened.
     """
 
-    def __init__(self, order, mean, root, members, log_weights):
+    def __init__(self, order, mean, root, members, log_weights, cells):
+        self.cells, places = cells, np.argsort(order)
+        self.ends = {int(places[j]): torch.as_tensor(ends) for j, ends in cells.items()}
         self.order, self.members = order, members
         self.log_weights = torch.as_tensor(log_weights)
         self.mean, self.root = torch.as_tensor(mean), torch.as_tensor(root)
@@ -170,12 +177,33 @@ class Chain:
 
     def views(self, rows):
         """What stands for the columns of a tensor of rows, in the order of the chain."""
-        return _views(rows[:, self.order] - self.mean, self.whitened(rows))
+        return self._views(rows[:, self.order] - self.mean, self.whitened(rows))
+
+    def with_cells(self, cells):
+        """The same chain with other ends of cells."""
+        rest = self.mean.numpy(), self.root.numpy(), self.members, self.log_weights.numpy()
+        return Chain(self.order, *rest, cells)
+
+    def _views(self, y, r):
+        """Views of the first columns, of labels the same for all values of a cell."""
+        known = {j: ends for j, ends in self.ends.items() if j < y.shape[1]}
+        if known:
+            y, r = y.clone(), r.clone()
+            for j, ends in known.items():
+                y[:, j] = r[:, j] = _middles(ends)[torch.searchsorted(ends, y[:, j].contiguous())]
+        return _views(y, r)
 
     def _scores(self, rows):
         """Scores and log-determinant of a tensor of rows."""
         r = self.whitened(rows)
-        scores, log_density = self._components(self.views(rows)).scores(r.T)
+        components = self._components(self.views(rows))
+        scores, log_density = components.scores(r.T)
+        if self.ends:
+            scores, log_density = list(scores), list(log_density)
+            for j, ends in self.ends.items():
+                one = Cells(Components(*(part[j] for part in components)), ends)
+                scores[j], log_density[j] = one.scores(r[:, j])
+            scores, log_density = torch.stack(scores), torch.stack(log_density)
         log_slopes = log_density + 0.5 * scores**2 + _LOG_ROOT_2PI
         placed = torch.empty_like(r)
         placed[:, self.order] = scores.T
@@ -185,7 +213,7 @@ class Chain:
         """Logarithms of the factors at a tensor of rows."""
         r = self.whitened(rows)
         factors = torch.empty_like(r)
-        log_density = self._components(self.views(rows)).log_density(r.T).T
+        log_density = factors(self._components(self.views(rows)), r.T, self.ends).T
         factors[:, self.order] = log_density - self.root.diagonal().log()
         return factors
 
@@ -195,7 +223,7 @@ class Chain:
         r = torch.zeros_like(y)
         for j, is_missing in enumerate(y[0].isnan().tolist()):
             if is_missing:
-                before = _views(y[:, :j], r[:, :j])
+                before = self._views(y[:, :j], r[:, :j])
                 r[:, j] = self._column(j, before).values(scores[:, j])
                 y[:, j] = r @ self.root[j]
             else:
@@ -214,7 +242,8 @@ class Chain:
         counts = self.log_weights[:, j].isfinite().tolist()
         members = [member for member, counted in zip(self.members, counts) if counted]
         parts = [member.column(j, before) for member in members]
-        return averaged(parts, self.log_weights[counts, j])
+        components = averaged(parts, self.log_weights[counts, j])
+        return Cells(components, self.ends[j]) if j in self.ends else components
 
     def __getstate__(self):
         """Numpy arrays in place of torch objects."""
@@ -227,6 +256,7 @@ class Chain:
                 for member in self.members
             ],
             "log_weights": self.log_weights.numpy(),
+            "cells": self.cells,
         }
 
     def __setstate__(self, state):
@@ -235,7 +265,8 @@ class Chain:
             _rebuilt(member, len(state["order"])) if isinstance(member, dict) else member
             for member in state["members"]
         ]
-        self.__init__(state["order"], state["mean"], state["root"], members, state["log_weights"])
+        rest = members, state["log_weights"], state["cells"]
+        self.__init__(state["order"], state["mean"], state["root"], *rest)
 
 
 def _rebuilt(weights, n_features):
@@ -255,7 +286,14 @@ def _views(y, r):
     return torch.stack([y.clamp(-_FURTHEST, _FURTHEST), r.clamp(-_FURTHEST, _FURTHEST), shares], 1)
 
 
-def fit_chain(train, held_out, seed, progress=False):
+def _middles(ends):
+    """A score in the middle of each cell."""
+    edge = torch.zeros_like(ends[:1])
+    shares = torch.cat([edge, torch.special.ndtr(ends), edge + 1])
+    return torch.special.ndtri((shares[1:] + shares[:-1]) / 2)
+
+
+def fit_chain(train, held_out, seed, progress=False, cells=None):
     """Fit a chain.
 
     Parameters
@@ -266,6 +304,8 @@ def fit_chain(train, held_out, seed, progress=False):
         Seed of everything random.
     progress : bool, default=False
         Show a progress bar.
+    cells : dict of int to ndarray, optional
+        Where the cells of labels end, by column.
 
     Returns
     -------
@@ -275,19 +315,24 @@ def fit_chain(train, held_out, seed, progress=False):
         Training history, that of the networks one after the other.
     """
     train, held_out = train[:_MOST_ROWS], held_out[:_MOST_HELD_OUT]
+    cells = {} if cells is None else cells
     order = column_order(train, seed % 2**31)
-    mean = train[:, order].mean(0)
-    covariance = np.cov(train[:, order].T).reshape(len(order), -1)
-    root = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(order)))
+    # Labels first: how they hang together is then learnt with nothing in between.
+    order = order[np.argsort(~np.isin(order, list(cells)), kind="stable")]
+    mean, root = _whitening(train[:, order], np.isin(order, list(cells)))
     generator = torch_generator(seed)
     networks = [_untrained(len(order), generator) for _ in range(_N_NETWORKS)]
-    chain = Chain(order, mean, root, networks, np.zeros((_N_NETWORKS, len(order))))
+    chain = Chain(order, mean, root, networks, np.zeros((_N_NETWORKS, len(order))), cells)
+    ends = {j: one.float() for j, one in chain.ends.items()}
     sides = [
         (chain.views(rows), chain.whitened(rows))
         for rows in map(torch.as_tensor, (train, held_out))
     ]
     single = [tuple(part.float() for part in side) for side in sides]
-    histories = [train_conditionals(one, single, generator, progress=progress) for one in networks]
+    histories = [
+        train_conditionals(one, single, generator, cells=ends, progress=progress)
+        for one in networks
+    ]
     members = [one.double().requires_grad_(False) for one in networks]
     members += _fit_trees(sides[0], chain.root, seed % 2**31, progress)
     history = {
@@ -295,6 +340,18 @@ def fit_chain(train, held_out, seed, progress=False):
         for key in ("loss", "validation")
     }
     return _stacked(chain, members, *sides[1]), history
+
+
+def _whitening(rows, is_label):
+    """Centre and root; labels, whose scores have noise in them, stay as they are."""
+    mean, root = rows.mean(0), np.eye(rows.shape[1])
+    mean[is_label] = 0
+    free = np.flatnonzero(~is_label)
+    if len(free):
+        covariance = np.cov(rows[:, free].T).reshape(len(free), -1)
+        factor = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(free)))
+        root[np.ix_(free, free)] = factor
+    return mean, root
 
 
 def _fit_trees(side, root, seed, progress):
@@ -311,14 +368,17 @@ def _fit_trees(side, root, seed, progress):
 def _stacked(chain, members, views, whitened):
     """The chain with the weights of its members that held-out rows like best."""
     with torch.no_grad():
-        densities = np.stack([one(views).log_density(whitened.T).numpy() for one in members])
+        parts = [factors(one(views), whitened.T, chain.ends) for one in members]
+    densities = np.stack([part.numpy() for part in parts])
     weights = np.stack([_column_weights(one) for one in densities.transpose(1, 2, 0)], 1)
     members = [
         one if isinstance(one, torch.nn.Module) else one.without(np.flatnonzero(weight == 0))
         for one, weight in zip(members, weights, strict=True)
     ]
     with np.errstate(divide="ignore"):
-        return Chain(chain.order, chain.mean, chain.root, members, np.log(weights))
+        log_weights = np.log(weights)
+    mean, root = chain.mean.numpy(), chain.root.numpy()
+    return Chain(chain.order, mean, root, members, log_weights, chain.cells)
 
 
 def _column_weights(log_densities):

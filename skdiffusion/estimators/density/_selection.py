@@ -7,6 +7,7 @@ on its coordinates, which of these densities is kept, alone or with a network on
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from skdiffusion._device import load_numpy_state
@@ -128,7 +129,7 @@ def _mapped(option, maps, rows, stacks, settings, n_rows):
         for name, (fitted, base) in bases.items()
     ]
     stack = None if stacks is None else stacks[0]
-    return Mapped(option, maps[1], there, candidates, proposal, log_jacobian, stack)
+    return Mapped(option, maps[1], maps[0], there, candidates, proposal, log_jacobian, stack)
 
 
 def _map_options(rows, settings):
@@ -231,7 +232,12 @@ def _is_far_ahead(chained, mapped):
 def _with_chain(mapped, settings):
     """Candidate of N(0, I) behind a chain of columns, and the history of its training."""
     rows = mapped.rows
-    chain, history = fit_chain(rows.train, rows.held_out, settings.seed, settings.recipe.progress)
+    fitted, final = (
+        {j: _mapped_ends(ends, j, rows.n_features, marginals) for j, ends in settings.cells.items()}
+        for marginals in (mapped.fitted_marginals, mapped.marginals)
+    )
+    options = settings.seed, settings.recipe.progress, fitted
+    chain, history = fit_chain(rows.train, rows.held_out, *options)
     held_out, log_jacobian = chain.forward(rows.held_out)
     train = chain.forward(rows.train[:_MOST_ROWS])[0]
     # The network learns from the training rows, and so may the prior.
@@ -239,7 +245,15 @@ def _with_chain(mapped, settings):
     unit = _bases.fit_unit(rows.n_features)
     log_densities = unit.log_density(torch.as_tensor(held_out)) + torch.as_tensor(log_jacobian)
     log_densities = log_densities + mapped.log_jacobian
+    chain = chain.with_cells(final)
     return Candidate("chain", unit, unit, log_densities, there, chain), history
+
+
+def _mapped_ends(ends, column, n_features, marginals):
+    """Ends of the cells of a column under a map of the columns."""
+    rows = np.zeros((len(ends), n_features))
+    rows[:, column] = ends
+    return marginals.forward(rows)[0][:, column]
 
 
 def _model(denoiser, candidate, settings):
