@@ -76,7 +76,47 @@ def test_a_pickle_is_the_same_chain(chain):
     chain, rows = chain
     state = pickle.dumps(chain)
     assert b"torch" not in state
-    np.testing.assert_array_equal(pickle.loads(state).forward(rows)[0], chain.forward(rows)[0])
+    np.testing.assert_allclose(
+        pickle.loads(state).forward(rows)[0], chain.forward(rows)[0], atol=1e-12
+    )
+
+
+def test_trees_find_steps_and_groups():
+    """A column that repeats five values by groups of another: networks see a wiggle."""
+    rng = np.random.default_rng(0)
+    places = rng.random(1200)
+    rows = np.column_stack([places, np.sin(9.0 * np.floor(30 * places))])
+    rows[:, 1] += 0.02 * rng.normal(size=1200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_FEWEST", 200)
+        patch.setattr(training, "_EPOCHS", 1)
+        fitted = _chain.fit_chain(rows[:1000], rows[1000:], 0)[0]
+    np.testing.assert_allclose(np.exp(fitted.log_weights).sum(0), 1, rtol=1e-12)
+    assert float(fitted.log_weights[2:, 1].exp().sum()) > 0.8
+    scores = fitted.forward(rows)[0]
+    np.testing.assert_allclose(fitted.inverse(scores), rows, atol=1e-8)
+
+
+def test_labels_hang_together_as_in_the_data():
+    """Shares of one label given another, which normals smooth, within their sampling errors."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    k = rng.choice(3, 1500, p=[0.5, 0.3, 0.2])
+    high = rng.random(1500) < np.array([0.02, 0.5, 0.95])[k]
+    table = pd.DataFrame({"a": pd.Categorical(k), "x": k + rng.normal(size=1500), "b": high})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_FEWEST", 400)
+        patch.setattr(training, "_EPOCHS", 1)
+        fitted = ScoreSDE(base="chain", max_iter=0, random_state=0).fit(table)
+    draws = fitted.sample(6000, random_state=1)
+    for name in (0, 1, 2):
+        ours, data = (t.loc[t["a"] == name, "b"].astype(float) for t in (draws, table))
+        share = data.mean()
+        error = np.sqrt(share * (1 - share) * (1 / len(ours) + 1 / len(data)))
+        assert abs(ours.mean() - share) < 5 * error + 0.01
+        assert len(ours) / 6000 == pytest.approx(len(data) / 1500, abs=0.05)
+    values = fitted.score_samples(table)
+    assert np.isfinite(values).all()
 
 
 def test_entropy_of_a_sharp_function_is_nearly_reached(model):
