@@ -70,7 +70,7 @@ class Chain:
 
     def __init__(self, order, mean, root, members, log_weights, cells):
         self.cells, places = cells, np.argsort(order)
-        self.ends = {int(places[j]): torch.as_tensor(ends) for j, ends in cells.items()}
+        self.ends = {int(places[j]): torch.tensor(ends) for j, ends in cells.items()}
         self.order, self.members = order, members
         self.log_weights = torch.as_tensor(log_weights)
         self.mean, self.root = torch.as_tensor(mean), torch.as_tensor(root)

@@ -253,7 +253,7 @@ def _mapped_ends(ends, column, n_features, marginals):
     """Ends of the cells of a column under a map of the columns."""
     rows = np.zeros((len(ends), n_features))
     rows[:, column] = ends
-    return marginals.forward(rows)[0][:, column]
+    return marginals.forward(rows)[0][:, column].copy()
 
 
 def _model(denoiser, candidate, settings):
