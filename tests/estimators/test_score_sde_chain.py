@@ -116,8 +116,14 @@ def test_labels_hang_together_as_in_the_data():
         error = np.sqrt(share * (1 - share) * (1 / len(ours) + 1 / len(data)))
         assert abs(ours.mean() - share) < 5 * error + 0.01
         assert len(ours) / 6000 == pytest.approx(len(data) / 1500, abs=0.05)
-    values = fitted.score_samples(table)
-    assert np.isfinite(values).all()
+    given = fitted.sample(300, given={"a": 2}, random_state=2)
+    assert (given["a"] == 2).all()
+    assert given["b"].mean() > 0.85
+    chain, rows = fitted.coordinates_.chain, rng.normal(size=(50, 3))
+    scores, log_jacobian = chain.forward(rows)
+    total = chain.log_factors(torch.as_tensor(rows)).sum(1).numpy()
+    np.testing.assert_allclose(total, stats.norm.logpdf(scores).sum(1) + log_jacobian, atol=1e-9)
+    np.testing.assert_allclose(chain.inverse(scores), rows, atol=1e-7)
 
 
 def test_entropy_of_a_sharp_function_is_nearly_reached(model):

@@ -212,10 +212,10 @@ class Chain:
     def _log_factors(self, rows):
         """Logarithms of the factors at a tensor of rows."""
         r = self.whitened(rows)
-        factors = torch.empty_like(r)
+        placed = torch.empty_like(r)
         log_density = factors(self._components(self.views(rows)), r.T, self.ends).T
-        factors[:, self.order] = log_density - self.root.diagonal().log()
-        return factors
+        placed[:, self.order] = log_density - self.root.diagonal().log()
+        return placed
 
     def _completed(self, rows, scores):
         """Rows, a column that is missing in the first getting its score."""
