@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from skdiffusion import ScoreSDE
-from skdiffusion.estimators.density import _chain, _order
+from skdiffusion.estimators.density import _bases, _chain, _order, _selection
 from skdiffusion.training import chain as training
 
 
@@ -198,3 +198,28 @@ def test_few_rows_one_column_and_integers(rows):
     model = ScoreSDE(base="chain", max_iter=0, random_state=0).fit(rows)
     assert np.isfinite(model.score_samples(rows)).all()
     assert np.isfinite(model.sample(20)).all()
+
+
+@pytest.mark.parametrize("is_sharp", [True, False])
+def test_all_rows_go_to_mixtures_only_where_a_chain_is_not_far_ahead(is_sharp, monkeypatch):
+    sizes = []
+    fit_stacks = _bases.fit_stacks
+
+    def seen(train, *rest):
+        sizes.append(len(train))
+        return fit_stacks(train, *rest)
+
+    monkeypatch.setattr(_bases, "fit_stacks", seen)
+    monkeypatch.setattr(_selection, "_SKETCH_FROM", 500)
+    monkeypatch.setattr(_selection, "_SKETCH_ROWS", 150)
+    monkeypatch.setattr(training, "_FEWEST", 300)
+    monkeypatch.setattr(training, "_EPOCHS", 1)
+    rows = sharp(1000, noise=0.01) if is_sharp else np.random.default_rng(0).normal(size=(1000, 3))
+    fitted = ScoreSDE(hidden_layer_sizes=(8,), max_iter=1, random_state=0).fit(rows)
+    assert fitted.base_.startswith("chain") == is_sharp
+    assert set(sizes) == ({150} if is_sharp else {150, 900})
+
+
+def test_bases_show_how_long_they_take(capsys):
+    ScoreSDE(verbose=1, max_iter=0, random_state=0).fit(sharp(60))
+    assert "ScoreSDE, mixtures" in capsys.readouterr().err
