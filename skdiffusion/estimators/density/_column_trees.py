@@ -71,7 +71,8 @@ class ColumnTrees:
         components : Components
             Tensors of shape (n_samples, n_components).
         """
-        before, white = (views[:, i].detach() for i in range(2))
+        # Trees have no slope, the straight lines beside them have.
+        before, white = views[:, 0].detach(), views[:, 1]
         location, log_scale = _located(self.locations, self.scale, _rounded(before))
         log_weights, means, log_scales = torch.as_tensor(self.shape)
         scale = torch.as_tensor(np.exp(log_scale))[:, None]
