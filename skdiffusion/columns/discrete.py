@@ -73,6 +73,11 @@ class Category:
         scores[known] = ndtri(self.ends[k] + uniforms[known] * self.shares[k])
         return scores
 
+    @property
+    def inner_ends(self):
+        """Normal scores at which the interval of one code ends and the next begins."""
+        return ndtri(self.ends[1:-1])
+
     def snap(self, scores):
         """Codes of normal scores."""
         codes = np.searchsorted(self.ends, ndtr(scores), side="right") - 1

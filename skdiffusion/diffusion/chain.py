@@ -31,6 +31,8 @@ from skdiffusion.diffusion.analytic.noisy import LOG_2PI
 _LOG_ROOT_2PI = 0.5 * LOG_2PI
 # Scales of components, as logarithms: a thousandth of a column at least.
 _LEAST, _LARGEST = -7.0, 3.0
+# Every label has this probability more than a mixture gives it.
+_LEAST_MASS = 1e-5
 # Below this log-probability the normal distribution function is inverted by its asymptotic form
 # and so many Newton steps.
 _TAIL, _TAIL_STEPS = -6.0, 4
@@ -146,6 +148,138 @@ class Components(NamedTuple):
         """Values in units of each component."""
         scales = torch.exp(-self.log_scales.clamp(_LEAST, _LARGEST))
         return (x[..., None] - self.means) * scales
+
+
+class Cells:
+    """Density of a column of labels: what a mixture says of the cell of each, N(0, 1) inside it.
+
+    Parameters
+    ----------
+    components : Components
+        Mixtures, of shape (n_samples, n_components).
+    ends : tensor of shape (n_cells - 1,)
+        Where one cell ends and the next begins.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.chain import Cells, Components
+    >>> one = Components(*torch.zeros(3, 1, 1).double())
+    >>> halves = Cells(one, torch.zeros(1).double())
+    >>> halves.log_density(torch.zeros(1).double())
+    tensor([-0.9189], dtype=torch.float64)
+    """
+
+    def __init__(self, components, ends):
+        n_cells, wide = len(ends) + 1, Components(*(part[:, None] for part in components))
+        below = wide.log_probabilities(ends.expand(len(wide.means), -1))[0].exp()
+        edge = torch.zeros_like(below[:, :1])
+        masses = torch.diff(below, dim=1, prepend=edge, append=edge + 1).clamp_min(0)
+        self.masses = (masses + _LEAST_MASS) / (1 + n_cells * _LEAST_MASS)
+        self.below = torch.cat([edge, self.masses.cumsum(1)], 1)
+        self.above = torch.cat([self.masses.flip(1).cumsum(1).flip(1), edge], 1)
+        side = torch.zeros_like(ends[:1])
+        self.under = torch.cat([side, torch.special.ndtr(ends), side + 1])
+        self.over = torch.cat([side + 1, torch.special.ndtr(-ends), side])
+        self.ends = ends
+
+    def log_density(self, x):
+        """Log-density of values, of shape (n_samples,)."""
+        cell = torch.searchsorted(self.ends, x.contiguous(), right=True)
+        mass = self.masses.gather(1, cell[:, None])[:, 0]
+        return mass.log() - 0.5 * x**2 - _LOG_ROOT_2PI - self._widths()[cell].log()
+
+    def scores(self, x):
+        """Normal scores of values and log-densities, as those of :class:`Components`."""
+        cell = torch.searchsorted(self.ends, x.contiguous(), right=True)
+        at = lambda table, places: table.gather(1, places[:, None])[:, 0]  # noqa: E731
+        slope = at(self.masses, cell) / self._widths()[cell]
+        low = at(self.below, cell) + slope * (torch.special.ndtr(x) - self.under[cell])
+        high = at(self.above, cell + 1) + slope * (torch.special.ndtr(-x) - self.over[cell + 1])
+        return _two_sided(low, high), self.log_density(x)
+
+    def values(self, scores):
+        """Values of normal scores, the inverse of :meth:`scores`."""
+        low, high = torch.special.ndtr(scores), torch.special.ndtr(-scores)
+        cell = (low[:, None] >= self.below[:, 1:-1]).sum(1)
+        at = lambda table, places: table.gather(1, places[:, None])[:, 0]  # noqa: E731
+        slope = self._widths()[cell] / at(self.masses, cell)
+        low = self.under[cell] + slope * (low - at(self.below, cell))
+        high = self.over[cell + 1] + slope * (high - at(self.above, cell + 1))
+        edge = torch.full_like(self.ends[:1], math.inf)
+        x = torch.maximum(_two_sided(low, high), torch.cat([-edge, self.ends])[cell])
+        # The end belongs to the next cell.
+        last = torch.nextafter(torch.cat([self.ends, edge]), -edge)
+        return torch.minimum(x, last[cell])
+
+    def _widths(self):
+        """Probability of the cells under N(0, 1)."""
+        return torch.where(
+            self.under[1:] < 0.5, torch.diff(self.under), -torch.diff(self.over)
+        ).clamp_min(1e-300)
+
+
+def _two_sided(below, above):
+    """Standard normal quantiles of probabilities below and above, whichever is smaller."""
+    quantile = torch.special.ndtri(torch.minimum(below, above).clamp_min(1e-300))
+    return torch.where(below < above, quantile, -quantile)
+
+
+def factors(components, x, cells):
+    """Log-densities of all columns.
+
+    Parameters
+    ----------
+    components : Components
+        Mixtures of the columns, of shape (n_features, n_samples, n_components).
+    x : tensor of shape (n_features, n_samples)
+        Values.
+    cells : dict of int to tensor
+        Where cells end, of columns of labels.
+
+    Returns
+    -------
+    log_densities : tensor of shape (n_features, n_samples)
+        See :class:`Components`, and :class:`Cells` for columns of labels.
+    """
+    values = components.log_density(x)
+    if not cells:
+        return values
+    rows = list(values)
+    for j, ends in cells.items():
+        rows[j] = Cells(Components(*(part[j] for part in components)), ends).log_density(x[j])
+    return torch.stack(rows)
+
+
+def averaged(parts, log_weights):
+    """Average of mixtures, which is the mixture of all their components.
+
+    Parameters
+    ----------
+    parts : sequence of Components
+        Mixtures of the same values.
+    log_weights : sequence of tensors
+        Logarithm of the weight of each, of a shape that goes with that of its components.
+
+    Returns
+    -------
+    components : Components
+        The mixture.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.chain import Components, averaged
+    >>> one = Components(*torch.tensor([[0.0], [2.0], [0.0]]).double())
+    >>> two = averaged([one, one], torch.tensor([0.25, 0.75]).double().log())
+    >>> two.log_density(torch.tensor(2.0).double())
+    tensor(-1.3863, dtype=torch.float64)
+    """
+    weighted = [
+        part._replace(log_weights=part.log_weights + weight)
+        for part, weight in zip(parts, log_weights, strict=True)
+    ]
+    return Components(*(torch.cat(part, -1) for part in zip(*weighted, strict=True)))
 
 
 def normal_quantile(log_probability):

@@ -38,6 +38,8 @@ class Settings:
         Seed of everything random.
     device : torch.device
         Where networks are trained.
+    cells : dict of int to ndarray
+        Where the cells of labels end, by column, in standardised rows.
     """
 
     base: str | None
@@ -51,6 +53,7 @@ class Settings:
     max_level: float
     seed: int
     device: torch.device
+    cells: dict
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ class Mapped:
     ----------
     option : str or None
         Name of the map.
-    marginals : Marginals
-        The map, of all rows.
+    marginals, fitted_marginals : Marginals
+        The map, of all rows and of the training rows.
     rows : Rows
         Mapped rows; the training and the held-out part by the map of the training rows.
     candidates : list of Candidate
@@ -116,6 +119,7 @@ class Mapped:
 
     option: str | None
     marginals: Marginals
+    fitted_marginals: Marginals
     rows: Rows
     candidates: list
     proposal: Any

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+from tqdm.auto import tqdm
 
 from skdiffusion._warn import warn
 from skdiffusion.columns.standard import column_moments
@@ -49,14 +50,12 @@ class Labels:
             )
         return np.eye(self.n_columns)[np.searchsorted(self.classes, y)]
 
-    def fit_base(self, name, train, held_out, everything, seed):
+    def fit_base(self, name, train, held_out, everything, seed, progress=False):
         """Mixtures of the training and of all rows, one for each class."""
-        fits = [self._fit_class(name, k, train, held_out, everything, seed) for k in self._codes()]
+        codes = tqdm(range(self.n_columns), desc="ScoreSDE, classes", disable=not progress)
+        fits = [self._fit_class(name, k, train, held_out, everything, seed) for k in codes]
         shares = everything[:, -self.n_columns :].mean(0)
         return tuple(labelled_mixture(side, shares) for side in zip(*fits, strict=True))
-
-    def _codes(self):
-        return range(self.n_columns)
 
     def _fit_class(self, name, k, train, held_out, everything, seed):
         """Densities of one class; of few rows, a Gaussian with the covariance inside classes."""
@@ -85,11 +84,11 @@ class Values:
         self.n_values = self.n_columns = y.shape[1]
         self.regression = None
 
-    def regress(self, rows, groups, seed):
+    def regress(self, rows, groups, seed, progress=False):
         """Learn location and scale of the data; return the rows with them as further columns."""
         x, encoded = rows[:, : -self.n_values], rows[:, -self.n_values :]
         self.regression = LocationScaleRegression()
-        columns = self.regression.fit(encoded, x, groups, seed)
+        columns = self.regression.fit(encoded, x, groups, seed, progress)
         self.n_columns = self.n_values + columns.shape[1]
         return np.hstack([rows, columns])
 
@@ -103,20 +102,20 @@ class Values:
             return encoded
         return np.hstack([encoded, self.regression.predict(encoded)])
 
-    def fit_base(self, name, train, held_out, everything, seed):
+    def fit_base(self, name, train, held_out, everything, seed, progress=False):
         """Mixtures of X and y together, conditioned on y, or of what a regression leaves."""
         parts = train, held_out, everything
         if name == "regression":
-            return self._fit_located(parts, seed)
+            return self._fit_located(parts, seed, progress)
         train, held_out, everything = (self._without_regression(part) for part in parts)
         if name == "gaussian":
             fits = _bases.fit_gaussian(train), _bases.fit_gaussian(everything)
         else:
-            fits = _bases.fit_mixture(train, held_out, everything, seed)
+            fits = _bases.fit_mixture(train, held_out, everything, seed, progress)
         observed = np.arange(train.shape[1]) >= train.shape[1] - self.n_values
         return tuple(ConditionalMixture(joint, observed) for joint in fits)
 
-    def _fit_located(self, parts, seed):
+    def _fit_located(self, parts, seed, progress):
         """Mixtures of the standardised residuals, moved and stretched by the condition."""
         data = [part[:, : -self.n_columns] for part in parts]
         location_scale = [part[:, -data[0].shape[1] - 1 :] for part in parts]
@@ -124,8 +123,8 @@ class Values:
             (x - where[:, :-1]) / np.exp(where[:, -1:])
             for x, where in zip(data, location_scale, strict=True)
         ]
-        shapes = _bases.fit_mixture(*residuals, seed)
-        marginals = _bases.fit_mixture(*data, seed)
+        shapes = _bases.fit_mixture(*residuals, seed, progress)
+        marginals = _bases.fit_mixture(*data, seed, progress)
         return tuple(map(LocatedMixture, shapes, marginals))
 
     def _without_regression(self, rows):

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from skdiffusion._device import resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, torch_generator
 from skdiffusion.columns.coordinates import Coordinates
-from skdiffusion.columns.discrete import spread
+from skdiffusion.columns.discrete import Category, spread
 from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import law_and_weight
@@ -81,9 +81,14 @@ def fit_density(estimator, X, y, sample_weight, course):
     if np.isnan(rows).any():
         rows, groups = completed_copies(rows, groups, seed)
     if _regresses(estimator, len(rows), d):
-        rows = encoder.regress(rows, groups, seed % 2**31)
+        rows = encoder.regress(rows, groups, seed % 2**31, bool(estimator.verbose))
     rows = split_rows(rows, groups, d, estimator.validation_fraction, seed)
-    choice = choose(rows, _settings(estimator, encoder, seed, device, course))
+    cells = {
+        j: (column.inner_ends - mean[j]) / scale[j]
+        for j, column in reader.table.discrete.items()
+        if isinstance(column, Category)
+    }
+    choice = choose(rows, _settings(estimator, encoder, seed, device, course, cells))
     course.close()
     coordinates = Coordinates(
         reader.table.discrete, mean, scale, choice.mapped.marginals, choice.kept.chain
@@ -151,7 +156,7 @@ def new_network(estimator, encoder, generator):
     return residual_network(estimator.network, *shape, generator)
 
 
-def _settings(estimator, encoder, seed, device, course):
+def _settings(estimator, encoder, seed, device, course, cells):
     """What of the parameters decides on the model."""
     return Settings(
         base=estimator.base,
@@ -165,6 +170,7 @@ def _settings(estimator, encoder, seed, device, course):
         max_level=min(MAX_LEVEL, getattr(estimator.noise_law, "max_noise_level", MAX_LEVEL)),
         seed=seed,
         device=device,
+        cells=cells,
     )
 
 

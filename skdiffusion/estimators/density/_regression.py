@@ -9,11 +9,13 @@ training row therefore come from models fitted to the other folds, so that they 
 those of a new row will be. The same folds tell which kind of trees, and how many, are best.
 """
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
+from tqdm.auto import tqdm
 
 # Residuals of each row by trees that have not seen it; five folds learn from four fifths of them.
 _N_FOLDS = 5
@@ -35,7 +37,7 @@ _LEAST_SCALE = 1e-3
 class LocationScaleRegression:
     """Location and log-scale of data given a condition."""
 
-    def fit(self, condition, x, groups, seed):
+    def fit(self, condition, x, groups, seed, progress=False):
         """Fit to all rows; return location and log-scale of each from the other folds.
 
         Parameters
@@ -48,13 +50,21 @@ class LocationScaleRegression:
             Rows of one group, such as copies, stay in one fold.
         seed : int
             Seed of the folds.
+        progress : bool, default=False
+            Show a progress bar.
 
         Returns
         -------
         columns : ndarray of shape (n_samples, n_features + 1)
             Location of every column of x, and the logarithm of the scale.
         """
-        fits = [_cross_fit(condition, column, groups, seed, _LOCATION) for column in x.T]
+        show = partial(tqdm, desc="ScoreSDE, trees", disable=not progress)
+        tries = [(column, setting) for column in x.T for setting in _LOCATION]
+        tries = [_tried(condition, *one, groups, seed) for one in show(tries)]
+        n = len(_LOCATION)
+        fits = [
+            _best(condition, column, tries[n * j : n * (j + 1)]) for j, column in enumerate(x.T)
+        ]
         location = np.column_stack([values for values, _ in fits])
         self.locations_ = [model for _, model in fits]
         residual = np.abs(x - location)
@@ -86,24 +96,32 @@ class LocationScaleRegression:
 
 
 def _cross_fit(inputs, target, groups, seed, settings):
-    """Predictions of every row from the other folds, and a model of all rows.
+    """Predictions of every row from the other folds, and a model of all rows."""
+    tries = [_tried(inputs, target, setting, groups, seed) for setting in settings]
+    return _best(inputs, target, tries)
 
-    Both have the setting and the number of trees with the smallest absolute error on other folds,
-    which few rows of large scatter do not decide as they would a squared error.
+
+def _tried(inputs, target, setting, groups, seed):
+    """Absolute error on other folds of one setting, its predictions there, and untrained trees.
+
+    They have the number of trees with the smallest error, which few rows of large scatter do not
+    decide as they would a squared one.
     """
     n_folds = min(_N_FOLDS, len(np.unique(groups)))
     folds = list(GroupKFold(n_folds, shuffle=True, random_state=seed).split(inputs, groups=groups))
-    least = np.inf
-    for setting in settings:
-        trees = HistGradientBoostingRegressor(
-            min_samples_leaf=5, early_stopping=False, random_state=0, **setting
-        )
-        predicted = _staged(trees, inputs, target, folds)
-        errors = np.abs(predicted - target).mean(1)
-        if errors.min() < least:
-            least, n_stages = errors.min(), errors.argmin() + 1
-            best, model = predicted[n_stages - 1], trees.set_params(max_iter=n_stages * _EVERY)
-    return best, model.fit(inputs, target)
+    trees = HistGradientBoostingRegressor(
+        min_samples_leaf=5, early_stopping=False, random_state=0, **setting
+    )
+    predicted = _staged(trees, inputs, target, folds)
+    errors = np.abs(predicted - target).mean(1)
+    n_stages = errors.argmin() + 1
+    return errors.min(), predicted[n_stages - 1], trees.set_params(max_iter=n_stages * _EVERY)
+
+
+def _best(inputs, target, tries):
+    """Predictions of the setting with the smallest error, and its trees, of all rows."""
+    _, predicted, trees = min(tries, key=lambda one: one[0])
+    return predicted, trees.fit(inputs, target)
 
 
 def _staged(trees, inputs, target, folds):

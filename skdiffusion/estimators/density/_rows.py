@@ -1,6 +1,6 @@
 """Training rows: weights as repeats, groups that must not be split, gaps filled by draws."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from skdiffusion.columns.standard import column_moments, unresolved
 
 # Rows per row at most for integer weights, and on average for others.
 _MAX_REPEATS, _MEAN_REPEATS = 20, 8
+# Rows held out at most: their mean is known to a hundredth of a standard deviation.
+_MAX_HELD_OUT = 10_000
 # Stands for a missing value where rows are compared.
 _SENTINEL = 1.7e300
 # Fewer distinct rows are not split: one or two held out decide nothing.
@@ -51,6 +53,11 @@ class Rows:
         """All rows without their condition."""
         return self.all[:, : self.n_features]
 
+    def sketch(self, n_rows):
+        """The same held-out rows, and the first of the training rows in place of all."""
+        few = self.train[:n_rows]
+        return replace(self, train=few, all=few)
+
 
 def split_rows(rows, groups, n_features, fraction, seed):
     """Hold out rows, each group on one side; of few groups all are on both.
@@ -64,7 +71,7 @@ def split_rows(rows, groups, n_features, fraction, seed):
     n_features : int
         Number of columns of the data.
     fraction : float
-        Share of the groups held out; more where that are fewer than 100.
+        Share of the groups held out; more where that are fewer than 100, 10 000 at most.
     seed : int
         Seed of the split.
 
@@ -76,6 +83,7 @@ def split_rows(rows, groups, n_features, fraction, seed):
     n, train, held_out = groups.max() + 1, rows, rows
     if n >= _FEWEST_TO_SPLIT:
         wanted = max(1, round(fraction * n), min(n // _ONE_IN, _MIN_HELD_OUT))
+        wanted = min(wanted, _MAX_HELD_OUT)
         train, held_out = split_groups(rows, groups, wanted, seed)
     return Rows(train, held_out, rows, n_features, len(rows) - n < _FEW_REPEATS * len(rows))
 
