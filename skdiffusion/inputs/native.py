@@ -14,7 +14,8 @@ def is_native(X):
     library = type(X).__module__.split(".")[0]
     if library == "xarray":
         return True
-    return library in _LIBRARIES and hasattr(X, "columns") and getattr(X, "shape", ())[1:] != ()
+    two_dimensional = hasattr(X, "columns") and getattr(X, "shape", ())[1:] != ()
+    return library in _LIBRARIES and two_dimensional and type(X).__name__ != "RecordBatch"
 
 
 def as_pandas(X):
@@ -22,6 +23,7 @@ def as_pandas(X):
     if isinstance(X, (list, tuple)) and len(X) and all(map(is_native, X)):
         return [as_pandas(x) for x in X]
     if not is_native(X):
+        _refuse_unread(X)
         return X
     import pandas as pd
 
@@ -90,6 +92,20 @@ def _turned(X):
 def _places(frame, given):
     """Places of the columns of a frame among those of an array of xarray."""
     return _turned(given).to_pandas().columns.get_indexer(frame.columns)
+
+
+def _refuse_unread(X):
+    """Raise for frames that are read lazily, in batches, or by a library not known here."""
+    library, kind = type(X).__module__.split(".")[0], type(X).__name__
+    if kind == "LazyFrame":
+        raise TypeError("X is a LazyFrame, which holds no data yet: pass X.collect().")
+    if kind == "RecordBatch":
+        raise TypeError("X is a RecordBatch: pass a table, pyarrow.Table.from_batches([X]).")
+    # Subclasses of pandas frames, such as those of geopandas, are read as these.
+    if not hasattr(X, "iloc") and hasattr(X, "columns") and hasattr(X, "dtypes"):
+        raise TypeError(
+            f"X is a frame of {library}: pass one of pandas, polars or pyarrow, or an array."
+        )
 
 
 def _narwhals():

@@ -12,7 +12,7 @@ from skdiffusion.estimators.imputation._validation import learn_encoding, valida
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
 from skdiffusion.inputs.native import as_pandas, like_native, native_of
-from skdiffusion.inputs.panels import PanelColumns, static_columns, with_statics
+from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, with_statics
 from skdiffusion.inputs.series import recognise, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
@@ -30,6 +30,7 @@ _HINT_TO_DATETIME = (
     "The index of X holds dates as text or objects, which are not read as times: set "
     "X.index = pd.to_datetime(X.index)."
 )
+_TAKEN = {"table": "independent rows", "series": "one series"}
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
 # Standard deviations that half of a column is off only where its units are others.
@@ -295,7 +296,9 @@ def require_plain_output(estimator, data):
     container = _get_output_config("transform", estimator)["dense"]
     if data.form in ("3-D array", "list") and container != "default":
         raise ValueError(
-            f'set_output(transform={container!r}) works for a 2-D X only: set it to "default".'
+            f"set_output(transform={container!r}), or set_config(transform_output={container!r}), "
+            "works for a 2-D X only: call set_output(transform='default') of the imputer; lists of "
+            "frames come back as such anyway."
         )
 
 
@@ -332,6 +335,11 @@ def _warn_unread_index(parts, kind, timestamps):
         warn(_HINT_WINDOW_LENGTH)
     if timestamps is not None:
         return
+    if len(parts) == 1 and not has_times(parts[0]) and (pair := looks_long(parts[0])):
+        warn(
+            f"Columns {pair[0]!r} and {pair[1]!r} of X look like series and times of a long table, "
+            f"but are taken as features of {_TAKEN[kind]}: set panel_columns={pair!r}."
+        )
     if not has_times(parts[0]) and has_dates_as_text(parts[0]):
         warn(_HINT_TO_DATETIME)
 

@@ -25,7 +25,7 @@ from skdiffusion.estimators.imputation._fitting import (
 from skdiffusion.estimators.imputation._label_draws import label_draws
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
-from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.inputs.arguments import in_order, positive_int
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.nn import load_csdi_checkpoint
 from skdiffusion.training.masking import STRATEGIES
@@ -66,7 +66,8 @@ class CSDIImputer(DiffusionImputer):
         scattered cells, half lose runs of time steps in a few features. ``"random"``: a share of
         the cells drawn from U(0, 1). ``"historical"``: what another window misses. ``"mix"``:
         half random, half historical. ``"feature"``: whole features. An array of shape (n_times,
-        n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several. A
+        n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several; the
+        columns of a frame are matched by name. A
         callable ``(observed, rng) -> hidden`` maps bool arrays (n_windows, n_times, n_features).
     statistic : {"median", "mean"}, default="median"
         Statistic of the draws that :meth:`transform` fills in: the median minimises the absolute
@@ -181,7 +182,7 @@ class CSDIImputer(DiffusionImputer):
         "network": [StrOptions({"encoder", "csdi"})],
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
         "panel_columns": [str, tuple, list, None],
-        "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
+        "target_strategy": [StrOptions(set(STRATEGIES)), callable, "array-like"],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", *STEPS})],
@@ -325,7 +326,9 @@ class CSDIImputer(DiffusionImputer):
             data = reader.read(learner, X, timestamps)
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
-            names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+        names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+        settings.target_strategy = in_order(settings.target_strategy, names, "target_strategy")
+        if not go_on:
             columns = learn_columns(
                 reader.with_statics(data).flat, settings, names, reader.encoding
             )
