@@ -113,14 +113,16 @@ class SeriesInput:
             real[self.slots[i]] = True
             yield grid, real
 
-    def grid_times(self):
-        """Seconds by the clock of the rows of the grid, one array a sample; None where times are
-        unknown.
-        """
+    def clock(self):
+        """Seconds by the clock of the rows of every sample; None where times are unknown."""
         if self.times is None:
             return None
-        clock = [origin + times for origin, times in zip(self.origins, self.times)]
-        if self.slots is None:
+        return [origin + times for origin, times in zip(self.origins, self.times)]
+
+    def grid_times(self):
+        """The same of the rows of the grid."""
+        clock = self.clock()
+        if clock is None or self.slots is None:
             return clock
         return [
             np.interp(np.arange(slots[-1] + 1), slots, times)

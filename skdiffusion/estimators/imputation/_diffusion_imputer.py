@@ -18,7 +18,7 @@ from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.estimators._portable import PortableEstimator
-from skdiffusion.estimators.imputation._label_draws import drawn
+from skdiffusion.estimators.imputation._labels import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import require_plain_output, warn_empty, warn_far
 from skdiffusion.inputs.arguments import positive_int, quantile_levels

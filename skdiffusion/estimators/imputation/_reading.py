@@ -59,8 +59,8 @@ class SeriesReader:
         Real columns that do not change within a series.
     layout : pair of lists or None
         Names of the panel columns and of all columns, where the former were columns in ``fit``.
-    labels : LabelDraws or None
-        What draws the labels of a table given the completed row.
+    labels : LabelDraws, LabelChains or None
+        What draws labels given the completed row, in series also given those before and after.
     """
 
     kind: str
@@ -150,7 +150,7 @@ class SeriesReader:
             _, first, of = np.unique(key, return_index=True, return_inverse=True)
             draws[:, cells] = draws[:, cells[first[of]]]
         draws = self.encoding.settle(draws, columns)
-        return draws if self.labels is None else self.labels.redraw(data.flat, draws, asked, keys)
+        return draws if self.labels is None else self.labels.redraw(data, draws, asked, keys)
 
     def windows(self, data, columns):
         """What a model sees of ``data``, as series cut into windows."""

@@ -22,7 +22,7 @@ from skdiffusion.estimators.imputation._fitting import (
     nothing_trained,
     split_windows,
 )
-from skdiffusion.estimators.imputation._label_draws import label_draws
+from skdiffusion.estimators.imputation._labels import learn_labels
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
 from skdiffusion.inputs.arguments import in_order, positive_int
@@ -341,7 +341,7 @@ class CSDIImputer(DiffusionImputer):
             windows, columns, owner, settings, seed, stationary=stationary, previous=previous
         )
         if not go_on:
-            labels = label_draws(reader, columns, model, data, settings, seed)
+            labels = learn_labels(reader, columns, model, data, settings, seed)
             reader = replace(reader, labels=labels)
         return self._adopt(learner, reader, columns, model, seed, history)
 
