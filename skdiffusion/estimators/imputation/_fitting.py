@@ -1,5 +1,6 @@
 """How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,8 @@ from skdiffusion.training.masking import (
     pattern_targets,
     user_strategy,
 )
+
+_log = logging.getLogger(__name__)
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
@@ -205,7 +208,9 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide)
     if previous is None:
-        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed)
+        progress = settings.verbose > 0
+        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed, progress)
+        _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -228,6 +233,8 @@ def fit_imputation_model(windows, columns, owner, settings, seed, *, stationary,
         history = _train(denoiser, windows, strategy, settings, seed)
         _warn_useless(denoiser, history)
         denoiser = _better(denoiser, windows, columns, strategy, settings, seed)
+        n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
+        _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history

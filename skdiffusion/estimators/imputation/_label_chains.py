@@ -207,17 +207,23 @@ class LabelChains:
             What the features are.
         periods : tuple of float
             Periods of the clock.
-        wanted : dict of int to bool ndarray of shape (n_valid,)
-            For the features to learn the columns that tell them.
+        wanted : iterable of (int, bool ndarray of shape (n_valid,))
+            The features to learn and the columns that tell them.
         seed : int
             Fixes rows and trees.
         """
         blank, rng = cls(columns, encoding, periods, {}), np.random.default_rng(seed)
         step, clock, chains = _steps(data), _clock(data, periods), {}
-        for j, inputs in wanted.items():
+        for j, inputs in wanted:
             codes = label_codes(data.flat, encoding, j)
             codes = np.where(np.isnan(data.flat[:, encoding.first[j]]), np.nan, codes)
-            x = lambda rows, inputs=inputs: blank.inputs(copies[:, rows], clock[rows], inputs)  # noqa: E731
+            # Where nothing else is missing all copies are alike.
+            others = data.flat[:, columns.valid][:, inputs]
+            mine = copies if np.isnan(others).any() else copies[:1]
+
+            def x(rows, mine=mine, inputs=inputs):
+                return blank.inputs(mine[:, rows], clock[rows], inputs)
+
             n_categories = int(encoding.columns[j].most) + 1
             chains[j] = _learn_chain(codes, step, x, n_categories, inputs, rng, seed)
         return cls(columns, encoding, periods, chains)

@@ -81,7 +81,7 @@ class LabelDraws:
     models: dict
 
     @classmethod
-    def learn(cls, flat, copies, columns, encoding, inputs, seed):
+    def learn(cls, flat, copies, columns, encoding, wanted, seed):
         """Learn the probabilities of the labels of a table.
 
         Parameters
@@ -94,8 +94,8 @@ class LabelDraws:
             Its columns.
         encoding : Encoding
             What the features are.
-        inputs : dict of int to bool ndarray of shape (n_valid,)
-            For the features to learn the columns that tell them.
+        wanted : iterable of (int, bool ndarray of shape (n_valid,))
+            The features to learn and the columns that tell them.
         seed : int
             Fixes rows and trees.
 
@@ -106,15 +106,15 @@ class LabelDraws:
         """
         z, rng = columns.forward(copies), np.random.default_rng(seed)
         models = {}
-        for j in inputs:
+        for j, inputs in wanted:
             known = np.flatnonzero(~np.isnan(flat[:, encoding.first[j]]))
             rows = rng.permutation(known)[: _MOST_ROWS // len(copies)]
             codes = label_codes(flat, encoding, j)[rows].astype(int)
             models[j] = fit_label_model(
-                z[:, rows][..., inputs[j]],
+                z[:, rows][..., inputs],
                 codes,
                 int(encoding.columns[j].most) + 1,
-                inputs[j],
+                inputs,
                 seed,
             )
         return cls(columns, encoding, models)

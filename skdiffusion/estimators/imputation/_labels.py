@@ -1,11 +1,16 @@
 """Labels that are drawn anew: which ones, and by what law in tables and in series."""
 
+import logging
+
 import numpy as np
+from tqdm.auto import tqdm
 
 from skdiffusion._random import row_keys
 from skdiffusion.estimators.imputation._label_chains import LabelChains
 from skdiffusion.estimators.imputation._label_draws import LabelDraws, label_codes
 from skdiffusion.inputs.times import possible_periods
+
+_log = logging.getLogger(__name__)
 
 # Completed copies to learn from.
 _N_COPIES = 5
@@ -45,10 +50,14 @@ def learn_labels(reader, columns, model, data, settings, seed):
     if asked.any():
         draws = drawn(reader, columns, model, data, keys, _N_COPIES, settings)
         copies[:, asked] = reader.settle(data, draws, asked, keys)
+    bar = tqdm(inputs.items(), "Learning labels", disable=settings.verbose == 0, leave=False)
     if reader.kind == "table":
-        return LabelDraws.learn(flat, copies, columns, encoding, inputs, seed)
-    periods = possible_periods(data, reader.length)
-    return LabelChains.learn(data, copies, columns, encoding, periods, inputs, seed)
+        labels = LabelDraws.learn(flat, copies, columns, encoding, bar, seed)
+    else:
+        periods = possible_periods(data, reader.length)
+        labels = LabelChains.learn(data, copies, columns, encoding, periods, bar, seed)
+    _log.info("learnt the labels of %d columns", len(inputs))
+    return labels
 
 
 def drawn(reader, columns, model, data, keys, n_draws, settings):

@@ -11,7 +11,13 @@ from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
-from skdiffusion.inputs.native import as_pandas, like_native, native_of
+from skdiffusion.inputs.native import (
+    as_pandas,
+    is_labelled_array,
+    like_native,
+    native_of,
+    stacked,
+)
 from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, with_statics
 from skdiffusion.inputs.series import recognise, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
@@ -183,12 +189,18 @@ class SeriesReader:
             return self.encoding.decode(samples)[..., self.kept]
         return [self.keep(x) for x in samples]
 
-    def write_draws(self, data, filled, names):
-        """Draws in the user's form; where there are labels, a list of completed copies."""
-        if not self.encoding.has_labels:
+    def write_draws(self, data, filled, names, dimension="draw", labels=None):
+        """Draws in the user's form; where there are labels, a list of completed copies, and of an
+        array of xarray one with a further dimension.
+        """
+        labelled = data.native is not None and all(map(is_labelled_array, data.native))
+        labelled = labelled and data.form != "list"
+        if not (self.encoding.has_labels or labelled):
             return data.restore_draws(self.keep(filled))
         n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
-        return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
+        copies = [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
+        labels = range(n_draws) if labels is None else labels
+        return stacked(copies, dimension, labels) if labelled else copies
 
     def require_labels(self):
         """Raise where there are no labels; else return True."""

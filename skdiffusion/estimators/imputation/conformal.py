@@ -206,8 +206,8 @@ class ConformalImputer:
         if isinstance(X, (list, tuple)) and any(np.ndim(x) > 1 for x in X):
             raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
         seed, options = self.random_state, _options(timestamps)
-        draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], seed, options), float)
         X = panel_indexed(as_pandas(X), getattr(self.imputer, "panel_columns", None))
+        draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], seed, options), float)
         draws = np.moveaxis(with_all_columns(draws, self.imputer, X), 1, -1)
         missing = missing_cells(self.imputer, X)
         if missing.shape != draws.shape[:-1]:

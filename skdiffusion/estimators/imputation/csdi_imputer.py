@@ -117,7 +117,8 @@ class CSDIImputer(DiffusionImputer):
     device : str or torch.device, default="auto"
         ``"auto"`` takes a GPU where there is one.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows progress bars with the time left, of the Gaussian, the network, labels and draws.
+        What was done is told to the logger ``skdiffusion`` at level INFO in any case.
     random_state : int, RandomState instance or None, default=None
         An int fixes training and draws. A row's draws depend on this and on the row alone.
 
