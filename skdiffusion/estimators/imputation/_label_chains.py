@@ -31,8 +31,8 @@ from skdiffusion.inputs.encoding import Encoding
 # Rows to learn from, and rows of a block that is held out as a whole, because neighbours tell each
 # other.
 _MOST_ROWS, _BLOCK = 4000, 50
-# Share of the blocks held out; half of their labels are hidden and predicted.
-_HELD_OUT, _WEIGHTS = 0.25, (0.0, 0.5, 1.0)
+# Share of the blocks held out, whose labels are predicted in two halves, each from the other.
+_HELD_OUT, _WEIGHTS = 0.4, (0.0, 0.5, 1.0)
 # Pairs of neighbours from which transitions are counted; fewer tell only how long labels last.
 _FEWEST_PAIRS = 30
 # Steps after which a chain has forgotten its start.
@@ -277,30 +277,26 @@ def _learn_chain(codes, step, x, n_categories, inputs, rng, seed):
     n_held_out = max(1, int(_HELD_OUT * len(blocks)))
     fit = lambda rows: fit_label_model(x(rows), codes[rows].astype(int), n_categories, inputs, seed)  # noqa: E731
     rows = lambda chosen: np.concatenate([blocks[i] for i in chosen])[:_MOST_ROWS]  # noqa: E731
-    trial, hidden = fit(rows(order[n_held_out:])), rows(order[:n_held_out])
-    hidden = np.sort(hidden[rng.random(len(hidden)) < 0.5])
-    shown = codes.copy()
-    shown[hidden] = np.nan
-    transitions = _transitions(shown, step, trial.shares)
-    free = np.broadcast_to(trial.shares, transitions.shape)
-    options = [
-        Chain(trial, _powers(matrix), weight)
-        for matrix in (transitions, free)
-        for weight in _WEIGHTS
-    ]
-    if len(hidden):
-        losses = [_loss(option, codes, shown, step, x, hidden) for option in options]
-        best = options[int(np.argmin(losses))]
-    else:
-        best = options[-1]
-    chained = any(best.powers is option.powers for option in options[: len(_WEIGHTS)])
+    trial, held_out = fit(rows(order[n_held_out:])), np.sort(rows(order[:n_held_out]))
+    half = rng.random(len(held_out)) < 0.5
+    losses = np.zeros((2, len(_WEIGHTS)))
+    for hidden in (held_out[half], held_out[~half]):
+        shown = codes.copy()
+        shown[hidden] = np.nan
+        counted = _transitions(shown, step, trial.shares)
+        for i, matrix in enumerate((counted, np.broadcast_to(trial.shares, counted.shape))):
+            powers = _powers(matrix)
+            for k, weight in enumerate(_WEIGHTS):
+                losses[i, k] += _loss(Chain(trial, powers, weight), codes, shown, step, x, hidden)
+    free, best = np.unravel_index(losses.argmin(), losses.shape)
     model = fit(rows(order))
-    matrix = _transitions(codes, step, model.shares) if chained else free
-    return Chain(model, _powers(matrix), best.weight)
+    matrix = _transitions(codes, step, model.shares)
+    matrix = np.broadcast_to(model.shares, matrix.shape) if free else matrix
+    return Chain(model, _powers(matrix), _WEIGHTS[best])
 
 
 def _loss(chain, codes, shown, step, x, hidden):
-    """Mean negative log-probability of hidden labels."""
+    """Negative log-probability of hidden labels, their sum."""
     asked, p = np.zeros(len(codes), dtype=bool), np.ones(len(codes))
     asked[hidden] = True
     for runs in Runs.of(shown, step, asked):
@@ -310,7 +306,7 @@ def _loss(chain, codes, shown, step, x, hidden):
             found = chain.marginals(ratios, run).mean(axis=0).reshape(len(rows), -1)
             truth = np.where(np.isnan(codes[rows]), 0, codes[rows]).astype(int)
             p[rows] = found[np.arange(len(rows)), truth]
-    return -np.log(np.maximum(p[hidden], 1e-12)).mean()
+    return -np.log(np.maximum(p[hidden], 1e-12)).sum()
 
 
 def _transitions(codes, step, shares):
