@@ -21,6 +21,7 @@ References
    estimation", NeurIPS 2017, https://arxiv.org/abs/1705.07057.
 """
 
+import math
 from typing import NamedTuple
 
 import torch

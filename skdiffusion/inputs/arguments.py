@@ -49,6 +49,44 @@ def layer_sizes(sizes):
     return tuple(map(int, sizes))
 
 
+def in_order(given, names, argument):
+    """An array of what is given for columns; a frame is matched by name.
+
+    Parameters
+    ----------
+    given : object
+        A frame, or anything else, which comes back as it is.
+    names : sequence
+        Names of the columns, in order.
+    argument : str
+        What to call it in messages.
+    """
+    if not hasattr(given, "columns"):
+        return given
+    if sorted(map(str, given.columns)) != sorted(map(str, names)):
+        raise ValueError(
+            f"{argument} has the columns {list(given.columns)}, but X has {list(names)}: name them "
+            "alike."
+        )
+    return given[list(names)].to_numpy()
+
+
+def require_same_order(X, beside, argument):
+    """Raise for a Series or frame beside a frame X whose index has the rows in another order.
+
+    An index of other rows says nothing, as one that was reset; the rows are then taken in turn.
+    """
+    mine, theirs = getattr(X, "index", None), getattr(beside, "index", None)
+    if not (hasattr(mine, "equals") and hasattr(theirs, "equals")):
+        return
+    same = len(mine) == len(theirs) and not mine.equals(theirs) and mine.is_unique
+    if same and theirs.is_unique and mine.isin(theirs).all():
+        raise ValueError(
+            f"the index of {argument} has the rows of X in another order: take "
+            f"{argument}.loc[X.index]."
+        )
+
+
 def require_arguments(function, name, *arguments):
     """Refuse a function of the user's that cannot be called with some positional arguments."""
     try:

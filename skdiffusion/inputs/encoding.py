@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skdiffusion.inputs.frames import holds_labels
+from skdiffusion.inputs.frames import holds_labels, is_sparse
 from skdiffusion.inputs.table import categories_of
 
 
@@ -157,6 +157,9 @@ class Encoding:
         """
         if not missing.any():
             return column
+        if is_sparse(column):
+            dense = self.filled(column.sparse.to_dense(), j, values, missing)
+            return dense.astype(column.dtype)
         if self.columns[j].kind == "label":
             fill = self.columns[j].categories[values[missing].astype(int)]
         else:

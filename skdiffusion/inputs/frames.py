@@ -123,8 +123,10 @@ def numeric_frame(frame):
         raise ValueError(
             f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
             "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
-            "X.index = pd.to_datetime(X.pop('time')), or drop it and pass it as timestamps."
+            "X.index = pd.to_datetime(X.pop('time')), or drop it and pass it as timestamps. In a "
+            "long table of several series name it in panel_columns=('series', 'time')."
         )
+    frame = dense_frame(frame)
     objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
     if len(objects):
         frame = frame.copy()
@@ -179,7 +181,28 @@ def holds_labels(column):
     """Whether a column of a frame holds labels, not numbers."""
     if column.dtype == "object":
         return any(isinstance(value, str) for value in column)
-    return hasattr(column, "cat") or column.dtype.kind == "b" or column.dtype == "string"
+    if hasattr(column, "cat") or column.dtype.kind == "b" or column.dtype == "string":
+        return True
+    # Of pyarrow: text, and dictionaries, which are its categories.
+    return hasattr(column.dtype, "pyarrow_dtype") and (
+        column.dtype.type is str or hasattr(column.dtype.pyarrow_dtype, "value_type")
+    )
+
+
+def is_sparse(column):
+    """Whether a column of a frame is of a sparse type."""
+    return hasattr(column.dtype, "fill_value") and hasattr(column.dtype, "subtype")
+
+
+def dense_frame(X):
+    """A pandas frame without sparse columns; anything else as it is."""
+    if not is_frame(X):
+        return X
+    sparse = [j for j in range(X.shape[1]) if is_sparse(X.iloc[:, j])]
+    X = X.copy() if sparse else X
+    for j in sparse:
+        X.isetitem(j, X.iloc[:, j].sparse.to_dense())
+    return X
 
 
 def _holds_times(column):

@@ -52,6 +52,11 @@ def require_transform(imputer):
     """Raise for an estimator that cannot fill gaps in any way."""
     if isinstance(imputer, type):
         raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
+    if hasattr(imputer, "transformers"):
+        raise TypeError(
+            f"{type(imputer).__name__} hands on neither draws nor columns in their order, and "
+            "cannot be scored: score the imputer by itself, on the columns that it is given"
+        )
     if drawing_method(imputer) is None and not hasattr(imputer, "transform"):
         raise TypeError(
             f"{type(imputer).__name__} is no imputer: it has neither sample(X, n_draws) nor "
@@ -63,10 +68,11 @@ def require_imputer_alone(imputer):
     """Raise for a class, and for a pipeline, which hands on no draws."""
     if isinstance(imputer, type):
         raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
-    if hasattr(imputer, "steps"):
+    if hasattr(imputer, "steps") or hasattr(imputer, "transformers"):
         raise ValueError(
-            f"imputer is a {type(imputer).__name__}, which is not supported: pass the imputer "
-            "alone; CSDIImputer scales the columns inside."
+            f"imputer is a {type(imputer).__name__}, which is not supported, as it hands on no "
+            "draws: pass the imputer alone; CSDIImputer scales the columns inside and takes text "
+            "and categories as they are."
         )
 
 

@@ -1,7 +1,7 @@
 """Frames of other libraries, read as pandas frames, and the way back.
 
-Those of polars and pyarrow are read through narwhals; a DataArray of xarray has two dimensions, the
-rows, such as times, and the columns.
+Those of polars and pyarrow are read through narwhals. A DataArray of xarray has two dimensions, the
+rows, such as times, and the columns; or three, those of series ahead, and is then a long frame.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ def is_native(X):
     library = type(X).__module__.split(".")[0]
     if library == "xarray":
         return True
-    return library in _LIBRARIES and hasattr(X, "columns") and getattr(X, "shape", ())[1:] != ()
+    two_dimensional = hasattr(X, "columns") and getattr(X, "shape", ())[1:] != ()
+    return library in _LIBRARIES and two_dimensional and type(X).__name__ != "RecordBatch"
 
 
 def as_pandas(X):
@@ -22,11 +23,12 @@ def as_pandas(X):
     if isinstance(X, (list, tuple)) and len(X) and all(map(is_native, X)):
         return [as_pandas(x) for x in X]
     if not is_native(X):
+        _refuse_unread(X)
         return X
     import pandas as pd
 
     if _is_labelled_array(X):
-        return _turned(X).to_pandas()
+        return _frame_of(X)
     frame = _narwhals().from_native(X, eager_only=True)
     return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})
 
@@ -40,8 +42,9 @@ def native_of(X):
 def like_native(frame, given):
     """A complete pandas frame as one of the library and with the types of the given frame."""
     if _is_labelled_array(given):
-        kept = _turned(given).isel({_turned(given).dims[1]: _places(frame, given)})
-        return kept.copy(data=frame.to_numpy()).transpose(*given.dims)
+        turned = _turned(given)
+        kept = turned.isel({turned.dims[-1]: _labels(turned, -1).get_indexer(frame.columns)})
+        return kept.copy(data=frame.to_numpy().reshape(kept.shape)).transpose(*given.dims)
     nw = _narwhals()
     given = nw.from_native(given, eager_only=True)
     types, library = given.schema, given.implementation
@@ -51,6 +54,18 @@ def like_native(frame, given):
     ]
     # from_dict would take an enumeration for a category.
     return first.to_frame().with_columns(*others).to_native()
+
+
+def is_labelled_array(X):
+    """Whether ``X`` is a DataArray of xarray."""
+    return type(X).__module__.split(".")[0] == "xarray" and hasattr(X, "dims")
+
+
+def stacked(arrays, dimension, labels):
+    """Arrays of xarray along a new first dimension with labels."""
+    from xarray import concat
+
+    return concat(arrays, dimension).assign_coords({dimension: list(labels)})
 
 
 def from_columns(columns, given):
@@ -68,28 +83,62 @@ def as_polars(frame):
 
 
 def _is_labelled_array(X):
-    """Whether ``X`` is of xarray; raises unless it is a DataArray of two dimensions."""
+    """Whether ``X`` is of xarray; raises unless it is a DataArray of two or three dimensions."""
     if type(X).__module__.split(".")[0] != "xarray":
         return False
     if not hasattr(X, "dims") or hasattr(X, "data_vars"):
         raise ValueError("X is a Dataset of xarray: pass X.to_array().T or X.to_dataframe().")
-    if X.ndim != 2:
+    if X.ndim not in (2, 3):
         raise ValueError(
-            f"X is a DataArray of the dimensions {X.dims}: one of two dimensions, rows or times "
-            "and columns, is read; pass a list of such for several series, or X.to_numpy()."
+            f"X is a DataArray of the dimensions {X.dims}: two, rows or times and columns, or "
+            "three, series, times and columns, are read; stack or select the others."
         )
     return True
 
 
 def _turned(X):
-    """An array of xarray with its times, if only its second dimension has some, first."""
-    kinds = [X[dim].dtype.kind if dim in X.coords else "" for dim in X.dims]
-    return X.T if kinds[1] in "mM" and kinds[1] and kinds[0] not in ("m", "M") else X
+    """An array of xarray with its times ahead of its columns, and series ahead of both."""
+    kinds = {dim: X[dim].dtype.kind if dim in X.coords else "" for dim in X.dims}
+    times = [dim for dim in X.dims if kinds[dim] in ("m", "M")] or [
+        d for d in X.dims if d == "time"
+    ]
+    time = times[0] if times else X.dims[-2]
+    others = [dim for dim in X.dims if dim != time]
+    return X.transpose(*others[:-1], time, others[-1])
 
 
-def _places(frame, given):
-    """Places of the columns of a frame among those of an array of xarray."""
-    return _turned(given).to_pandas().columns.get_indexer(frame.columns)
+def _labels(turned, axis):
+    """Labels of one dimension, numbers where it has none."""
+    import pandas as pd
+
+    dim = turned.dims[axis]
+    return turned.indexes[dim] if dim in turned.indexes else pd.RangeIndex(turned.sizes[dim])
+
+
+def _frame_of(X):
+    """A frame of the values; of three dimensions one in long form."""
+    import pandas as pd
+
+    turned = _turned(X)
+    if X.ndim == 2:
+        return turned.to_pandas()
+    index = pd.MultiIndex.from_product([_labels(turned, 0), _labels(turned, 1)])
+    values = turned.to_numpy().reshape(len(index), -1)
+    return pd.DataFrame(values, index, _labels(turned, 2))
+
+
+def _refuse_unread(X):
+    """Raise for frames that are read lazily, in batches, or by a library not known here."""
+    library, kind = type(X).__module__.split(".")[0], type(X).__name__
+    if kind == "LazyFrame":
+        raise TypeError("X is a LazyFrame, which holds no data yet: pass X.collect().")
+    if kind == "RecordBatch":
+        raise TypeError("X is a RecordBatch: pass a table, pyarrow.Table.from_batches([X]).")
+    # Subclasses of pandas frames, such as those of geopandas, are read as these.
+    if not hasattr(X, "iloc") and hasattr(X, "columns") and hasattr(X, "dtypes"):
+        raise TypeError(
+            f"X is a frame of {library}: pass one of pandas, polars or pyarrow, or an array."
+        )
 
 
 def _narwhals():

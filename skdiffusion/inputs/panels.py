@@ -4,6 +4,9 @@ import numpy as np
 
 from skdiffusion.inputs.frames import is_frame
 
+# A table may be one in long form if it has more rows than this, and at most this share of them are
+# the first of a series.
+_FEWEST_ROWS, _MOST_STARTS = 12, 0.34
 # So often must values of a column come again in their series for it to count as static.
 _SEEN_AGAIN = 10
 
@@ -49,6 +52,40 @@ class LongFrame:
     def in_order(self, values):
         """Rows laid end to end along axis -2, in the order of the frame."""
         return values[..., self._back, :]
+
+
+def looks_long(frame):
+    """Names of columns that look like the series and the times of a long table, or None.
+
+    Times rise from row to row, but start anew with every series. A few columns of a table that
+    was sorted do so by chance at most where there are few rows.
+    """
+    whole = {name: frame[name] for name in frame.columns if _counts(frame[name])}
+    for time, column in whole.items():
+        steps = np.diff(column.to_numpy(dtype=float))
+        if not 0 < (steps <= 0).sum() <= _MOST_STARTS * len(steps):
+            continue
+        starts = np.r_[0, np.flatnonzero(steps <= 0) + 1]
+        for name in frame.columns:
+            if name != time and _marks(frame[name], starts, len(steps)):
+                return name, time
+    return None
+
+
+def _counts(column):
+    """Whether a column could hold times: whole numbers without gaps, or dates."""
+    if column.dtype.kind not in "iu" or column.isna().any():
+        return False
+    return len(column) > _FEWEST_ROWS
+
+
+def _marks(column, starts, n_steps):
+    """Whether a column has one value from each start to the next, and another one then."""
+    if column.isna().any():
+        return False
+    codes = column.factorize()[0]
+    changes = np.flatnonzero(np.diff(codes)) + 1
+    return np.array_equal(changes, starts[1:]) and codes.max() + 1 == len(starts)
 
 
 class PanelColumns:

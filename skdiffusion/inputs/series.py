@@ -36,7 +36,10 @@ class SeriesInput:
     grid : TimeGrid or None
         That grid, if times are known.
     times : list of float64 ndarrays or None
-        Seconds of the rows of every sample, if known.
+        Seconds of the rows of every sample, if known; of dates since its first row, which keeps
+        the digits of fine steps.
+    origins : list of float or None
+        What turns these into seconds of one clock for all samples and calls.
     panel : LongFrame or None
         The frame in long form.
     outer : pair or None
@@ -52,6 +55,7 @@ class SeriesInput:
     slots: list = None
     grid: object = None
     times: list = None
+    origins: list = None
     panel: object = None
     outer: object = None
     native: list = None
@@ -134,13 +138,20 @@ class SeriesInput:
             real[self.slots[i]] = True
             yield grid, real
 
+    def clock(self):
+        """Seconds by the clock of the rows of every sample; None where times are unknown."""
+        if self.times is None:
+            return None
+        return [origin + times for origin, times in zip(self.origins, self.times)]
+
     def grid_times(self):
-        """Seconds of the rows of the grid, one array a sample; None where times are unknown."""
-        if self.times is None or self.slots is None:
-            return self.times
+        """The same of the rows of the grid."""
+        clock = self.clock()
+        if clock is None or self.slots is None:
+            return clock
         return [
             np.interp(np.arange(slots[-1] + 1), slots, times)
-            for slots, times in zip(self.slots, self.times)
+            for slots, times in zip(self.slots, clock)
         ]
 
     def restore(self, samples):

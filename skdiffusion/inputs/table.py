@@ -133,6 +133,10 @@ class Table:
         """Codes of one column of labels."""
         import pandas as pd
 
+        if self.categories[j].dtype == bool and column.dtype.kind in "iuf":
+            # Booleans that were written as 0 and 1.
+            values = column.to_numpy(dtype=float, na_value=np.nan)
+            column = column.astype(object).mask(values == 0, False).mask(values == 1, True)
         codes = pd.Index(self.categories[j]).get_indexer(column).astype(float)
         unknown = (codes < 0) & ~column.isna().to_numpy()
         if unknown.any():

@@ -95,6 +95,13 @@ def _elapsed(stamps):
     return elapsed.astype("timedelta64[ns]").astype(np.int64) * 1e-9
 
 
+def _origin(stamps):
+    """Seconds from 1970 to the first of dates, by the clock of their zone; 0 for numbers."""
+    if stamps.dtype.kind != "M" or not len(stamps):
+        return 0.0
+    return float(stamps[0].astype("datetime64[s]").astype(np.int64))
+
+
 @dataclass(frozen=True)
 class TimeGrid:
     """The regular grid behind the rows of series.
@@ -300,14 +307,15 @@ def time_grid(data, timestamps, grid, longest):
     if grid.unit in _COUNTS and any(s.dtype.kind != "M" for s in stamps):
         raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
     slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
+    data = replace(data, grid=grid, times=times, origins=[_origin(s) for s in stamps])
     if all(slot[-1] == len(slot) - 1 for slot in slots):
-        return replace(data, grid=grid, times=times)
+        return data
     if data.kind == "panel":
         raise ValueError(
             "The time steps of a 3-D X must be equally spaced: give the samples as a list of "
             "2-D arrays with timestamps and set window_length."
         )
-    return replace(data, slots=slots, grid=grid, times=times)
+    return replace(data, slots=slots)
 
 
 def possible_periods(data, length):

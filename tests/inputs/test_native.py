@@ -141,7 +141,38 @@ def test_an_array_of_xarray_comes_back_with_its_dimensions(turned):
     assert bool(out.notnull().all())
     xr.testing.assert_equal(out.where(array.notnull()), array)
     assert float(np.abs(out.sel(station="a") - values[:, 0]).max()) < 0.3
-    with pytest.raises(ValueError, match="one of two dimensions"):
-        imputer().fit(array.expand_dims("run"))
+    with pytest.raises(ValueError, match="two, rows or times and columns, or "):
+        imputer().fit(array.expand_dims(["run", "level"]))
     with pytest.raises(ValueError, match="Dataset of xarray: pass"):
         imputer().fit(array.to_dataset(dim="station"))
+
+
+@pytest.mark.parametrize(
+    "dims", [("id", "time", "col"), ("id", "col", "time"), ("time", "id", "col")]
+)
+def test_series_times_and_columns_of_an_array_of_xarray(dims):
+    xr = pytest.importorskip("xarray")
+    hours = pd.date_range("2024", periods=60, freq="2h")
+    wave = np.sin(np.arange(60) / 4 + np.arange(3)[:, None])
+    values = np.stack([wave, 2 * wave, np.full_like(wave, np.nan)], axis=-1)
+    seen = np.random.default_rng(0).random(values.shape) > 0.2
+    array = xr.DataArray(
+        np.where(seen, values, np.nan), {"time": hours, "id": ["u", "v", "w"], "col": list("abc")},
+        ("id", "time", "col"), attrs={"units": "m"},
+    )  # fmt: skip
+    array = array.transpose(*dims)
+    with pytest.warns(UserWarning, match=r"Features \['c'\]"):
+        fitted = imputer(window_length=8).fit(array)
+    assert fitted.time_step_ == 7200
+    out = fitted.transform(array)
+    assert out.dims == array.dims
+    assert out.attrs == array.attrs
+    kept = array.sel(col=["a", "b"])
+    xr.testing.assert_equal(out.where(kept.notnull()), kept)
+    error = np.abs(out.transpose("id", "time", "col").to_numpy() - values[..., :2])
+    assert error.max() < 0.5
+    draws = fitted.sample(array, 4)
+    assert draws.dims == ("draw", *array.dims)
+    band = fitted.predict_quantiles(array, [0.3, 0.7])
+    assert band["quantile"].to_numpy().tolist() == [0.3, 0.7]
+    assert bool((band.sel(quantile=0.3) <= band.sel(quantile=0.7)).all())

@@ -159,3 +159,21 @@ def test_disorder_in_a_list_is_named_by_series_and_row():
     parts = [of_hours(range(20)), of_hours([0, 1, 2, 2, 3])]
     with pytest.raises(ValueError, match=r"index of X\[1\] repeats a time at row 3"):
         imputer(window_length=4).fit(parts)
+
+
+def test_the_hour_of_the_day_is_that_of_the_clock_whenever_a_series_begins():
+    hours = pd.date_range("2024", periods=24 * 20, freq="h")
+    values = np.column_stack([3 * np.sin(2 * np.pi * hours.hour / 24), np.zeros(len(hours))])
+    values = values + 0.3 * np.random.default_rng(0).normal(size=values.shape)
+    frame = pd.DataFrame(values, hours, ["a", "b"])
+    later = frame.iloc[6:200].copy()
+    later.iloc[100:150, 0] = np.nan
+    parts = [frame.iloc[k : k + 24 * 6] for k in (0, 7, 15, 100)]
+    for fitted, given in (
+        (imputer(window_length=24).fit(frame), later),
+        (imputer(window_length=24).fit(parts), [later]),
+    ):
+        out = fitted.transform(given)
+        out = out[0] if isinstance(out, list) else out
+        # Out of phase the error is 2.6.
+        assert np.abs(out["a"] - frame["a"].iloc[6:200]).iloc[100:150].mean() < 0.5

@@ -13,6 +13,7 @@ References
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -212,7 +213,15 @@ class Fit:
 
 
 def fit_state_space(
-    pieces, *, generator, n_steps=10, ridge=10.0, max_order=2, work=_WORK, noises=_FIRST_NOISES
+    pieces,
+    *,
+    generator,
+    n_steps=10,
+    ridge=10.0,
+    max_order=2,
+    work=_WORK,
+    noises=_FIRST_NOISES,
+    on_step=None,
 ):
     """Fit by expectation maximisation; order and number of steps by held-out cells.
 
@@ -232,16 +241,20 @@ def fit_state_space(
         Work of a step, rows times the cube of the states; more pieces are left out.
     noises : sequence of float, default=(0.005, 0.02, 0.07)
         Noises to start from; the best on some of the rows is taken.
+    on_step : callable, optional
+        Called after every step, with the largest number of steps that there can be.
 
     Returns
     -------
     fit : Fit
         The best model and its errors.
     """
+    most = n_steps * (1 + len(noises) * (len(noises) > 1)) + max(3, n_steps // 3) * (max_order - 1)
+    done = (lambda: None) if on_step is None else partial(on_step, most)
     pieces = pieces.some(_affordable(pieces, 1, work), generator)
     hidden = hide(pieces.observed, generator)
-    start = _start(pieces, hidden, n_steps, ridge, noises)
-    best = _best_of_steps(start, pieces, hidden, n_steps, ridge)
+    start = _start(pieces, hidden, n_steps, ridge, noises, done)
+    best = _best_of_steps(start, pieces, hidden, n_steps, ridge, done)
     best = _by_least_squares(best, pieces, hidden, 1)
     for order in range(2, max_order + 1):
         fewer = _affordable(pieces, order, work)
@@ -251,7 +264,7 @@ def fit_state_space(
         raised = _by_least_squares(best, pieces, hidden, order)
         if raised is best:
             raised = replace(best, model=raise_order(best.model))
-        trial = _best_of_steps(raised.model, pieces, hidden, max(3, n_steps // 3), ridge)
+        trial = _best_of_steps(raised.model, pieces, hidden, max(3, n_steps // 3), ridge, done)
         if trial.crps > (1 - _ORDER_GAIN) * best.crps:
             break
         best = trial
@@ -325,14 +338,14 @@ def regressed(model, pieces, hidden, order):
     return replace(base, transition=transition, innovation=innovation)
 
 
-def _start(pieces, hidden, n_steps, ridge, noises):
+def _start(pieces, hidden, n_steps, ridge, noises, done):
     """The first model: of several guesses that which leads furthest on some of the rows."""
     guesses = [first_guess(pieces, noise) for noise in noises]
     if len(guesses) == 1:
         return guesses[0]
     some = _affordable(pieces, 1, _WORK_OF_STARTS)
     fits = [
-        _best_of_steps(guess, pieces.first(some), hidden[:some], n_steps, ridge)
+        _best_of_steps(guess, pieces.first(some), hidden[:some], n_steps, ridge, done)
         for guess in guesses
     ]
     return min(fits, key=lambda fit: fit.surprise).model
@@ -346,13 +359,14 @@ def _affordable(pieces, order, work):
     return max(4, int(min(work / (n_times * (order * k) ** 3), enough)))
 
 
-def _best_of_steps(model, pieces, hidden, n_steps, ridge):
+def _best_of_steps(model, pieces, hidden, n_steps, ridge, done):
     """EM until the hidden cells gain nothing more; where there are few, some steps unseen."""
     best, smoothed = _judged(model, pieces, hidden)
     few = _few(hidden)
     for _ in range(min(n_steps, _BLIND_STEPS) if few else n_steps):
         model = maximise(model, smoothed, pieces, pieces.observed & ~hidden, ridge)
         trial, smoothed = _judged(model, pieces, hidden)
+        done()
         enough = trial.crps > (1 - _GAIN) * best.crps
         best = trial if few or trial.crps < best.crps else best
         if enough and not few:

@@ -12,6 +12,9 @@ from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._regression import LocationScaleRegression
 from skdiffusion.inputs.arguments import finite_number
+from skdiffusion.inputs.encoding import Encoding, is_label
+from skdiffusion.inputs.frames import is_frame
+from skdiffusion.inputs.native import as_pandas
 from skdiffusion.inputs.series import unmasked
 
 
@@ -71,10 +74,15 @@ class Labels:
 
 
 class Values:
-    """Real values, standardised; after ``regress`` with location and log-scale of the data."""
+    """Real values, standardised; after ``regress`` with location and log-scale of the data.
+
+    Columns of labels in a frame are indicators of their categories, but for the first of more
+    than two; ordered ones are their numbers.
+    """
 
     def __init__(self, y):
-        self.names = _names_of(y)
+        self.names, y = _names_of(y), as_pandas(y)
+        self.encoding = Encoding.learn([y]) if _holds_labels(y) else None
         y = self._check(y)
         self.low, self.high = y.min(axis=0), y.max(axis=0)
         # Repeated values count once: a weight of two and a row given twice are the same.
@@ -139,7 +147,7 @@ class Values:
         span = self.high - self.low
         far = ((y < self.low - span) | (y > self.high + span)).any(axis=0)
         for j in np.flatnonzero(far):
-            name = int(j) if self.names is None else self.names[j]
+            name = int(j) if self.names is None else self.names[self._owners()[j]]
             warn(
                 f"Column {name!r} of y goes from {y[:, j].min():g} to {y[:, j].max():g}, but fit "
                 f"has seen {self.low[j]:g} to {self.high[j]:g}: nothing is known out there."
@@ -154,9 +162,38 @@ class Values:
                     "them as in fit."
                 )
             y = y[self.names]
-        y = unmasked(y)
+        y = self._numbers(as_pandas(unmasked(y)))
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return y.reshape(len(y), -1)
+
+    def _numbers(self, y):
+        """Columns of labels as numbers."""
+        if self.encoding is None:
+            return y
+        if not is_frame(y):
+            raise ValueError("y must be a DataFrame with the columns and labels of fit.")
+        try:
+            encoded = self.encoding.encode(y)
+        except ValueError as error:
+            raise ValueError(str(error).replace(" of X ", " of y ", 1)) from error
+        if np.isnan(encoded).any():
+            columns = self.encoding.owner[np.isnan(encoded).any(axis=0)]
+            names = sorted({self.names[j] for j in columns})
+            raise ValueError(f"y contains NaN in the columns {names}: every row needs a condition.")
+        return encoded[:, self._kept()]
+
+    def _kept(self):
+        """Real columns that are used: without the first of several indicators."""
+        widths = np.array([code.width for code in self.encoding.columns])
+        kept = np.ones(len(self.encoding.owner), dtype=bool)
+        kept[self.encoding.first[widths > 1]] = False
+        return kept
+
+    def _owners(self):
+        """Number of the column of ``y`` that each value belongs to."""
+        if self.encoding is None:
+            return np.arange(self.n_values)
+        return self.encoding.owner[self._kept()]
 
 
 CONDITIONS = {"label": Labels, "value": Values}
@@ -234,6 +271,11 @@ def _names_of(y):
     """Names of the columns of a frame, None where there are none."""
     names = list(getattr(y, "columns", []))
     return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _holds_labels(y):
+    """Whether a frame has columns of labels."""
+    return is_frame(y) and any(is_label(y.iloc[:, j]) for j in range(y.shape[1]))
 
 
 def _has_gaps(y):

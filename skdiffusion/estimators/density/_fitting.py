@@ -28,7 +28,7 @@ from skdiffusion.estimators.density._reader import (
 from skdiffusion.estimators.density._row_noise import spreading
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
 from skdiffusion.estimators.density._selection import MAX_LEVEL, choose
-from skdiffusion.inputs.arguments import layer_sizes, require_arguments
+from skdiffusion.inputs.arguments import layer_sizes, require_arguments, require_same_order
 from skdiffusion.nn.mlp import residual_network
 from skdiffusion.training.density import Recipe, train_residual
 
@@ -69,6 +69,8 @@ def fit_density(estimator, X, y, sample_weight, course):
     codes = reader.learn(estimator, X, allow_nan, ensure_min_samples=2)
     if y is not None and estimator.condition is not None:
         check_consistent_length(codes, y)
+    for name, beside in (("y", y), ("sample_weight", sample_weight)):
+        require_same_order(X, beside, name)
     if sample_weight is not None:
         codes, y, sample_weight = _weighted(codes, y, sample_weight)
     encoder, condition = learn_condition(estimator.condition, estimator.base, y, len(codes))

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import is_tied
-from skdiffusion.inputs.frames import check_columns, holds_labels, infinity_named
+from skdiffusion.inputs.frames import check_columns, dense_frame, holds_labels, infinity_named
 from skdiffusion.inputs.native import as_pandas, as_polars
 from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
@@ -47,7 +47,7 @@ class TableReader:
             Numbers, and codes of categories.
         """
         codes = self._read(estimator, X, True, allow_nan, checks)
-        X = as_pandas(X)
+        X = dense_frame(as_pandas(X))
         types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
         self.table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
         return codes
@@ -93,7 +93,7 @@ class TableReader:
     def _read(self, estimator, X, reset, allow_nan, checks):
         """Numbers and codes of a table; what is wrong with it is named."""
         checks |= {"dtype": np.float64, "ensure_all_finite": "allow-nan" if allow_nan else True}
-        X = as_pandas(unmasked(X))
+        X = dense_frame(as_pandas(unmasked(X)))
         is_frame = hasattr(X, "iloc") and X.ndim == 2
         if is_frame:
             check_columns(X)
@@ -115,7 +115,10 @@ class TableReader:
         if not labelled and (reset or not self.table.categories):
             return validate_data(estimator, X, reset=reset, **checks)
         if not hasattr(X, "iloc"):
-            raise ValueError("X must be a DataFrame with the columns and labels of fit.")
+            raise ValueError(
+                "X must be a DataFrame with the columns and labels of fit. To give a few columns "
+                "by name and draw the others, call sample(n_samples, given={...})."
+            )
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         if reset:
             self.table.learn_categories(X)

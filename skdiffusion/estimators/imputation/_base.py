@@ -1,6 +1,7 @@
 """The base of an imputer: which Gaussian windows get, and how it is learnt."""
 
 import torch
+from tqdm.auto import tqdm
 
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
@@ -20,10 +21,10 @@ _SAMPLES_PER_CELL = 3
 WIDEST = 48
 
 
-def fit_base(windows, stationary, seed):
+def fit_base(windows, stationary, seed, progress=False):
     """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
     if not _is_free(windows, stationary):
-        return _fit_series(windows, seed)
+        return _fit_series(windows, seed, progress)
     series = windows.series
     rows = series.rows(windows.train)
     gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
@@ -44,7 +45,7 @@ def _is_free(windows, stationary):
     return series.length == 1 or len(windows.train) >= _SAMPLES_PER_CELL * n_cells
 
 
-def _fit_series(windows, seed):
+def _fit_series(windows, seed, progress):
     """State space and shape of its errors, from the rows to learn from."""
     runs, series = _runs(windows), windows.series
     offsets = torch.tensor([0] + [len(run) for run in runs]).cumsum(0)
@@ -56,7 +57,14 @@ def _fit_series(windows, seed):
     def fit(values, observed, **options):
         season = Season.learn(values, observed, time, neighbours, series.periods)
         pieces = Pieces.cut(values - season(time), observed, offsets)
-        fit = fit_state_space(pieces, generator=torch_generator(seed), **options)
+        with tqdm(desc="Fitting the Gaussian", disable=not progress, leave=False) as bar:
+
+            def step(most):
+                bar.total = most
+                bar.update()
+
+            options |= {"generator": torch_generator(seed), "on_step": step}
+            fit = fit_state_space(pieces, **options)
         near = fit.error, fit.deviation, fit.column
         shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
         shape = shape.reaching(near, fit.deep, fit.n_gaps)
@@ -66,7 +74,7 @@ def _fit_series(windows, seed):
         return fit(values, observed)
     groups = group_columns(values, observed)
     parts = []
-    for group in groups:
+    for group in tqdm(groups, desc="Groups of columns", disable=not progress, leave=False):
         # What the first group chose, noise and order, is a good start for the others.
         first = parts[0].model if parts else None
         known = {"noises": [float(first.noise.median())], "max_order": first.order} if first else {}

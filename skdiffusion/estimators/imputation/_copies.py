@@ -10,8 +10,10 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
+from skdiffusion.inputs.arguments import require_same_order
 from skdiffusion.inputs.frames import (
     check_columns,
+    dense_frame,
     holds_labels,
     infinity_named,
     is_frame,
@@ -152,7 +154,7 @@ def read_table(estimator, X, y, *, function, reset=True):
     y : ndarray or None
         Targets; None where they stand in ``X``.
     """
-    X, wanted = as_pandas(unmasked(X)), reset and not function
+    X, wanted = dense_frame(as_pandas(unmasked(X))), reset and not function
     _check_target(y)
     fewest = 2 if reset else 1
     if not is_frame(X):
@@ -168,6 +170,7 @@ def read_table(estimator, X, y, *, function, reset=True):
     require_rows(X, fewest)
     if y is None:
         return X, None
+    require_same_order(X, y, "y")
     values = column_or_1d(y, warn=True)
     check_consistent_length(X, values)
     if function:

@@ -18,7 +18,7 @@ from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.estimators._portable import PortableEstimator
-from skdiffusion.estimators.imputation._label_draws import drawn
+from skdiffusion.estimators.imputation._labels import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._reading import (
     require_forecast,
@@ -171,7 +171,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
                 (n_samples, n_draws, n_times, n_features) for panels, or list
             Joint draws in the units of ``X``; observed cells are the same in all of them. For
             one long series ``n_samples`` is its number of rows. Where ``X`` has columns of
-            labels, a list of ``n_draws`` completed copies in the form of ``X``.
+            labels, a list of ``n_draws`` completed copies in the form of ``X``; of a DataArray of
+            xarray, one with the dimension ``draw`` ahead.
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
@@ -242,6 +243,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             Laid out as the draws of :meth:`sample`; observed cells repeat their value. Where ``X``
             has columns of labels, a list of frames, one for each level: of ordered categories the
             quantile is one of them, unordered ones have none and are the most frequent in all.
+            Of a DataArray of xarray, one with the dimension ``quantile`` ahead.
         """
         check_is_fitted(self)
         levels = quantile_levels(quantiles)
@@ -258,7 +260,8 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             return np.where(shares, draws.mean(axis=0), quantiles_of_draws(draws, levels, axis=0))
 
         filled = self._filled(data, reduce, self.n_draws)
-        return self._reader.write_draws(data, filled, self._names_of_features())
+        names = self._names_of_features()
+        return self._reader.write_draws(data, filled, names, "quantile", levels)
 
     @available_if(lambda self: self._reader.require_labels())
     @one_thread()

@@ -48,6 +48,8 @@ def read_result(result):
         names = _names_of(values)
         if names is None and hasattr(result, "model"):
             names = list(result.model.exog_names)
+            # Of several equations there is a column of estimates for each.
+            names = names if np.ndim(values) == 1 else None
         return Estimates(
             names, _flat(values), _flat(errors) ** 2, None if df is None else float(df)
         )
@@ -62,9 +64,11 @@ def read_result(result):
 
 
 def _names_of(values):
-    """Names of a Series or a dict."""
+    """Names of a Series or a dict; of a frame pairs of row and column."""
     if isinstance(values, dict):
         return list(values)
+    if hasattr(values, "columns"):
+        return [(row, column) for row in values.index for column in values.columns]
     return list(values.index) if hasattr(values, "index") and hasattr(values, "iloc") else None
 
 
@@ -227,12 +231,18 @@ def pooled_results(results):
     """
     if isinstance(results, str):
         return results
+    results = _in_one_order(results)
     sizes = sorted({len(result.values) for result in results})
     if len(sizes) > 1:
         return (
             f"pooled_ is missing: the copies have different numbers of estimates ({sizes}), as "
             "where a rare category is drawn in some of them only: give OneHotEncoder its "
             "categories=, or join rare categories."
+        )
+    if others := _other_names(results):
+        return (
+            f"pooled_ is missing: the estimates {others} are not there in every copy: let the "
+            "function return the same ones for each."
         )
     first = results[0]
     if first.df is not None and first.df <= 0:
@@ -249,6 +259,31 @@ def pooled_results(results):
     )
     pooled.names = list(first.names or range(len(first.values)))
     return pooled
+
+
+def _in_one_order(results):
+    """Estimates of the same names, which copies may have in different orders, in that of the
+    first.
+    """
+    first = results[0].names
+    if first is None or len(set(map(str, first))) < len(first):
+        return results
+
+    def ordered(result):
+        if result.names == first or sorted(map(str, result.names or ())) != sorted(map(str, first)):
+            return result
+        order = [result.names.index(name) for name in first]
+        return result._replace(
+            names=first, values=result.values[order], variances=result.variances[order]
+        )
+
+    return [ordered(result) for result in results]
+
+
+def _other_names(results):
+    """Names of estimates that some copies do not have."""
+    names = [set(result.names or ()) for result in results]
+    return sorted(map(str, set.union(*names) - set.intersection(*names)))
 
 
 def table_of(pooled):

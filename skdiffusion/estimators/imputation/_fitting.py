@@ -1,5 +1,6 @@
 """How an imputer learns: columns, windows, the Gaussian over a window, the network on top."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,8 @@ from skdiffusion.training.masking import (
     pattern_targets,
     user_strategy,
 )
+
+_log = logging.getLogger(__name__)
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
@@ -208,7 +211,9 @@ def fit_imputation_model(
     _require_series(settings, stationary)
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide or past)
     if previous is None:
-        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed)
+        progress = settings.verbose > 0
+        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed, progress)
+        _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -236,6 +241,8 @@ def fit_imputation_model(
         history = _train(denoiser, windows, strategy, settings, seed, course)
         _warn_useless(denoiser, history)
         denoiser = judge.better(denoiser)
+        n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
+        _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history

@@ -19,14 +19,12 @@ from scipy.special import ndtr
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from skdiffusion._random import normals, row_keys
+from skdiffusion._random import normals
 from skdiffusion.columns.columns import Columns
 from skdiffusion.inputs.encoding import Encoding
 
-# Completed copies to learn from, and rows of all of them together.
-_N_COPIES, _MOST_ROWS = 5, 20_000
-# Labels with fewer known cells, or with more categories, are left to the Gaussian.
-_FEWEST, _MOST_CATEGORIES = 30, 30
+# Rows of all completed copies together.
+_MOST_ROWS = 20_000
 # Share of the known cells that decides between the models.
 _HELD_OUT = 0.25
 # Weight of the plain shares of the categories, so that none is impossible.
@@ -54,10 +52,12 @@ class LabelModel:
     inputs: np.ndarray
 
     def probabilities(self, z):
-        """Probabilities (n_rows, n_categories) given rows (n_rows, n_valid)."""
+        """Probabilities (n_rows, n_categories) given what tells them (n_rows, n_inputs)."""
+        if not self.models:
+            return np.tile(self.shares, (len(z), 1))
         found = np.zeros((len(z), len(self.shares)))
         for model in self.models:
-            p = model.predict_proba(z[:, self.inputs])
+            p = model.predict_proba(z)
             found[:, model.classes_.astype(int)] += p / len(self.models)
         return (1 - _FLOOR) * found + _FLOOR * self.shares
 
@@ -81,54 +81,50 @@ class LabelDraws:
     models: dict
 
     @classmethod
-    def learn(cls, flat, draw, columns, encoding, seed):
+    def learn(cls, flat, copies, columns, encoding, wanted, seed):
         """Learn the probabilities of the labels of a table.
 
         Parameters
         ----------
         flat : ndarray of shape (n_rows, n_columns)
             The table, NaN where missing.
-        draw : callable
-            ``draw(n_draws)`` returns draws (n_draws, n_missing) of its missing cells.
+        copies : ndarray of shape (n_copies, n_rows, n_columns)
+            Completed copies of it.
         columns : Columns
             Its columns.
         encoding : Encoding
             What the features are.
+        wanted : iterable of (int, bool ndarray of shape (n_valid,))
+            The features to learn and the columns that tell them.
         seed : int
             Fixes rows and trees.
 
         Returns
         -------
-        labels : LabelDraws or None
-            None if there is no label that could be learnt.
+        labels : LabelDraws
+            Fitted.
         """
-        wanted = [j for j, code in enumerate(encoding.columns) if code.kind in ("label", "boolean")]
-        known = ~np.isnan(flat[:, encoding.first])
-        wanted = [j for j in wanted if known[:, j].sum() >= _FEWEST]
-        wanted = [j for j in wanted if len(np.unique(_codes(flat, encoding, j)[known[:, j]])) > 1]
-        wanted = [j for j in wanted if encoding.columns[j].most < _MOST_CATEGORIES]
-        inputs = {j: encoding.owner[columns.valid] != j for j in wanted}
-        wanted = [j for j in wanted if inputs[j].any()]
-        if not wanted:
-            return None
-        asked = np.isnan(flat) & columns.valid
-        copies = np.repeat(flat[None], _N_COPIES, axis=0)
-        if asked.any():
-            copies[:, asked] = encoding.settle(draw(_N_COPIES), np.nonzero(asked)[1])
         z, rng = columns.forward(copies), np.random.default_rng(seed)
         models = {}
-        for j in wanted:
-            rows = rng.permutation(np.flatnonzero(known[:, j]))[: _MOST_ROWS // _N_COPIES]
-            codes = _codes(flat, encoding, j)[rows].astype(int)
-            models[j] = _fit(z[:, rows], codes, int(encoding.columns[j].most) + 1, inputs[j], seed)
+        for j, inputs in wanted:
+            known = np.flatnonzero(~np.isnan(flat[:, encoding.first[j]]))
+            rows = rng.permutation(known)[: _MOST_ROWS // len(copies)]
+            codes = label_codes(flat, encoding, j)[rows].astype(int)
+            models[j] = fit_label_model(
+                z[:, rows][..., inputs],
+                codes,
+                int(encoding.columns[j].most) + 1,
+                inputs,
+                seed,
+            )
         return cls(columns, encoding, models)
 
-    def redraw(self, flat, draws, asked, keys):
+    def redraw(self, data, draws, asked, keys):
         """Draw the labels anew.
 
         Parameters
         ----------
-        flat : ndarray of shape (n_rows, n_columns)
+        data : SeriesInput
             A table, NaN where missing.
         draws : ndarray of shape (n_draws, n_asked)
             Draws of its cells ``asked``, row by row; those of labels are replaced.
@@ -142,7 +138,7 @@ class LabelDraws:
         draws : ndarray of shape (n_draws, n_asked)
             The same array.
         """
-        place = np.full(asked.shape, -1)
+        flat, place = data.flat, np.full(asked.shape, -1)
         place[asked] = np.arange(asked.sum())
         first = self.encoding.first[list(self.models)]
         rows = np.flatnonzero(asked[:, first].any(axis=1))
@@ -163,7 +159,7 @@ class LabelDraws:
             if not len(rows):
                 continue
             z = self.columns.forward(full[:, rows])
-            p = model.probabilities(z.reshape(-1, z.shape[-1]))
+            p = model.probabilities(z.reshape(-1, z.shape[-1])[:, model.inputs])
             cell = torch.full((len(rows),), j)
             uniform = ndtr(normals(keys[rows], number, _STREAM, cell).numpy())
             below = np.cumsum(p, axis=1)[:, :-1].reshape(*uniform.shape, -1) < uniform[..., None]
@@ -174,62 +170,31 @@ class LabelDraws:
             draws[:, place[rows, own]] = code
 
 
-def label_draws(reader, columns, model, data, settings, seed):
-    """What draws the labels of a table anew, or None where there are none.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        The form of the data.
-    columns : Columns
-        Their units.
-    model : ImputationModel
-        What draws the other cells.
-    data : SeriesInput
-        The data of ``fit``.
-    settings : Bunch
-        Parameters of the imputer.
-    seed : int
-        Fixes everything.
-    """
-    if reader.kind != "table":
-        return None
-    keys = row_keys(data.rows, seed)
-    draw = lambda n: drawn(reader, columns, model, data, keys, n, settings)  # noqa: E731
-    return LabelDraws.learn(data.flat, draw, columns, reader.encoding, seed)
-
-
-def drawn(reader, columns, model, data, keys, n_draws, settings):
-    """Draws (n_draws, n_missing) of the missing cells of valid columns, in the units of X."""
-    z = model.draw(reader.windows(data, columns), keys, n_draws, settings).cpu().numpy()
-    feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
-    largest = np.finfo(data.flat.dtype).max
-    return np.clip(columns.inverse(z, feature), -largest, largest)
-
-
-def _codes(flat, encoding, j):
+def label_codes(flat, encoding, j):
     """Numbers of the categories of one feature."""
     first, width = encoding.first[j], encoding.columns[j].width
     block = flat[:, first : first + width]
     return block[:, 0] if width == 1 else block.argmax(axis=1).astype(float)
 
 
-def _fit(z, codes, n_categories, inputs, seed):
-    """The model of one label from completed rows (n_copies, n_rows, n_valid)."""
+def fit_label_model(z, codes, n_categories, inputs, seed):
+    """The model of one label from what tells it (n_copies, n_rows, n_inputs)."""
     n_held_out = int(_HELD_OUT * len(codes))
     shares = (np.bincount(codes, minlength=n_categories) + 0.5) / (len(codes) + n_categories / 2)
+    if len(np.unique(codes)) < 2:
+        return LabelModel([], shares, inputs)
     held_out, rest = slice(0, n_held_out), slice(n_held_out, None)
     choices = [[True, False], [False, True], [True, True]]
     if len(np.unique(codes[rest])) > 1:
-        trial = _fitted(z[:, rest], codes[rest], inputs, seed)
+        trial = _fitted(z[:, rest], codes[rest], seed)
         choices.sort(key=lambda c: _loss(trial, c, z[:, held_out], codes[held_out], shares, inputs))
-    models = _fitted(z, codes, inputs, seed)
+    models = _fitted(z, codes, seed)
     return LabelModel([m for m, used in zip(models, choices[0]) if used], shares, inputs)
 
 
-def _fitted(z, codes, inputs, seed):
+def _fitted(z, codes, seed):
     """Both classifiers."""
-    x, y = z.reshape(-1, z.shape[-1])[:, inputs], np.tile(codes, len(z))
+    x, y = z.reshape(-1, z.shape[-1]), np.tile(codes, len(z))
     leaf = max(5, min(20, len(codes) // 20)) * len(z)
     trees = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=15, min_samples_leaf=leaf, l2_regularization=1.0,

@@ -11,8 +11,14 @@ from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
-from skdiffusion.inputs.native import as_pandas, like_native, native_of
-from skdiffusion.inputs.panels import PanelColumns, static_columns, with_statics
+from skdiffusion.inputs.native import (
+    as_pandas,
+    is_labelled_array,
+    like_native,
+    native_of,
+    stacked,
+)
+from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, with_statics
 from skdiffusion.inputs.series import recognise, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
@@ -30,6 +36,7 @@ _HINT_TO_DATETIME = (
     "The index of X holds dates as text or objects, which are not read as times: set "
     "X.index = pd.to_datetime(X.index)."
 )
+_TAKEN = {"table": "independent rows", "series": "one series"}
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
 # Standard deviations that half of a column is off only where its units are others.
@@ -58,8 +65,8 @@ class SeriesReader:
         Real columns that do not change within a series.
     layout : pair of lists or None
         Names of the panel columns and of all columns, where the former were columns in ``fit``.
-    labels : LabelDraws or None
-        What draws the labels of a table given the completed row.
+    labels : LabelDraws, LabelChains or None
+        What draws labels given the completed row, in series also given those before and after.
     """
 
     kind: str
@@ -150,7 +157,7 @@ class SeriesReader:
             _, first, of = np.unique(key, return_index=True, return_inverse=True)
             draws[:, cells] = draws[:, cells[first[of]]]
         draws = self.encoding.settle(draws, columns)
-        return draws if self.labels is None else self.labels.redraw(data.flat, draws, asked, keys)
+        return draws if self.labels is None else self.labels.redraw(data, draws, asked, keys)
 
     def windows(self, data, columns):
         """What a model sees of ``data``, as series cut into windows."""
@@ -183,12 +190,18 @@ class SeriesReader:
             return self.encoding.decode(samples)[..., self.kept]
         return [self.keep(x) for x in samples]
 
-    def write_draws(self, data, filled, names):
-        """Draws in the user's form; where there are labels, a list of completed copies."""
-        if not self.encoding.has_labels:
+    def write_draws(self, data, filled, names, dimension="draw", labels=None):
+        """Draws in the user's form; where there are labels, a list of completed copies, and of an
+        array of xarray one with a further dimension.
+        """
+        labelled = data.native is not None and all(map(is_labelled_array, data.native))
+        labelled = labelled and data.form != "list"
+        if not (self.encoding.has_labels or labelled):
             return data.restore_draws(self.keep(filled))
         n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
-        return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
+        copies = [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
+        labels = range(n_draws) if labels is None else labels
+        return stacked(copies, dimension, labels) if labelled else copies
 
     def require_labels(self):
         """Raise where there are no labels; else return True."""
@@ -296,7 +309,9 @@ def require_plain_output(estimator, data):
     container = _get_output_config("transform", estimator)["dense"]
     if data.form in ("3-D array", "list") and container != "default":
         raise ValueError(
-            f'set_output(transform={container!r}) works for a 2-D X only: set it to "default".'
+            f"set_output(transform={container!r}), or set_config(transform_output={container!r}), "
+            "works for a 2-D X only: call set_output(transform='default') of the imputer; lists of "
+            "frames come back as such anyway."
         )
 
 
@@ -352,6 +367,11 @@ def _warn_unread_index(parts, kind, timestamps):
         warn(_HINT_WINDOW_LENGTH)
     if timestamps is not None:
         return
+    if len(parts) == 1 and not has_times(parts[0]) and (pair := looks_long(parts[0])):
+        warn(
+            f"Columns {pair[0]!r} and {pair[1]!r} of X look like series and times of a long table, "
+            f"but are taken as features of {_TAKEN[kind]}: set panel_columns={pair!r}."
+        )
     if not has_times(parts[0]) and has_dates_as_text(parts[0]):
         warn(_HINT_TO_DATETIME)
 

@@ -18,15 +18,25 @@ from skdiffusion.inputs.imputers import (
     drawing_method,
     missing_cells,
     require_imputer_alone,
+    with_all_columns,
 )
 from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._imputation_scorer import HIDING_CONSTRAINTS
 
 
 @validate_params(HIDING_CONSTRAINTS, prefer_skip_nested_validation=False)
 def conformalize(
-    imputer, X, y=None, *, missing_rate=0.1, mechanism="mcar", n_draws=100, random_state=0
+    imputer,
+    X,
+    y=None,
+    *,
+    timestamps=None,
+    missing_rate=0.1,
+    mechanism="mcar",
+    n_draws=100,
+    random_state=0,
 ):
     """Make the quantiles of a fitted imputer reach their level, by split conformal prediction.
 
@@ -43,6 +53,8 @@ def conformalize(
     y : array-like of the shape of ``X``, default=None
         Truth; the cells missing in ``X`` and known in ``y`` are used. Without it a share of the
         observed cells of ``X`` is hidden.
+    timestamps : array-like of shape (n_times,), optional
+        Times of the rows, for an imputer that takes them.
     missing_rate : float, default=0.1
         Share of the observed cells to hide.
     mechanism : {"mcar", "block", "tail", "feature"}, default="mcar"
@@ -103,7 +115,7 @@ def conformalize(
     scorer = make_imputation_scorer(
         missing_rate=missing_rate, mechanism=mechanism, n_draws=n_draws, random_state=random_state
     )
-    held = scorer.held_out(imputer, X, y)
+    held = scorer.held_out(imputer, X, y, timestamps)
     if held.labels is not None:
         names = [name for name, is_label in zip(held.labels.names, held.labels.present) if is_label]
         raise ValueError(
@@ -151,22 +163,24 @@ class ConformalImputer:
         self.truth, self.draws, self.features = truth, draws, features
         self.random_state = random_state
 
-    def transform(self, X):
+    def transform(self, X, *, timestamps=None):
         """Fill the gaps as the imputer does.
 
         Parameters
         ----------
         X : array-like
             Data of the form given to the imputer.
+        timestamps : array-like of shape (n_times,), optional
+            Times of the rows, for an imputer that takes them.
 
         Returns
         -------
         X_imputed : array-like
             What the imputer returns.
         """
-        return self.imputer.transform(X)
+        return self.imputer.transform(X, **_options(timestamps))
 
-    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95)):
+    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Adjusted quantiles of every missing cell.
 
         Parameters
@@ -175,11 +189,14 @@ class ConformalImputer:
             Data with gaps.
         quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
             Levels between 0 and 1.
+        timestamps : array-like of shape (n_times,), optional
+            Times of the rows, for an imputer that takes them.
 
         Returns
         -------
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
-            Increasing along axis 1; observed cells repeat their value.
+            Increasing along axis 1; observed cells repeat their value. Without the features that
+            the imputer drops.
 
         Raises
         ------
@@ -189,9 +206,11 @@ class ConformalImputer:
         levels = quantile_levels(quantiles)
         if isinstance(X, (list, tuple)) and any(np.ndim(x) > 1 for x in X):
             raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
-        draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], self.random_state), float)
-        draws = np.moveaxis(draws, 1, -1)
-        missing = missing_cells(self.imputer, as_pandas(X))
+        seed, options = self.random_state, _options(timestamps)
+        X = panel_indexed(as_pandas(X), getattr(self.imputer, "panel_columns", None))
+        draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], seed, options), float)
+        draws = np.moveaxis(with_all_columns(draws, self.imputer, X), 1, -1)
+        missing = missing_cells(self.imputer, X)
         if missing.shape != draws.shape[:-1]:
             raise ValueError(f"X has shape {missing.shape}, its draws have {draws.shape[:-1]}.")
         shifts = np.array([self._shifts(level, missing.shape[-1]) for level in levels])
@@ -199,6 +218,7 @@ class ConformalImputer:
         shifts = shifts.reshape(len(levels), *[1] * (missing.ndim - 1), -1)
         q = quantiles_of_draws(draws, levels, axis=-1)
         moved = q + missing * _spread(draws) * shifts
+        moved = moved[..., ~np.isnan(draws).reshape(-1, *draws.shape[-2:]).all(axis=(0, 2))]
         order = np.argsort(levels, kind="stable")
         moved[order] = np.sort(moved, axis=0)
         return np.moveaxis(moved, 0, 1)
@@ -214,6 +234,11 @@ class ConformalImputer:
             )
         own = [_conformal_quantile(scores[self.features == k], level) for k in range(n_features)]
         return [pooled if shift is None else shift for shift in own]
+
+
+def _options(timestamps):
+    """Arguments for an imputer that takes times, none without them."""
+    return {} if timestamps is None else {"timestamps": timestamps}
 
 
 def _conformal_quantile(scores, level):

@@ -22,10 +22,10 @@ from skdiffusion.estimators.imputation._fitting import (
     nothing_trained,
     split_windows,
 )
-from skdiffusion.estimators.imputation._label_draws import label_draws
+from skdiffusion.estimators.imputation._labels import learn_labels
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
-from skdiffusion.inputs.arguments import positive_int
+from skdiffusion.inputs.arguments import in_order, positive_int
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.nn import load_csdi_checkpoint
 from skdiffusion.training.masking import STRATEGIES
@@ -70,7 +70,8 @@ class CSDIImputer(DiffusionImputer):
         scattered cells, half lose runs of time steps in a few features. ``"random"``: a share of
         the cells drawn from U(0, 1). ``"historical"``: what another window misses. ``"mix"``:
         half random, half historical. ``"feature"``: whole features. An array of shape (n_times,
-        n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several. A
+        n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several; the
+        columns of a frame are matched by name. A
         callable ``(observed, rng) -> hidden`` maps bool arrays (n_windows, n_times, n_features).
     statistic : {"median", "mean"}, default="median"
         Statistic of the draws that :meth:`transform` fills in: the median minimises the absolute
@@ -123,7 +124,8 @@ class CSDIImputer(DiffusionImputer):
     device : str or torch.device, default="auto"
         ``"auto"`` takes a GPU where there is one.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows progress bars with the time left, of the Gaussian, the network, labels and draws.
+        What was done is told to the logger ``skdiffusion`` at level INFO in any case.
     random_state : int, RandomState instance or None, default=None
         An int fixes training and draws. A row's draws depend on this and on the row alone.
 
@@ -190,7 +192,7 @@ class CSDIImputer(DiffusionImputer):
         "window_length": [Interval(Integral, 1, None, closed="left"), None],
         "panel_columns": [str, tuple, list, None],
         "direction": [StrOptions({"both", "past"})],
-        "target_strategy": [StrOptions(set(STRATEGIES)), callable, list, np.ndarray],
+        "target_strategy": [StrOptions(set(STRATEGIES)), callable, "array-like"],
         "statistic": [StrOptions({"median", "mean"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", *STEPS})],
@@ -339,7 +341,9 @@ class CSDIImputer(DiffusionImputer):
             data = reader.read(learner, X, timestamps)
         else:
             reader, data = SeriesReader.learn(learner, X, timestamps)
-            names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+        names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
+        settings.target_strategy = in_order(settings.target_strategy, names, "target_strategy")
+        if not go_on:
             columns = learn_columns(
                 reader.with_statics(data).flat, settings, names, reader.encoding
             )
@@ -353,7 +357,7 @@ class CSDIImputer(DiffusionImputer):
             windows, columns, owner, settings, seed, course, **shape
         )
         if not go_on:
-            labels = label_draws(reader, columns, model, data, settings, seed)
+            labels = learn_labels(reader, columns, model, data, settings, seed)
             reader = replace(reader, labels=labels)
         course.close()
         return self._adopt(learner, reader, columns, model, seed, history)
