@@ -1,6 +1,6 @@
 """Times of rows: time stamps as seconds, the regular grid behind them, the slot of each row."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -105,10 +105,14 @@ class TimeGrid:
         or the numbers of an index, whose unit is not known.
     step : float
         Distance of two slots in this unit.
+    origin : float or None
+        Seconds from 1970 to the first row seen in ``fit``, from which all times are counted, so
+        that seasons have the same phase in all series; None where they are no dates.
     """
 
     unit: str
     step: float
+    origin: float | None = field(default=None, compare=False)
 
     @property
     def seconds(self):
@@ -165,6 +169,19 @@ class TimeGrid:
             )
         gaps = np.minimum(np.diff(free), max(longest, _LONGEST_GAP))
         return np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)
+
+
+def _since_1970(stamps):
+    """Whole seconds from 1970 to the first of datetimes; None for numbers."""
+    if stamps.dtype.kind != "M" or not len(stamps):
+        return None
+    return float(stamps[0].astype("datetime64[s]").astype(np.int64))
+
+
+def _from_origin(times, stamps, origin):
+    """Times of a series, which count from its first row, as those that count from an origin."""
+    first = _since_1970(stamps)
+    return times if origin is None or first is None else times + (first - origin)
 
 
 def _calendar_unit(stamps):
@@ -295,10 +312,11 @@ def time_grid(data, timestamps, grid, longest):
         return data
     stamps, times, numbered = given
     if grid is None:
-        grid = TimeGrid.learn(stamps, times, numbered)
+        grid = replace(TimeGrid.learn(stamps, times, numbered), origin=_since_1970(stamps[0]))
     if grid.unit in _COUNTS and any(s.dtype.kind != "M" for s in stamps):
         raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
     slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
+    times = [_from_origin(t, s, grid.origin) for t, s in zip(times, stamps)]
     if all(slot[-1] == len(slot) - 1 for slot in slots):
         return replace(data, grid=grid, times=times)
     if data.kind == "panel":

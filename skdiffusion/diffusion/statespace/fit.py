@@ -20,6 +20,8 @@ from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
 # Rows of a piece that EM takes as a series of its own: pieces are a batch, and what a piece loses
 # at its ends is some correlation times, a fiftieth of it.
 PIECE = 256
+# Of more pieces so many are taken, evenly spread: EM uses fewer (see _CELLS).
+_MOST_PIECES = 1024
 # Floors: a noise of one percent of the standard deviation, and innovations far below any noise.
 _LEAST_NOISE, _LEAST_INNOVATION = 1e-4, 1e-5
 # EM moves a small noise by a share of itself in a step; a wrong start stays wrong. From .005
@@ -71,6 +73,7 @@ class Pieces:
             for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist())
             for first in range(start, end, size)
         ]
+        spans = spans[:: -(-len(spans) // _MOST_PIECES)]
         longest = max(end - first for first, end in spans)
         rows = torch.tensor([first for first, _ in spans])[:, None] + torch.arange(longest)
         real = rows < torch.tensor([end for _, end in spans])[:, None]

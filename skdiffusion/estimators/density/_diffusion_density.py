@@ -12,6 +12,7 @@ from skdiffusion._device import memory_advice, require_memory
 from skdiffusion._random import draw_seed, normals, row_keys
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators._chunks import ROWS_OF_A_PIECE, by_chunks
 from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.density._reader import spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
@@ -56,6 +57,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Gaussian of the rows whose noisy version is the prior."""
         return self.model_.prior
 
+    @by_chunks(lambda *_: (), lambda self, X: _with_noise(self._read(X, gaps="leave"), self))
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def score_samples(self, X, y=None):
@@ -302,6 +304,10 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         gradient = self.model_.gradient(rows, noise_level).cpu().numpy()
         return self.coordinates_.pull_back(codes, gradient, uniforms)
 
+    @by_chunks(
+        lambda self, *_: (self.n_features_in_,),
+        lambda self, X: _with_noise(self._read(X, gaps="leave"), self),
+    )
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def transform(self, X):
@@ -318,8 +324,12 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Latent rows, N(0, I) if the model is right.
         """
         self._require_fitted()
-        rows, _ = self._rows(self._read(X, gaps="fill"))
-        return self._spread(DensityModel.to_latent, rows).cpu().numpy()
+        codes = self._read(X, gaps="fill")
+        latent = np.empty(codes.shape)
+        for piece, rows, _ in _pieces(self.coordinates_, codes, self._spreading(codes)):
+            rows = tensor_for(rows, self.model_)
+            latent[piece] = self._spread(DensityModel.to_latent, rows).cpu().numpy()
+        return latent
 
     @memory_advice(_FEWER_ROWS)
     @one_thread()
@@ -356,9 +366,13 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Log-density of complete rows."""
         if not len(codes):
             return np.empty(0)
-        rows, log_jacobian = self._rows(codes)
-        values = self._spread(DensityModel.log_density, rows, condition)
-        return values.cpu().numpy() + log_jacobian
+        values = np.empty(len(codes))
+        for piece, rows, log_jacobian in _pieces(self.coordinates_, codes, self._spreading(codes)):
+            rows = tensor_for(rows, self.model_)
+            given = None if condition is None else condition[piece]
+            density = self._spread(DensityModel.log_density, rows, given)
+            values[piece] = density.cpu().numpy() + log_jacobian
+        return values
 
     def _spread(self, method, rows, condition=None):
         """Answer of a method of the model, parts of the rows spread over workers."""
@@ -373,6 +387,19 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Rows in the coordinates of the model, on its device, and the log-determinants."""
         rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
         return tensor_for(rows, self.model_), log_jacobian
+
+
+def _pieces(coordinates, codes, uniforms):
+    """Slices of a table, their rows in the coordinates of the model, and the log-determinants."""
+    for i in range(0, len(codes), ROWS_OF_A_PIECE):
+        piece = slice(i, i + ROWS_OF_A_PIECE)
+        noise = None if uniforms is None else uniforms[piece]
+        yield piece, *coordinates.forward(codes[piece], noise)
+
+
+def _with_noise(codes, density):
+    """Rows whose answers have noise: all where columns are discrete, else those with gaps."""
+    return codes if density.coordinates_.discrete else codes[np.isnan(codes).any(axis=1)]
 
 
 def tensor_for(values, model):

@@ -1,6 +1,7 @@
 """What every imputer by diffusion does with its fitted model."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -14,9 +15,10 @@ from sklearn.utils.validation import (
 )
 
 from skdiffusion._device import DRAW_OFTEN, require_memory
-from skdiffusion._random import draw_seed, row_keys
+from skdiffusion._random import draw_seed, row_keys, this_place
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
+from skdiffusion.estimators._chunks import ROWS_OF_A_PIECE, by_chunks, fits_a_sample
 from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators.imputation._label_draws import drawn
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
@@ -28,6 +30,22 @@ from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.inputs.series import is_target
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._labels import mixed_crps
+
+# Rows of tables and series in chunks that a fit learns from: see _base.py for what more would give.
+_MOST_ROWS = 2**17
+
+
+def _chunkwise(lead):
+    """Let a method take rows in chunks; ``lead`` gives the axis of its answer ahead of a row."""
+    return by_chunks(
+        lambda self, inner, given: (
+            *lead(self, given),
+            *inner,
+            len(self.get_feature_names_out()),
+        ),
+        lambda self, X: self._rows_of_noise(X),
+        lambda self: self._margin(),
+    )
 
 
 class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
@@ -42,6 +60,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
     def _fit(self, X, timestamps, go_on):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
+    @fits_a_sample(_MOST_ROWS, lambda self: self.window_length is not None)
     @one_thread()
     def fit(self, X, y=None, *, timestamps=None):
         """Learn the distribution of missing cells given observed ones.
@@ -106,6 +125,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "_model"))
 
+    @_chunkwise(lambda self, given: ())
     @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
@@ -135,6 +155,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         names = np.concatenate([self._names_of_features(), self._names_of_indicators()])
         return self._reader.write(data, filled, names, self.add_indicator)
 
+    @_chunkwise(lambda self, given: (given["n_draws"] or self.n_draws,))
     @one_thread()
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
@@ -160,9 +181,11 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
+        require_memory(n_draws * data.flat.size, f"n_draws={n_draws}", DRAW_OFTEN)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
         return self._reader.write_draws(data, filled, self._names_of_features())
 
+    @_chunkwise(lambda self, given: np.shape(np.atleast_1d(given["quantiles"])))
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
@@ -304,35 +327,58 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         data = self._reader.read(self, X, timestamps)
         names = _check_feature_names_in(self, None)[self._reader.encoding.owner]
         warn_far(data, self._columns, names)
-        return data
+        return replace(data, first=this_place().first)
 
     def _filled(self, data, reduce, n_draws, random_state=None):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
         missing cell to what is filled in.
         """
         data = self._reader.with_statics(data)
+        keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
+        warn_empty(data, self._columns.valid)
+        n_rows, out = sum(map(len, data.rows)), None
+        for piece in data.pieces(ROWS_OF_A_PIECE, self._margin()):
+            values = self._filled_piece(piece.data, reduce, n_draws, keys[piece.samples])
+            if out is None:
+                shape = (*values.shape[:-2], n_rows, values.shape[-1])
+                out = np.empty(shape, dtype=values.dtype)
+            out[..., piece.rows, :] = values[..., piece.own, :]
+        return data.split(out)
+
+    def _margin(self):
+        """Rows around a piece of a series that say something of it; None where none is cut."""
+        static = self._reader.static
+        if self._reader.kind != "series" or (static is not None and static.any()):
+            return None
+        return self._model.reach(Bunch(**self.get_params(deep=False)))
+
+    def _rows_of_noise(self, X):
+        """Rows with gaps as they are read; all rows of a series."""
+        rows = self._read(X, None).rows
+        if self._reader.kind == "series":
+            return rows[0]
+        return rows[np.isnan(rows).any((1, 2))]
+
+    def _filled_piece(self, data, reduce, n_draws, keys):
+        """Complete a part of the data, all its rows end to end."""
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
         asked = missing & valid
         require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
         of = np.nonzero(asked)[1]
         if asked.any():
-            draws = self._draw(data, asked, n_draws, random_state)
-            values = reduce(draws, of)
+            values = reduce(self._draw(data, asked, n_draws, keys), of)
         else:
             values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
         out[..., asked] = values
         out[..., missing & ~valid] = 0.0
-        return data.split(out)
+        return out
 
-    def _draw(self, data, asked, n_draws, random_state):
+    def _draw(self, data, asked, n_draws, keys):
         """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
-        columns = self._columns
-        warn_empty(data, columns.valid)
-        keys = row_keys(data.rows, self._seed if random_state is None else draw_seed(random_state))
         settings = Bunch(**self.get_params(deep=False))
-        draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
+        draws = drawn(self._reader, self._columns, self._model, data, keys, n_draws, settings)
         return self._reader.settle(data, draws, asked, keys)
 
     def __sklearn_tags__(self):

@@ -7,6 +7,7 @@ import torch
 from sklearn.utils._set_output import _get_output_config
 
 from skdiffusion._warn import warn
+from skdiffusion.columns.columns import in_blocks
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
@@ -155,7 +156,7 @@ class SeriesReader:
         """What a model sees of ``data``, as series cut into windows."""
 
         def seen(x):
-            z = torch.from_numpy(columns.forward(x))
+            z = torch.from_numpy(in_blocks(columns.forward, x, np.float32))
             return z, ~torch.isnan(z)
 
         if data.kind != "series":
@@ -167,7 +168,8 @@ class SeriesReader:
         times = data.grid_times()
         times = times and [torch.from_numpy(np.asarray(t, dtype=float)) for t in times]
         periods = possible_periods(data, self.length)
-        return WindowedSeries.join(triples, self.length, times, periods)
+        joined = WindowedSeries.join(triples, self.length, times, periods)
+        return replace(joined, first=torch.tensor([data.first])) if data.first else joined
 
     def with_panel_columns(self, names):
         """Names of features with those of the panel columns at their places."""
@@ -301,7 +303,10 @@ def require_plain_output(estimator, data):
 
 def warn_empty(data, valid):
     """Say so when a sample offers nothing to condition on."""
-    empty = sum(bool(np.isnan(x[:, valid]).all()) for x in data.rows)
+    if isinstance(data.rows, np.ndarray):
+        empty = int((np.isnan(data.rows).all(1) | ~valid).all(1).sum())
+    else:
+        empty = sum(bool(np.isnan(x[:, valid]).all()) for x in data.rows)
     if empty:
         warn(
             f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
@@ -312,13 +317,13 @@ def warn_empty(data, valid):
 def warn_far(data, columns, names):
     """Name the columns that lie so far from what ``fit`` saw that their units must differ."""
     known = columns.scale > 0
-    scale = np.where(known, columns.scale, 1.0)
-    distance = np.abs(data.flat - columns.centre) / scale
+    flat = data.flat
     for j in np.flatnonzero(known):
-        seen = distance[~np.isnan(distance[:, j]), j]
-        if len(seen) and np.median(seen) > _FAR:
+        seen = flat[~np.isnan(flat[:, j]), j]
+        distance = np.abs(seen - columns.centre[j]) / columns.scale[j]
+        if len(seen) and np.median(distance) > _FAR:
             warn(
-                f"Column {names[j]} of X is around {np.nanmedian(data.flat[:, j]):g}, but fit "
+                f"Column {names[j]} of X is around {np.median(seen):g}, but fit "
                 f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
                 "give it in the units of fit, or fit again."
             )
