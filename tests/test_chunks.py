@@ -1,5 +1,9 @@
 """Rows in chunks: what Dask and streams give is what one call gives."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,7 +169,8 @@ def test_what_a_fit_takes_does_not_depend_on_chunks():
     for rows, places, n_rows in samples:
         np.testing.assert_array_equal(rows[:, 0], places)
         np.testing.assert_array_equal(places, samples[0][1])
-        assert n_rows == 20_000 and len(places) == 1500
+        assert n_rows == 20_000
+        assert len(places) == 1500
     # A sample at random: its mean is within five standard errors of the mean of all.
     assert abs(samples[0][1].mean() - 9999.5) < 5 * 20_000 / np.sqrt(12 * 1500)
 
@@ -253,3 +258,37 @@ def test_a_season_has_the_same_phase_wherever_a_series_begins():
     for later in (0, 7):
         filled = imputer.transform(gap.iloc[later:]).iloc[100 - later : 160 - later, 0]
         assert np.abs(filled - X.iloc[100:160, 0]).mean() < 0.35
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    with (
+        distributed.LocalCluster(**options, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+        dask.config.set(scheduler=None),
+    ):
+        yield cluster, client
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_changes_nothing(table, cluster):
+    X, imputer = table
+    _, client = cluster
+    lazy = imputer.transform(da.from_array(np.tile(X, (4, 1)), chunks=(ROWS_OF_A_PIECE, 3)))
+    answer = client.compute(lazy)
+    victim = next(iter(client.run(os.getpid).values()))
+    while not any(client.has_what().values()):
+        time.sleep(0.01)
+    os.kill(victim, signal.SIGKILL)
+    np.testing.assert_array_equal(answer.result(timeout=300), imputer.transform(np.tile(X, (4, 1))))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_gone_is_named(cluster):
+    cluster, _ = cluster
+    X = da.from_array(walk(300), chunks=(100, 3))
+    cluster.close()
+    with pytest.raises(RuntimeError, match="Start a new Client"):
+        CSDIImputer(method="gaussian").fit(X)

@@ -147,7 +147,7 @@ class _Call:
         call = dask.delayed(self)
         if margin is None:
             earlier = dask.delayed(_earlier, nout=len(chunks.parts))(
-                [dask.delayed(_digests)(call, part) for part in chunks.parts]
+                [dask.delayed(_digests)(call, part, i) for i, part in enumerate(chunks.parts)]
             )
             tasks = [
                 dask.delayed(_table_chunk)(call, part, earlier[i], empty, i)
@@ -192,8 +192,8 @@ class _Call:
         return self.rows(self.estimator, part)
 
 
-def _digests(call, part):
-    return call.digests(part)
+def _digests(call, part, number):
+    return _named(number, call.digests, part)
 
 
 def _table_chunk(call, part, earlier, empty, number):
