@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from skdiffusion import CSDIImputer, ScoreSDE
 from skdiffusion.estimators._chunks import ROWS_OF_A_PIECE
@@ -112,8 +113,9 @@ def test_a_density_scores_frames_with_labels():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"x": rng.normal(size=600), "kind": rng.choice(["a", "b"], 600)})
     model = ScoreSDE(base="mixture", max_iter=0, random_state=0).fit(X)
-    lazy = model.score_samples(dd.from_pandas(X, npartitions=3)).compute()
-    np.testing.assert_allclose(lazy, model.score_samples(X), atol=1e-10)
+    for method in ("score_samples", "transform"):
+        lazy = getattr(model, method)(dd.from_pandas(X, npartitions=3)).compute()
+        np.testing.assert_allclose(lazy, getattr(model, method)(X), atol=1e-8)
 
 
 @pytest.mark.parametrize("method", ["transform", "sample", "predict_quantiles"])
@@ -243,6 +245,8 @@ def test_series_that_cannot_be_cut_are_refused():
         imputer.transform(dd.from_pandas(pd.DataFrame(X), npartitions=2))
     with pytest.raises(ValueError, match="one pass"):
         imputer.transform(iter([X]))
+    with pytest.raises(ValueError, match="set_output"):
+        clone(imputer).fit(X).set_output(transform="pandas").transform(da.from_array(X, chunks=100))
     with pytest.raises(ValueError, match="timestamps cannot be given"):
         imputer.transform(da.from_array(X, chunks=100), timestamps=np.arange(300))
 

@@ -23,20 +23,22 @@ ROWS_OF_A_PIECE = 2**13
 _RUN = 2048
 
 
-def by_chunks(shape, rows, margin=None):
+def by_chunks(shape, rows, margin=None, frames=False):
     """Decorate a method of a fitted estimator to take rows in chunks.
 
     Parameters
     ----------
     shape : callable
         ``shape(estimator, inner, arguments)`` gives the shape of the answer for a row, ``inner``
-        being that of a row of X short of its columns; None where frames give frames.
+        being that of a row of X short of its columns.
     rows : callable
         ``rows(estimator, X)`` gives the rows on whose content noise depends, as the method has
         them.
     margin : callable, optional
         ``margin(estimator)`` gives the rows around a chunk that say something of it; None for
         rows that are independent.
+    frames : bool, default=False
+        Whether frames give frames.
     """
 
     def decorate(method):
@@ -49,12 +51,13 @@ def by_chunks(shape, rows, margin=None):
             given.apply_defaults()
             options = dict(list(given.arguments.items())[2:])
             _require_none(options)
+            _require_default_output(self)
             around = margin(self) if margin else None
             call = _Call(self, method.__name__, options, rows)
             if is_stream(X):
                 return call.stream(X, around)
             chunks = Chunks.of(X, ROWS_OF_A_PIECE)
-            of_frame = chunks.is_frame and method.__name__ == "transform"
+            of_frame = chunks.is_frame and frames
             inner = () if chunks.is_frame else chunks.source.shape[1:-1]
             return call.lazily(chunks, around, of_frame, shape(self, inner, options))
 
@@ -80,9 +83,14 @@ def fits_a_sample(most, in_runs=lambda estimator: False):
             if not (is_chunked(X) or is_stream(X)):
                 return fit(self, X, y, *args, **options)
             _require_none({k: v for k, v in options.items() if k != "sample_weight"})
+            if getattr(self, "panel_columns", None) is not None:
+                raise ValueError(
+                    "Panels cannot be read in chunks, which may cut a series: compute some series, "
+                    "and fit to these."
+                )
             series = in_runs(self)
             sample, places, n_rows = sample_of(X, most, _RUN if series else 1)
-            if series and n_rows > len(places):
+            if series and np.ndim(sample) == 2 and n_rows > len(places):
                 sample = _runs(sample, places, self.window_length)
             y, *args = (_of_rows(v, places, n_rows) for v in (y, *args))
             options = {name: _of_rows(v, places, n_rows) for name, v in options.items()}
@@ -237,11 +245,17 @@ def _like(estimator, frame):
     """A frame without rows like those that ``transform`` returns."""
     import pandas as pd
 
-    if _get_output_config("transform", estimator)["dense"] != "default":
-        raise ValueError("set_output is for rows in memory: frames of Dask give frames as it is.")
     known = frame.dtypes.to_dict()
     names = estimator.get_feature_names_out()
     return pd.DataFrame({name: pd.Series(dtype=known.get(name, float)) for name in names})
+
+
+def _require_default_output(estimator):
+    """Refuse containers that only rows in memory have."""
+    if _get_output_config("transform", estimator)["dense"] != "default":
+        raise ValueError(
+            'X in chunks gives arrays, or frames for frames: call set_output(transform="default").'
+        )
 
 
 def _require_none(options):

@@ -17,7 +17,8 @@ _GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 def is_chunked(X):
     """Whether ``X`` is a collection of Dask, or a path of a file that Dask opens."""
-    return isinstance(X, (str, os.PathLike)) or hasattr(X, "__dask_graph__")
+    # Arrays of xarray have the methods of a collection, too, but are read as frames.
+    return isinstance(X, (str, os.PathLike)) or type(X).__module__.split(".")[0] == "dask"
 
 
 def is_stream(X):
@@ -201,7 +202,8 @@ def _sample_of_stream(X, most, run):
         kept, places = [*kept, rows], np.concatenate([places, at])
         # Cut in batches: every cut copies all that is kept.
         if len(places) > 1.5 * most:
-            kept, places, below = _cut(kept, places, most, run)
+            kept, places, limit = _cut(kept, places, most, run)
+            below = min(below, limit)
     if n_rows == 0:
         raise ValueError("X has no chunk with rows.")
     if n_rows > most:
@@ -212,7 +214,8 @@ def _sample_of_stream(X, most, run):
 def _cut(kept, places, most, run):
     """The rows of the runs with the smallest hashes, and the first hash that is too large."""
     hashes = _hash(places // run)
-    below = np.unique(hashes)[most // run]
+    sizes = np.unique(hashes)
+    below = sizes[most // run] if len(sizes) > most // run else np.uint64(2**64 - 1)
     chosen = hashes < below
     return [_taken(_joined(kept), chosen)], places[chosen], below
 

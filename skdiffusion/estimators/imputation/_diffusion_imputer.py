@@ -35,7 +35,7 @@ from skdiffusion.metrics._labels import mixed_crps
 _MOST_ROWS = 2**17
 
 
-def _chunkwise(lead):
+def _chunkwise(lead, frames=False):
     """Let a method take rows in chunks; ``lead`` gives the axis of its answer ahead of a row."""
     return by_chunks(
         lambda self, inner, given: (
@@ -45,6 +45,7 @@ def _chunkwise(lead):
         ),
         lambda self, X: self._rows_of_noise(X),
         lambda self: self._margin(),
+        frames,
     )
 
 
@@ -125,7 +126,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "_model"))
 
-    @_chunkwise(lambda self, given: ())
+    @_chunkwise(lambda self, given: (), frames=True)
     @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
