@@ -40,7 +40,7 @@ MB = 2**20
 LABELS = {
     "table": "CSDIImputer, a table",
     "series": "CSDIImputer, one series",
-    "density": "ScoreSDE, a mixture",
+    "density": "ScoreSDE, a Gaussian",
 }
 
 
@@ -70,7 +70,7 @@ def data(kind, n_rows):
 def estimator(kind):
     """An estimator without a network, and the method that is timed."""
     if kind == "density":
-        return ScoreSDE(base="mixture", max_iter=0, random_state=0), "score_samples"
+        return ScoreSDE(base="gaussian", max_iter=0, random_state=0), "score_samples"
     length = 24 if kind == "series" else None
     imputer = CSDIImputer(method="gaussian", window_length=length, n_draws=N_DRAWS, random_state=0)
     return imputer, "transform"

@@ -3,17 +3,16 @@ Score a table on several processes
 ==================================
 
 A table in chunks of Dask is scored chunk by chunk on the processes of a local cluster. The
-log-densities are the same numbers that one process gives, and no process holds all rows.
+log-densities are bit for bit those that one process gives, and no process holds all rows.
 
 Look at the right tail of the picture: the rows that the density finds least likely are those that
 were spoilt.
 """
 
 # %%
-# A local cluster and a table in chunks
-# -------------------------------------
-# Two processes with a thread each; on a cluster of machines only the address in ``Client`` changes.
-# The guard keeps a process that reads this file again from starting a cluster of its own.
+# A table, some rows of which are spoilt
+# --------------------------------------
+# Six columns follow two hidden ones; every thousandth row has two columns of another row.
 
 import dask.array as da
 import matplotlib.pyplot as plt
@@ -22,45 +21,43 @@ from distributed import Client, LocalCluster
 
 from skdiffusion import ScoreSDE
 
+rng = np.random.default_rng(0)
+table = rng.normal(size=(100_000, 2)) @ rng.normal(size=(2, 6))
+table += 0.2 * rng.normal(size=table.shape)
+spoilt = np.zeros(len(table), dtype=bool)
+spoilt[::1000] = True
+table[spoilt, :2] = table[500::1000, :2]
+model = ScoreSDE(base="mixture", max_iter=0, random_state=0).fit(table[:5000])
 
-def make_table(n_rows):
-    """Correlated rows, every thousandth of which has two columns from another row."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(n_rows, 6)) @ rng.normal(size=(6, 6))
-    X[::1000, :2] = X[500::1000, :2]
-    return X
+# %%
+# Scores from two processes
+# -------------------------
+# On a cluster of machines only the address in ``Client`` changes. The guard keeps processes that
+# read this file again from starting clusters of their own.
 
 
-def score(X):
-    """Fit to a sample of the rows, and score all of them."""
-    model = ScoreSDE(base="mixture", max_iter=0, random_state=0)
-    model.fit(X[:5000])
-    scores = model.score_samples(X)
-    print("lazily:", scores)
-    return model, scores.compute()
+def score_on_cluster(table):
+    """Log-densities of all rows, computed on two processes with one thread each."""
+    chunks = da.from_array(table, chunks=(16_384, 6))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        return model.score_samples(chunks).compute()
+
+
+def show(scores):
+    """Histograms of the scores of spoilt rows and of the others."""
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    bins = np.linspace(-scores.max(), 40, 60)
+    for name, rows in (("untouched", ~spoilt), ("spoilt", spoilt)):
+        axes.hist((-scores[rows]).clip(max=40), bins, density=True, alpha=0.6, label=name)
+    axes.set(xlabel="negative log-density, nats (40 stands for more)", ylabel="share of rows a nat")
+    axes.legend()
+    return figure
 
 
 if __name__ == "__main__":
-    table = make_table(100_000)
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster),
-    ):
-        model, scores = score(da.from_array(table, chunks=(16_384, 6)))
+    scores = score_on_cluster(table)
     print("as in one process:", np.array_equal(scores, model.score_samples(table)))
-
-    # %%
-    # Which rows are odd
-    # ------------------
-    spoilt = np.zeros(len(table), dtype=bool)
-    spoilt[::1000] = True
     least = np.argsort(scores)[: spoilt.sum()]
     print(f"of the {len(least)} least likely rows {spoilt[least].sum()} were spoilt")
-
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    bins = np.linspace(-scores.max(), -np.quantile(scores, 1e-4) + 10, 60)
-    for name, rows in (("untouched", ~spoilt), ("spoilt", spoilt)):
-        axes.hist(-scores[rows].clip(-bins[-1]), bins, density=True, alpha=0.6, label=name)
-    axes.set(xlabel="negative log-density, nats", ylabel="share of rows a nat")
-    axes.legend()
-    plt.show()
+    show(scores)
