@@ -159,3 +159,16 @@ def test_disorder_in_a_list_is_named_by_series_and_row():
     parts = [of_hours(range(20)), of_hours([0, 1, 2, 2, 3])]
     with pytest.raises(ValueError, match=r"index of X\[1\] repeats a time at row 3"):
         imputer(window_length=4).fit(parts)
+
+
+def test_a_season_has_the_same_phase_wherever_a_series_begins():
+    t = pd.date_range("2024-01-01", periods=24 * 40, freq="h")
+    rng = np.random.default_rng(0)
+    y = np.sin(2 * np.pi * np.arange(len(t)) / 24)[:, None] * [1, 0.5]
+    X = pd.DataFrame(y + 0.3 * rng.normal(size=y.shape), index=t, columns=["a", "b"])
+    imputer = CSDIImputer(method="gaussian", window_length=24, random_state=0).fit(X)
+    gap = X.copy()
+    gap.iloc[100:160, 0] = np.nan
+    for later in (0, 7):
+        filled = imputer.transform(gap.iloc[later:]).iloc[100 - later : 160 - later, 0]
+        assert np.abs(filled - X.iloc[100:160, 0]).mean() < 0.35
