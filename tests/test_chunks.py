@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -10,15 +13,25 @@ import pytest
 from sklearn.base import clone
 
 from skdiffusion import CSDIImputer, ScoreSDE
-from skdiffusion.estimators._chunks import ROWS_OF_A_PIECE
+from skdiffusion.estimators import _chunks
+from skdiffusion.estimators.density import _diffusion_density
+from skdiffusion.estimators.imputation import _diffusion_imputer
 from skdiffusion.inputs.chunks import sample_of
 
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 dask = pytest.importorskip("dask")
 
+# Rows that are worked on at once, in place of thousands.
+PIECE = 512
 # Draws are single precision: what is left of the order in which rows were multiplied.
 CLOSE = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    for module in (_chunks, _diffusion_density, _diffusion_imputer):
+        monkeypatch.setattr(module, "ROWS_OF_A_PIECE", PIECE)
 
 
 @pytest.fixture(autouse=True)
@@ -46,21 +59,21 @@ def walk(n, n_features=3, seed=0):
 
 @pytest.fixture(scope="module")
 def table():
-    X = gappy(3 * ROWS_OF_A_PIECE + 77)
+    X = gappy(3 * PIECE + 77)
     # Equal rows in several chunks, whose draws must differ all the same.
-    X[::1000] = [np.nan, 1.0, np.nan]
+    X[::100] = [np.nan, 1.0, np.nan]
     return X, CSDIImputer(method="gaussian", n_draws=4, random_state=0).fit(X[:2000])
 
 
 @pytest.fixture(scope="module")
 def density():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(2 * ROWS_OF_A_PIECE + 5, 2))
+    X = rng.normal(size=(2 * PIECE + 5, 2))
     X[:, 1] = X[:, 1].round() + (X[:, 0] > 0)
     return X, ScoreSDE(base="mixture", max_iter=0, random_state=0).fit(X[:500])
 
 
-@pytest.mark.parametrize("rows", [ROWS_OF_A_PIECE, 2 * ROWS_OF_A_PIECE, 5000])
+@pytest.mark.parametrize("rows", [PIECE, 2 * PIECE, 300])
 @pytest.mark.parametrize("method", ["transform", "sample", "predict_quantiles"])
 def test_a_chunked_table_is_filled_bit_for_bit(table, method, rows):
     X, imputer = table
@@ -73,7 +86,7 @@ def test_a_chunked_table_is_filled_bit_for_bit(table, method, rows):
 @pytest.mark.parametrize("method", ["transform", "score_samples"])
 def test_a_chunked_density_is_evaluated_bit_for_bit(density, method):
     X, model = density
-    lazy = getattr(model, method)(da.from_array(X, chunks=(ROWS_OF_A_PIECE, 1)))
+    lazy = getattr(model, method)(da.from_array(X, chunks=(PIECE, 1)))
     whole = getattr(model, method)(X)
     assert lazy.shape == whole.shape
     np.testing.assert_array_equal(lazy.compute(), whole)
@@ -81,8 +94,8 @@ def test_a_chunked_density_is_evaluated_bit_for_bit(density, method):
 
 def test_equal_rows_of_different_chunks_have_their_own_draws(table):
     X, imputer = table
-    filled = imputer.transform(da.from_array(X, chunks=(ROWS_OF_A_PIECE, 3))).compute()
-    assert len(np.unique(filled[::1000, 0])) == len(filled[::1000])
+    filled = imputer.transform(da.from_array(X, chunks=(PIECE, 3))).compute()
+    assert len(np.unique(filled[::100, 0])) == len(filled[::100])
 
 
 def test_chunks_of_unknown_size_and_empty_ones_are_filled_alike(table):
@@ -139,19 +152,19 @@ def test_a_network_fills_a_chunked_series_alike():
 
 
 def test_long_series_in_memory_are_cut_without_a_trace():
-    X = walk(ROWS_OF_A_PIECE + 3000)
+    X = walk(4 * PIECE)
     imputer = CSDIImputer(method="gaussian", window_length=24, n_draws=2, random_state=0).fit(X)
-    lazy = imputer.transform(da.from_array(X, chunks=(ROWS_OF_A_PIECE - 1000, 3)))
+    lazy = imputer.transform(da.from_array(X, chunks=(PIECE - 100, 3)))
     np.testing.assert_allclose(lazy.compute(), imputer.transform(X), rtol=1e-6, atol=1e-6)
 
 
 def test_streams_give_streams(table, density):
     X, imputer = table
-    parts = [X[i : i + ROWS_OF_A_PIECE] for i in range(0, len(X), ROWS_OF_A_PIECE)]
+    parts = [X[i : i + PIECE] for i in range(0, len(X), PIECE)]
     answers = np.concatenate(list(imputer.transform(iter(parts))))
     np.testing.assert_array_equal(answers, imputer.transform(X))
     X, model = density
-    scores = np.concatenate(list(model.score_samples(iter([X[:ROWS_OF_A_PIECE], X[8192:]]))))
+    scores = np.concatenate(list(model.score_samples(iter([X[:PIECE], X[PIECE:]]))))
     np.testing.assert_array_equal(scores, model.score_samples(X))
 
 
@@ -200,7 +213,7 @@ def test_files_are_opened_by_their_names(tmp_path, table):
     filled = imputer.predict_quantiles(tmp_path / "rows.parquet", [0.5]).compute()
     np.testing.assert_allclose(filled, imputer.predict_quantiles(X[:500], [0.5]), atol=CLOSE)
     pytest.importorskip("zarr")
-    da.from_array(X, chunks=(ROWS_OF_A_PIECE, 3)).to_zarr(str(tmp_path / "rows.zarr"))
+    da.from_array(X, chunks=(PIECE, 3)).to_zarr(str(tmp_path / "rows.zarr"))
     filled = imputer.transform(str(tmp_path / "rows.zarr")).compute()
     np.testing.assert_array_equal(filled, imputer.transform(X))
 
@@ -267,19 +280,34 @@ def cluster():
 def test_a_worker_that_is_killed_changes_nothing(table, cluster):
     X, imputer = table
     _, client = cluster
-    lazy = imputer.transform(da.from_array(np.tile(X, (4, 1)), chunks=(ROWS_OF_A_PIECE, 3)))
+    lazy = imputer.transform(da.from_array(np.tile(X, (20, 1)), chunks=(PIECE, 3)))
     answer = client.compute(lazy)
     victim = next(iter(client.run(os.getpid).values()))
     while not any(client.has_what().values()):
         time.sleep(0.01)
     os.kill(victim, signal.SIGKILL)
-    np.testing.assert_array_equal(answer.result(timeout=300), imputer.transform(np.tile(X, (4, 1))))
+    np.testing.assert_array_equal(
+        answer.result(timeout=300), imputer.transform(np.tile(X, (20, 1)))
+    )
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_gone_is_named(cluster):
-    cluster, _ = cluster
-    X = da.from_array(walk(300), chunks=(100, 3))
-    cluster.close()
-    with pytest.raises(RuntimeError, match="Start a new Client"):
-        CSDIImputer(method="gaussian").fit(X)
+def test_a_scheduler_that_is_gone_is_named(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    where = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
+    scheduler = subprocess.Popen([*command, "--no-dashboard", "--scheduler-file", str(where)])
+    try:
+        while not where.exists():
+            time.sleep(0.05)
+        X = da.from_array(walk(300), chunks=(100, 3))
+        # It has no workers: fit waits for some until the scheduler dies.
+        threading.Timer(1, scheduler.kill).start()
+        with (
+            dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "2s"}),
+            distributed.Client(scheduler_file=str(where)),
+            pytest.raises(RuntimeError, match="Start a new Client"),
+        ):
+            CSDIImputer(method="gaussian").fit(X)
+    finally:
+        scheduler.kill()
