@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from skdiffusion import CSDIImputer, ScoreSDE
 from skdiffusion.estimators import _chunks
-from skdiffusion.estimators.density import _diffusion_density
+from skdiffusion.estimators.density import _pieces
 from skdiffusion.estimators.imputation import _diffusion_imputer
 from skdiffusion.inputs.chunks import sample_of
 
@@ -30,7 +30,7 @@ CLOSE = 1e-4
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    for module in (_chunks, _diffusion_density, _diffusion_imputer):
+    for module in (_chunks, _pieces, _diffusion_imputer):
         monkeypatch.setattr(module, "ROWS_OF_A_PIECE", PIECE)
 
 

@@ -4,6 +4,9 @@ The noise of a row follows from its content, from how many equal rows stand befo
 series, from its number. A chunk is told the last two (:class:`skdiffusion._random.Place`), so that
 its draws are those that it has in the whole. Rows of a table need no other; a chunk of a series is
 answered together with the rows around it.
+
+What a chunk is told is found in one pass when the method is called, not lazily: a task that waits
+for all chunks would keep all of them in memory.
 """
 
 import functools
@@ -23,7 +26,7 @@ ROWS_OF_A_PIECE = 2**13
 _RUN = 2048
 
 
-def by_chunks(shape, rows, margin=None, frames=False):
+def by_chunks(shape, rows, margin=None, frames=False, noisy=lambda estimator: True):
     """Decorate a method of a fitted estimator to take rows in chunks.
 
     Parameters
@@ -39,6 +42,8 @@ def by_chunks(shape, rows, margin=None, frames=False):
         rows that are independent.
     frames : bool, default=False
         Whether frames give frames.
+    noisy : callable, optional
+        ``noisy(estimator)`` says whether there is noise at all.
     """
 
     def decorate(method):
@@ -59,7 +64,8 @@ def by_chunks(shape, rows, margin=None, frames=False):
             chunks = Chunks.of(X, ROWS_OF_A_PIECE)
             of_frame = chunks.is_frame and frames
             inner = () if chunks.is_frame else chunks.source.shape[1:-1]
-            return call.lazily(chunks, around, of_frame, shape(self, inner, options))
+            meta = _like(self, chunks.source) if of_frame else None
+            return call.lazily(chunks, around, meta, shape(self, inner, options), noisy(self))
 
         return answer
 
@@ -146,17 +152,17 @@ class _Call:
             return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
         return np.unique(digest_starts(row_digests(rows)), return_counts=True)
 
-    def lazily(self, chunks, margin, of_frame, shape):
+    def lazily(self, chunks, margin, meta, shape, noisy):
         """Answers of the chunks, computed when they are asked for."""
         import dask
 
-        meta = _like(self.estimator, chunks.source) if of_frame else None
         empty = np.empty((0, *shape)) if meta is None else meta
         call = dask.delayed(self)
         if margin is None:
-            earlier = dask.delayed(_earlier, nout=len(chunks.parts))(
-                [dask.delayed(_digests)(call, part, i) for i, part in enumerate(chunks.parts)]
-            )
+            earlier = [{}] * len(chunks.parts)
+            if noisy and len(earlier) > 1:
+                found = [dask.delayed(_digests)(call, x, i) for i, x in enumerate(chunks.parts)]
+                earlier = _earlier(computed(found))
             tasks = [
                 dask.delayed(_table_chunk)(call, part, earlier[i], empty, i)
                 for i, part in enumerate(chunks.parts)

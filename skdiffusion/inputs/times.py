@@ -106,8 +106,8 @@ class TimeGrid:
     step : float
         Distance of two slots in this unit.
     origin : float or None
-        Seconds from 1970 to the first row seen in ``fit``, from which all times are counted, so
-        that seasons have the same phase in all series; None where they are no dates.
+        Seconds from 1970 to the first row of ``fit``, which all times count from, so that seasons
+        have one phase; None for numbers.
     """
 
     unit: str
@@ -173,13 +173,12 @@ class TimeGrid:
 
 def _since_1970(stamps):
     """Whole seconds from 1970 to the first of datetimes; None for numbers."""
-    if stamps.dtype.kind != "M" or not len(stamps):
-        return None
-    return float(stamps[0].astype("datetime64[s]").astype(np.int64))
+    dates = stamps.dtype.kind == "M" and len(stamps)
+    return float(stamps[0].astype("datetime64[s]").astype(np.int64)) if dates else None
 
 
 def _from_origin(times, stamps, origin):
-    """Times of a series, which count from its first row, as those that count from an origin."""
+    """Times that count from the first row as those that count from an origin."""
     first = _since_1970(stamps)
     return times if origin is None or first is None else times + (first - origin)
 

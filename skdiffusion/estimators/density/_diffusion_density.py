@@ -8,18 +8,23 @@ import torch
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array
 
-from skdiffusion._device import memory_advice, require_memory
-from skdiffusion._random import draw_seed, normals, row_keys
+from skdiffusion._device import memory_advice
+from skdiffusion._random import draw_seed
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
-from skdiffusion.estimators._chunks import ROWS_OF_A_PIECE, by_chunks
+from skdiffusion.estimators._chunks import by_chunks
 from skdiffusion.estimators._portable import PortableEstimator
+from skdiffusion.estimators.density._pieces import (
+    is_noisy,
+    pieces_of,
+    row_noise,
+    tensor_for,
+    with_noise,
+)
 from skdiffusion.estimators.density._reader import spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
 _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
-# Numbers of the streams of noise of a bound.
-_LEVELS, _NOISE = 0, 1
 
 
 class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
@@ -57,7 +62,11 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Gaussian of the rows whose noisy version is the prior."""
         return self.model_.prior
 
-    @by_chunks(lambda *_: (), lambda self, X: _with_noise(self._read(X, gaps="leave"), self))
+    @by_chunks(
+        lambda *_: (),
+        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
+        noisy=is_noisy,
+    )
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def score_samples(self, X, y=None):
@@ -306,7 +315,8 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
 
     @by_chunks(
         lambda self, *_: (self.n_features_in_,),
-        lambda self, X: _with_noise(self._read(X, gaps="leave"), self),
+        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
+        noisy=is_noisy,
     )
     @memory_advice(_FEWER_ROWS)
     @one_thread()
@@ -326,7 +336,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         self._require_fitted()
         codes = self._read(X, gaps="fill")
         latent = np.empty(codes.shape)
-        for piece, rows, _ in _pieces(self.coordinates_, codes, self._spreading(codes)):
+        for piece, rows, _ in pieces_of(self.coordinates_, codes, self._spreading(codes)):
             rows = tensor_for(rows, self.model_)
             latent[piece] = self._spread(DensityModel.to_latent, rows).cpu().numpy()
         return latent
@@ -366,8 +376,8 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Log-density of complete rows."""
         if not len(codes):
             return np.empty(0)
-        values = np.empty(len(codes))
-        for piece, rows, log_jacobian in _pieces(self.coordinates_, codes, self._spreading(codes)):
+        values, uniforms = np.empty(len(codes)), self._spreading(codes)
+        for piece, rows, log_jacobian in pieces_of(self.coordinates_, codes, uniforms):
             rows = tensor_for(rows, self.model_)
             given = None if condition is None else condition[piece]
             density = self._spread(DensityModel.log_density, rows, given)
@@ -387,34 +397,3 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Rows in the coordinates of the model, on its device, and the log-determinants."""
         rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
         return tensor_for(rows, self.model_), log_jacobian
-
-
-def _pieces(coordinates, codes, uniforms):
-    """Slices of a table, their rows in the coordinates of the model, and the log-determinants."""
-    for i in range(0, len(codes), ROWS_OF_A_PIECE):
-        piece = slice(i, i + ROWS_OF_A_PIECE)
-        noise = None if uniforms is None else uniforms[piece]
-        yield piece, *coordinates.forward(codes[piece], noise)
-
-
-def _with_noise(codes, density):
-    """Rows whose answers have noise: all where columns are discrete, else those with gaps."""
-    return codes if density.coordinates_.discrete else codes[np.isnan(codes).any(axis=1)]
-
-
-def tensor_for(values, model):
-    """Float64 tensor on the device of a model."""
-    return torch.as_tensor(values).to(model.device, torch.float64)
-
-
-def row_noise(rows, n_draws, random_state):
-    """Uniforms and normals that depend on a row's content only, not on its place."""
-    require_memory(n_draws * len(rows), f"n_draws={n_draws}", "lower it, or pass fewer rows")
-    keys = row_keys(rows.cpu().numpy(), draw_seed(random_state))[:, None]
-    levels = normals(keys, torch.arange(n_draws), _LEVELS, 0, torch.float64)
-    cells = torch.arange(rows.shape[1])
-
-    def noise(i):
-        return normals(keys, i, _NOISE, cells, torch.float64).to(rows)
-
-    return torch.special.ndtr(levels).to(rows), noise

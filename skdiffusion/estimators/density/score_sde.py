@@ -16,9 +16,9 @@ from skdiffusion.estimators._atomic import all_or_nothing
 from skdiffusion.estimators._chunks import chunk_by_chunk, fits_a_sample
 from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density._conditions import CONDITIONS, encoded_rows
-from skdiffusion.estimators.density._diffusion_density import tensor_for
 from skdiffusion.estimators.density._drawing_density import DrawingDensity
 from skdiffusion.estimators.density._fitting import fit_density, further_rows, train_further
+from skdiffusion.estimators.density._pieces import tensor_for
 from skdiffusion.estimators.density._state import as_arrays, as_torch
 
 # Rows in chunks that a fit learns from: those of a mixture of 20 components of 20 columns, whose
