@@ -8,6 +8,9 @@ another batch size, and two rows never share noise, which would make their error
 
 import hashlib
 import math
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -112,6 +115,43 @@ def _normals(keys, draw, step, cell):
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(angle)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of a call stand in a larger one, a part of which they are.
+
+    Attributes
+    ----------
+    earlier : dict of int to int
+        For the digests of rows, their first 8 bytes, how many equal rows stand before the part.
+    digest : bytes or None
+        That of the whole series, where the rows are a piece of one.
+    first : int
+        Number of the first row in this series.
+    """
+
+    earlier: dict = field(default_factory=dict)
+    digest: bytes | None = None
+    first: int = 0
+
+
+_place = ContextVar("place", default=None)
+
+
+@contextmanager
+def placed(place):
+    """Give the rows of the calls inside the noise that they have at their place."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def this_place():
+    """The place of the call in progress."""
+    return _place.get() or Place()
+
+
 def row_keys(rows, seed):
     """Return one 64-bit noise key a row, from the row's bytes and the seed.
 
@@ -130,16 +170,64 @@ def row_keys(rows, seed):
     keys : int64 tensor of shape (n_rows,)
         The keys.
     """
-    seen, keys = {}, []
-    for row in rows:
-        row = np.asarray(row, dtype=np.float64)
-        # One canonical NaN and one zero, so that equal rows have equal bytes.
-        content = np.where(np.isnan(row), np.nan, row + 0.0).tobytes()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        repeat = seen[digest] = seen.get(digest, -1) + 1
-        final = hashlib.blake2b(digest, digest_size=8, key=f"{seed}:{repeat}".encode()[:64])
-        keys.append(int.from_bytes(final.digest(), "little", signed=True))
-    return torch.tensor(keys, dtype=torch.int64)
+    place = this_place()
+    if place.digest is None:
+        digests = row_digests(rows)
+    else:
+        digests = [place.digest] * len(rows)
+    repeats = _repeats(digests)
+    if place.earlier:
+        repeats += [place.earlier.get(start, 0) for start in digest_starts(digests).tolist()]
+    salts = {repeat: f"{seed}:{repeat}".encode()[:64] for repeat in np.unique(repeats).tolist()}
+    keys = b"".join(
+        hashlib.blake2b(digest, digest_size=8, key=salts[repeat]).digest()
+        for digest, repeat in zip(digests, repeats.tolist())
+    )
+    return torch.from_numpy(np.frombuffer(keys, "<i8").astype(np.int64))
+
+
+def row_digests(rows):
+    """Digests of 16 bytes of what rows hold, one a row."""
+    if not isinstance(rows, np.ndarray):
+        return [series_digest([row]) for row in rows]
+    digests = []
+    for i in range(0, len(rows), _BLOCK):
+        block = _canonical(rows[i : i + _BLOCK]).reshape(len(rows[i : i + _BLOCK]), -1)
+        digests += [hashlib.blake2b(row, digest_size=16).digest() for row in block]
+    return digests
+
+
+def series_digest(parts):
+    """Digest of one row or series, whose parts come one after the other."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        part = np.atleast_1d(part)
+        for i in range(0, len(part), _BLOCK):
+            digest.update(_canonical(part[i : i + _BLOCK]))
+    return digest.digest()
+
+
+def digest_starts(digests):
+    """The first 8 bytes of digests as integers."""
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)[:, 0]
+
+
+def _canonical(values):
+    """One NaN and one zero, so that equal values have equal bytes."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.ascontiguousarray(np.where(np.isnan(values), np.nan, values + 0.0))
+
+
+def _repeats(digests):
+    """How often each digest stands before its place."""
+    halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+    order = np.lexsort(halves.T)
+    number = np.arange(len(order))
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
+    repeats = np.empty(len(order), dtype=np.int64)
+    repeats[order] = number - np.maximum.accumulate(np.where(fresh, number, 0))
+    return repeats
 
 
 def chain_keys(seed, start, stop, device="cpu"):

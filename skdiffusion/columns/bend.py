@@ -19,6 +19,8 @@ References
 
 import numpy as np
 
+from skdiffusion.columns.standard import LARGE, by_column
+
 # Widths, in standard deviations of the middle of a column; the last one leaves it straight.
 _WIDTHS = np.array([1.0, 2.0, 4.0, 1e4])
 # Distance of the quartiles of N(0, 1).
@@ -67,6 +69,8 @@ def fit_bend(u):
         ``c``, ``w``, ``m`` and ``v`` of every column, and the smallest and largest ``z`` that
         come back: half of the range of ``u`` beyond it, or infinity for a straight column.
     """
+    if u.shape[1] > 1 and u.size > LARGE:
+        return by_column(fit_bend, u)
     low, centre, high = np.nanquantile(u, [0.25, 0.5, 0.75], axis=0)
     width = (high - low) / _NORMAL_IQR
     width = np.where(width < _NARROW, 1.0, width)

@@ -18,6 +18,8 @@ _FAR, _FAR_UNSCALED = 20.0, 1e4
 # Columns between 0 and 1 are shares where one is larger than this; those between 0 and 100 are
 # percentages where so many are 100.
 _LARGE_SHARE, _FULL = 0.5, 2
+# Rows that are mapped at once.
+_BLOCK = 2**15
 
 
 class Straight:
@@ -90,9 +92,10 @@ class Columns:
         if not valid.any():
             raise ValueError("X has no observed value: there is nothing to learn from.")
         centre, scale = np.full((2, x.shape[1]), np.nan)
-        centre[valid], scale[valid] = column_moments(x[:, valid].astype(float))
+        seen = x if valid.all() else x[:, valid]
+        centre[valid], scale[valid] = column_moments(np.asarray(seen, dtype=float))
         low, high = np.full((2, x.shape[1]), [[-np.inf], [np.inf]])
-        low[valid], high[valid] = _natural_bounds(x[:, valid])
+        low[valid], high[valid] = _natural_bounds(seen)
         return cls(centre, scale, low=low, high=high)
 
     @property
@@ -112,7 +115,7 @@ class Columns:
 
     def mapped(self, learn_map, x):
         """Columns with the map that ``learn_map`` learns from ``x`` in standard units."""
-        return replace(self, column_map=learn_map(self._standard_units(x)))
+        return replace(self, column_map=learn_map(in_blocks(self._standard_units, x, float)))
 
     def forward(self, x):
         """Map values (..., n_features) to what a model sees (..., n_valid)."""
@@ -152,6 +155,18 @@ class Columns:
         u = np.clip((x - centre) / np.where(scale > 0, scale, 1.0), -self.far, self.far)
         # What a constant column does later says nothing about the others.
         return u * (scale > 0)
+
+
+def in_blocks(function, x, dtype):
+    """Apply a function of the rows of an array to some at a time, in copies of these."""
+    if len(x) <= _BLOCK:
+        return np.asarray(function(x), dtype=dtype)
+    out = None
+    for i in range(0, len(x), _BLOCK):
+        block = function(x[i : i + _BLOCK])
+        out = np.empty((len(x), *block.shape[1:]), dtype=dtype) if out is None else out
+        out[i : i + _BLOCK] = block
+    return out
 
 
 def _natural_bounds(x):

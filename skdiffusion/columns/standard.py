@@ -7,6 +7,8 @@ import numpy as np
 _OUTLIER, _FENCE = 12.0, 50.0
 # Fewer values than this between the outermost ones say nothing about the bulk.
 _FEWEST = 8
+# More values than this are looked at column by column, in copies of one column at a time.
+LARGE = 2**22
 
 
 def column_moments(values):
@@ -26,6 +28,8 @@ def column_moments(values):
     mean, scale : ndarrays of shape (n_features,)
         ``scale`` is 0 for a column without spread.
     """
+    if values.shape[1] > 1 and values.size > LARGE:
+        return by_column(column_moments, values)
     fenced = _fenced(values)
     # Dividing by the largest value first keeps squares of 1e300 and of 1e-300 finite.
     largest = np.nanmax(np.abs(fenced), axis=0)
@@ -39,6 +43,12 @@ def column_moments(values):
     constant = np.nanmin(values, axis=0) == np.nanmax(values, axis=0)
     mean = np.where(constant, np.nanmin(values, axis=0), mean * unit)
     return mean, np.where(constant, 0.0, scale * unit)
+
+
+def by_column(function, values):
+    """Concatenate what a function returns of each column along the last axis."""
+    found = [function(values[:, [j]]) for j in range(values.shape[1])]
+    return np.concatenate([np.asarray(one) for one in found], axis=-1)
 
 
 def _fenced(x):

@@ -46,6 +46,8 @@ class SeriesInput:
         The panel columns and the frame that they stand in.
     native : list of frames or None
         The frames of polars or pyarrow that were given in place of ``frames``.
+    first : int
+        Rows of the series that stand before those of ``rows``, a piece of it.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class SeriesInput:
     panel: object = None
     outer: object = None
     native: list = None
+    first: int = 0
 
     @property
     def parts(self):
@@ -89,7 +92,59 @@ class SeriesInput:
     def flat(self):
         """All rows end to end."""
         rows = self.rows
-        return rows.reshape(-1, rows.shape[-1]) if _is_array(rows) else np.concatenate(rows)
+        if _is_array(rows):
+            return rows.reshape(-1, rows.shape[-1])
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def pieces(self, n_rows, margin):
+        """Cut into parts that are worked on one after the other, in bounded memory.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of a part, about.
+        margin : int or None
+            Rows around a part of one long series that say something of it; None never cuts one.
+
+        Yields
+        ------
+        piece : Piece
+            The next part.
+        """
+        sizes = [len(x) for x in self.rows] if not _is_array(self.rows) else None
+        if sizes is not None and len(sizes) == 1 and margin is not None and self.slots is None:
+            yield from self._runs(n_rows, margin)
+        elif sizes is None:
+            n, length = self.rows.shape[:2]
+            step = max(1, n_rows // length)
+            for i in range(0, n, step):
+                chosen = slice(i, min(i + step, n))
+                size = (chosen.stop - i) * length
+                yield Piece(self._some(chosen), chosen, i * length, slice(0, size))
+        else:
+            begin, ends = 0, np.cumsum(sizes)
+            for i, end in enumerate(ends):
+                first = ends[begin] - sizes[begin]
+                if end - first >= n_rows or i + 1 == len(ends):
+                    chosen = slice(begin, i + 1)
+                    yield Piece(self._some(chosen), chosen, first, slice(0, end - first))
+                    begin = i + 1
+
+    def _runs(self, n_rows, margin):
+        """Runs of the rows of one series, each with the rows around it."""
+        x, times = self.rows[0], self.times
+        for i in range(0, len(x), n_rows):
+            low, end = max(0, i - margin), min(i + n_rows, len(x))
+            read = slice(low, min(len(x), end + margin))
+            of_times = None if times is None else [times[0][read]]
+            part = replace(self, rows=[x[read]], times=of_times, first=self.first + low)
+            yield Piece(part, slice(0, 1), i, slice(i - low, end - low))
+
+    def _some(self, chosen):
+        """Some of the samples."""
+        parts = {"slots": self.slots, "times": self.times, "origins": self.origins}
+        parts = {name: x if x is None else x[chosen] for name, x in parts.items()}
+        return replace(self, rows=self.rows[chosen], **parts)
 
     def with_flat(self, flat):
         """The same input with other values."""
@@ -191,6 +246,33 @@ class SeriesInput:
             for x, frame in zip(parts, [self.outer[1]] if self.outer else self.given)
         ]
         return frames if self.form == "list" else frames[0]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an input.
+
+    Attributes
+    ----------
+    data : SeriesInput
+        The part, with rows around it.
+    samples : slice
+        Its samples among those of the whole.
+    begin : int
+        Where its own rows begin among all rows end to end.
+    own : slice
+        Its own rows among those of ``data``.
+    """
+
+    data: SeriesInput
+    samples: slice
+    begin: int
+    own: slice
+
+    @property
+    def rows(self):
+        """Its own rows among all rows end to end."""
+        return slice(self.begin, self.begin + self.own.stop - self.own.start)
 
 
 def _is_array(rows):

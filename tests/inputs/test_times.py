@@ -177,3 +177,16 @@ def test_the_hour_of_the_day_is_that_of_the_clock_whenever_a_series_begins():
         out = out[0] if isinstance(out, list) else out
         # Out of phase the error is 2.6.
         assert np.abs(out["a"] - frame["a"].iloc[6:200]).iloc[100:150].mean() < 0.5
+
+
+def test_a_season_has_the_same_phase_wherever_a_series_begins():
+    t = pd.date_range("2024-01-01", periods=24 * 40, freq="h")
+    rng = np.random.default_rng(0)
+    y = np.sin(2 * np.pi * np.arange(len(t)) / 24)[:, None] * [1, 0.5]
+    X = pd.DataFrame(y + 0.3 * rng.normal(size=y.shape), index=t, columns=["a", "b"])
+    imputer = CSDIImputer(method="gaussian", window_length=24, random_state=0).fit(X)
+    gap = X.copy()
+    gap.iloc[100:160, 0] = np.nan
+    for later in (0, 7):
+        filled = imputer.transform(gap.iloc[later:]).iloc[100 - later : 160 - later, 0]
+        assert np.abs(filled - X.iloc[100:160, 0]).mean() < 0.35

@@ -4,9 +4,9 @@ A week without values
 
 What the base of :class:`~skdiffusion.CSDIImputer` does with a long gap: the smoother's middle, its
 band, and draws that are paths. For a week in July no airport of New York reports anything. Look at
-three things: near the ends of the gap the band is narrow, as the hours before and after tell; in its
-middle it is as wide as July is varied, and the median keeps the rhythm of the day; and every draw
-wanders like weather, which the median does not.
+three things: near the ends of the gap the band is narrow, as the hours before and after tell; in
+its middle it is as wide as July is varied, and the median keeps the rhythm of the day; and every
+draw wanders like weather, which the median does not.
 """
 
 # %%

@@ -18,10 +18,8 @@ from functools import partial
 import torch
 
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
+from skdiffusion.diffusion.statespace.pieces import hide
 
-# Rows of a piece that EM takes as a series of its own: pieces are a batch, and what a piece loses
-# at its ends is some correlation times, a fiftieth of it.
-PIECE = 256
 # Floors: a noise of one percent of the standard deviation, and innovations far below any noise.
 _LEAST_NOISE, _LEAST_INNOVATION = 1e-4, 1e-5
 # EM moves a small noise by a share of itself in a step; a wrong start stays wrong. From .005
@@ -34,8 +32,6 @@ _WORK_OF_STARTS = 1e7
 # A small noise moves by a share of itself in a step; going on as far again and a half reaches in
 # eight steps what takes twenty (weather year: held-out CRPS .107); hidden cells check every step.
 _HASTE = 1.5
-# Share of cells hidden to judge by, half of them in runs up to a day of hourly rows.
-_HIDDEN_SHARE, _RUN = 0.1, 24
 # Rows' worth of pull of a regression towards the transition that completed its rows.
 _PULL = 1e-2
 # Rows of the gaps of all columns that tell how errors grow with distance: two days of hours.
@@ -51,64 +47,6 @@ _WORK = 2e9
 # Observed cells for each number of the transition, and in all, beyond which more bring little. With
 # 100 000 rows of 20 columns the root mean squared error is .366 instead of .364, in 15 s, not 43.
 _CELLS_A_NUMBER, _CELLS = 1000, 100_000
-
-
-@dataclass
-class Pieces:
-    """Pieces of series as a batch; the shorter ones are padded with rows that do not count.
-
-    Attributes
-    ----------
-    values : float64 tensor of shape (B, T, K)
-        0 where unobserved.
-    observed : bool tensor of shape (B, T, K)
-        What is known.
-    real : bool tensor of shape (B, T)
-        False for padding.
-    """
-
-    values: torch.Tensor
-    observed: torch.Tensor
-    real: torch.Tensor
-
-    @classmethod
-    def cut(cls, values, observed, offsets, size=PIECE):
-        """Cut series that lie end to end, series ``i`` from row ``offsets[i]``, into pieces."""
-        spans = [
-            (first, min(first + size, end))
-            for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist())
-            for first in range(start, end, size)
-        ]
-        longest = max(end - first for first, end in spans)
-        rows = torch.tensor([first for first, _ in spans])[:, None] + torch.arange(longest)
-        real = rows < torch.tensor([end for _, end in spans])[:, None]
-        rows = rows.clamp(max=len(values) - 1)
-        seen = observed[rows] & real[..., None]
-        return cls(torch.where(seen, values[rows].double(), 0.0), seen, real)
-
-    def some(self, n, generator):
-        """At most ``n`` pieces, drawn without replacement."""
-        if len(self.values) <= n:
-            return self
-        return self._of(torch.randperm(len(self.values), generator=generator)[:n].sort().values)
-
-    def first(self, n):
-        """The first ``n`` pieces."""
-        return self._of(slice(n))
-
-    def _of(self, chosen):
-        return Pieces(self.values[chosen], self.observed[chosen], self.real[chosen])
-
-
-def hide(observed, generator):
-    """Cells to keep from the fit: half scattered, half in runs of a column."""
-    n_times = observed.shape[1]
-    scattered = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2
-    length = min(_RUN, max(1, n_times // 4))
-    starts = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2 / length
-    count = torch.nn.functional.pad(starts.double().cumsum(1), (0, 0, length, 0))
-    in_run = count[:, length:] > count[:, :-length]
-    return observed & (scattered | in_run)
 
 
 def first_guess(pieces, noise):
@@ -292,7 +230,7 @@ def _by_least_squares(best, pieces, hidden, order):
 
     Expectation maximisation hardly moves where the noise is small beside what a step moves: series
     as smooth as a water level, which two rows tell nearly exactly, stay with the damped walk that
-    they began with. Their completed rows are nearly exact as well, so that a regression is at once
+    they began with. Their completed rows are nearly exact as well, and a regression is at once
     where they belong. What gaps and noise do to it is left to the hidden cells.
     """
     if _few(hidden):

@@ -78,6 +78,8 @@ class Season:
             Periods that serve no column are left out.
         """
         season = cls.none(values.shape[1])
+        if not len(periods):
+            return season
         left = values.double()
         for period in periods:
             waves = _waves(time, period)

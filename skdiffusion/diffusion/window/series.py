@@ -29,6 +29,8 @@ class WindowedSeries:
         Time of every row, for what comes back with the clock; its number where times are unknown.
     periods : tuple of float
         Periods with which something may come back, in the unit of the times.
+    first : int64 tensor of shape (n_series,), optional
+        For pieces of longer series, how many rows of the series stand before each.
     """
 
     values: torch.Tensor
@@ -38,6 +40,7 @@ class WindowedSeries:
     length: int
     time: torch.Tensor
     periods: tuple = ()
+    first: torch.Tensor | None = None
 
     @classmethod
     def join(cls, series, length, times=None, periods=()):
@@ -112,12 +115,18 @@ class WindowedSeries:
     def to(self, device):
         """Return the same series on another device."""
         names = ("values", "observed", "wanted", "offsets", "time")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        first = None if self.first is None else self.first.to(device)
+        return replace(
+            self, first=first, **{name: getattr(self, name).to(device) for name in names}
+        )
 
     def place(self, rows):
         """Series number, row inside the series and length of the series, of rows."""
         number = torch.searchsorted(self.offsets, rows.contiguous(), right=True) - 1
-        return number, rows - self.offsets[number], self.offsets.diff()[number]
+        local, size = rows - self.offsets[number], self.offsets.diff()[number]
+        if self.first is None:
+            return number, local, size
+        return number, local + self.first[number], size + self.first[number]
 
     def all_starts(self):
         """Every place where a window fits (int64 tensor)."""

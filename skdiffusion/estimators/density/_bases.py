@@ -22,8 +22,8 @@ _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 _N_SEEDS, _MANY_ROWS = 3, 3000
 # Weight in the average below which a mixture is not worth its time.
 _MIN_WEIGHT = 0.03
-# Rows that sizes and shapes are compared on, and rows that mixtures are fitted to: more gain less
-# than a hundredth of a nat, see the page of sizes.
+# Rows that sizes and shapes are compared on, and rows that mixtures are fitted to, at most: the
+# errors of means and covariances are then far below those of the form of a mixture.
 _SEARCH_ROWS, _FIT_ROWS = 10_000, 50_000
 # Turns between aiming the maps of the columns and fitting the mixtures to the mapped rows: more
 # gained nothing on the training rows, and all rows go on from where these have ended.

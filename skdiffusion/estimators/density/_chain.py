@@ -33,21 +33,18 @@ from skdiffusion.training.chain import train_conditionals
 from skdiffusion.training.course import Course
 
 _N_VIEWS, _WIDTH, _N_COMPONENTS = 3, 64, 8
-# Networks whose densities are averaged: two that have learnt the same rows from other starts err in
-# other places.
+# Networks whose densities are averaged: from other starts they err in other places.
 _N_NETWORKS = 2
 # Weight of a density below which it is not worth its time.
 _MIN_WEIGHT = 0.03
 # Fewer rows teach trees nothing.
 _MIN_TREE_ROWS = 200
-# What is added to the variances before whitening.
-_RIDGE = 1e-4
-# The networks see values no further out than this, in standard deviations.
-_FURTHEST = 8.0
+# What is added to the variances before whitening, and how far out, in standard deviations, the
+# networks see values.
+_RIDGE, _FURTHEST = 1e-4, 8.0
 # Rows that are learnt from, and held-out rows that are looked at, at most.
 _MOST_ROWS, _MOST_HELD_OUT = 200_000, 5000
-# Rows at once.
-_CHUNK = 2000
+_CHUNK = 2000  # rows at once
 
 
 class Chain:

@@ -12,7 +12,9 @@ from skdiffusion._device import memory_advice
 from skdiffusion._random import draw_seed
 from skdiffusion._threads import one_thread, spread
 from skdiffusion.diffusion.model import DensityModel
+from skdiffusion.estimators._chunks import by_chunks
 from skdiffusion.estimators._portable import PortableEstimator
+from skdiffusion.estimators.density._pieces import is_noisy, pieces_of, tensor_for, with_noise
 from skdiffusion.estimators.density._row_noise import noise_keys, noise_of, spreading
 from skdiffusion.inputs.arguments import even_number, finite_number
 
@@ -24,8 +26,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
 
     ``model_`` is a :class:`~skdiffusion.diffusion.model.DensityModel` of rows, ``coordinates_``
     the :class:`~skdiffusion.columns.coordinates.Coordinates` between rows and the user's table. A
-    subclass fits them, has a parameter ``random_state``, and reads and writes tables by the three
-    abstract methods.
+    subclass has a parameter ``random_state`` and reads and writes tables.
     """
 
     @abstractmethod
@@ -54,6 +55,11 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Gaussian of the rows whose noisy version is the prior."""
         return self.model_.prior
 
+    @by_chunks(
+        lambda *_: (),
+        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
+        noisy=is_noisy,
+    )
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def score_samples(self, X, y=None):
@@ -302,6 +308,11 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         gradient = self.model_.gradient(rows, noise_level).cpu().numpy()
         return self.coordinates_.pull_back(codes, gradient, uniforms)
 
+    @by_chunks(
+        lambda self, *_: (self.n_features_in_,),
+        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
+        noisy=is_noisy,
+    )
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def transform(self, X):
@@ -318,8 +329,13 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Latent rows, N(0, I) if the model is right.
         """
         self._require_fitted()
-        rows, _ = self._rows(self._read(X, gaps="fill"))
-        return self._spread(DensityModel.to_latent, rows).cpu().numpy()
+        codes = self._read(X, gaps="fill")
+        latent, uniforms = np.empty(codes.shape), self._spreading(codes)
+        for piece, rows, _ in pieces_of(self.coordinates_, codes, uniforms):
+            latent[piece] = self._spread(
+                DensityModel.to_latent, tensor_for(rows, self.model_)
+            ).cpu()
+        return latent
 
     @memory_advice(_FEWER_ROWS)
     @one_thread()
@@ -364,9 +380,13 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Log-density of complete rows."""
         if not len(codes):
             return np.empty(0)
-        rows, log_jacobian = self._rows(codes)
-        values = self._spread(DensityModel.log_density, rows, condition)
-        return values.cpu().numpy() + log_jacobian
+        values, uniforms = np.empty(len(codes)), self._spreading(codes)
+        for piece, rows, log_jacobian in pieces_of(self.coordinates_, codes, uniforms):
+            given = None if condition is None else condition[piece]
+            rows = tensor_for(rows, self.model_)
+            density = self._spread(DensityModel.log_density, rows, given)
+            values[piece] = density.cpu().numpy() + log_jacobian
+        return values
 
     def _spread(self, method, rows, condition=None):
         """Answer of a method of the model, parts of the rows spread over workers."""
@@ -378,11 +398,6 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         return spreading(codes, self.coordinates_.discrete, draw_seed(self.random_state))
 
     def _rows(self, codes):
-        """Rows in the coordinates of the model, on its device, and the log-determinants."""
+        """Rows of the model, on its device, and the log-determinants."""
         rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
         return tensor_for(rows, self.model_), log_jacobian
-
-
-def tensor_for(values, model):
-    """Float64 tensor on the device of a model."""
-    return torch.as_tensor(values).to(model.device, torch.float64)

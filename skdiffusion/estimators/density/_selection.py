@@ -41,7 +41,7 @@ _FEWEST_STEPS = 25
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
 # A chain costs what mixtures of so many rows cost. Where it is ahead of these by so much, in nats
-# a row and in standard errors, all rows would not bring them back: they gave .1 to .5 nats more.
+# a row and in standard errors, they are left as they are.
 _SKETCH_ROWS, _SKETCH_FROM, _FAR_AHEAD, _FAR_ERRORS = 2500, 5000, 1.0, 3
 # Rows that a network on a chain learns from at most.
 _MOST_ROWS = 200_000

@@ -19,6 +19,9 @@ _SAMPLES_PER_CELL = 3
 # Series with more columns are modelled in groups, without the default network: one state space
 # costs their cube, and joint draws of the network that of a window's gaps.
 WIDEST = 48
+# Rows of a table that its Gaussian is learnt from: the error of a correlation from so many is
+# below .003, and a step of EM costs a second.
+_MOST_ROWS = 2**17
 
 
 def fit_base(windows, stationary, seed, progress=False):
@@ -26,7 +29,8 @@ def fit_base(windows, stationary, seed, progress=False):
     if not _is_free(windows, stationary):
         return _fit_series(windows, seed, progress)
     series = windows.series
-    rows = series.rows(windows.train)
+    train = windows.train
+    rows = series.rows(train[:: -(-len(train) * series.length // _MOST_ROWS)])
     gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
     return WindowBase(gaussian, series.length, series.values.shape[1])
 
@@ -56,7 +60,9 @@ def _fit_series(windows, seed, progress):
 
     def fit(values, observed, **options):
         season = Season.learn(values, observed, time, neighbours, series.periods)
-        pieces = Pieces.cut(values - season(time), observed, offsets)
+        # A season of none would copy all values as float64.
+        left = values - season(time) if len(season.periods) else values
+        pieces = Pieces.cut(left, observed, offsets)
         with tqdm(desc="Fitting the Gaussian", disable=not progress, leave=False) as bar:
 
             def step(most):
@@ -90,9 +96,10 @@ def _is_wide(series):
 def _runs(windows):
     """Rows covered by windows, in unbroken runs (a list of index tensors)."""
     series = windows.series
-    covered = torch.zeros(len(series.values), dtype=torch.bool)
-    covered[series.rows(windows.train).flatten()] = True
-    rows = torch.nonzero(covered)[:, 0]
+    change = torch.zeros(len(series.values) + 1, dtype=torch.int64)
+    change[windows.train] += 1
+    change[windows.train + series.length] -= 1
+    rows = torch.nonzero(change.cumsum(0)[:-1] > 0)[:, 0]
     number, _, _ = series.place(rows)
     breaks = torch.nonzero((rows.diff() != 1) | (number.diff() != 0))[:, 0] + 1
     return torch.tensor_split(rows, breaks)

@@ -1,33 +1,22 @@
 """What every imputer by diffusion does with its fitted model."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
-from sklearn.base import TransformerMixin
-from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
-    _check_feature_names_in,
     check_consistent_length,
     check_is_fitted,
 )
 
 from skdiffusion._device import DRAW_OFTEN, require_memory
-from skdiffusion._random import draw_seed, row_keys
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
-from skdiffusion.estimators._portable import PortableEstimator
-from skdiffusion.estimators.imputation._labels import drawn
+from skdiffusion.estimators._chunks import by_chunks, fits_a_sample
+from skdiffusion.estimators.imputation._filling import FillingImputer
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
-from skdiffusion.estimators.imputation._reading import (
-    require_forecast,
-    require_plain_output,
-    up_to_first_value,
-    warn_empty,
-    warn_far,
-)
-from skdiffusion.estimators.imputation._validation import warn_few_steps
+from skdiffusion.estimators.imputation._validation import require_forecast, require_plain_output
 from skdiffusion.inputs.arguments import positive_int, quantile_levels
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
@@ -37,19 +26,32 @@ from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._labels import mixed_crps
 from skdiffusion.training.course import Course
 
+# Rows of tables and series in chunks that a fit learns from: see _base.py for what more would give.
+_MOST_ROWS = 2**17
 
-class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
-    """Base of imputers by diffusion: all that follows from four fitted objects.
 
-    A subclass has the parameters and ``_fit``, which sets ``_reader`` (:class:`SeriesReader`: the
-    form of the data), ``_columns`` (:class:`Columns`: their units), ``_model``
-    (:class:`ImputationModel`: what draws) and ``_seed`` (of the noise of the draws).
-    """
+def _chunkwise(lead, frames=False):
+    """Let a method take rows in chunks; ``lead`` gives the axis of its answer ahead of a row."""
+    return by_chunks(
+        lambda self, inner, given: (
+            *lead(self, given),
+            *inner,
+            len(self.get_feature_names_out()),
+        ),
+        lambda self, X: self._rows_of_noise(X),
+        lambda self: self._margin(),
+        frames,
+    )
+
+
+class DiffusionImputer(FillingImputer):
+    """Base of imputers by diffusion: what is asked of them. A subclass has the parameters."""
 
     @abstractmethod
     def _fit(self, X, timestamps, go_on, course):
         """Learn, or with ``go_on`` train the fitted model further; return the imputer."""
 
+    @fits_a_sample(_MOST_ROWS, lambda self: self.window_length is not None)
     @one_thread()
     def fit(self, X, y=None, *, timestamps=None, checkpoint=None, resume=False):
         """Learn the distribution of missing cells given observed ones.
@@ -121,6 +123,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         self._validate_params()
         return self._fit(X, timestamps, hasattr(self, "_model"), Course(self.max_time))
 
+    @_chunkwise(lambda self, given: (), frames=True)
     @one_thread()
     def transform(self, X, *, timestamps=None):
         """Fill every missing cell with the median or mean of ``n_draws`` draws.
@@ -150,6 +153,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         names = np.concatenate([self._names_of_features(), self._names_of_indicators()])
         return self._reader.write(data, filled, names, self.add_indicator)
 
+    @_chunkwise(lambda self, given: (given["n_draws"] or self.n_draws,))
     @one_thread()
     def sample(self, X, n_draws=None, *, timestamps=None, random_state=None):
         """Draw completed copies of ``X``.
@@ -176,6 +180,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
+        require_memory(n_draws * data.flat.size, f"n_draws={n_draws}", DRAW_OFTEN)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
         return self._reader.write_draws(data, filled, self._names_of_features())
 
@@ -224,6 +229,7 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
             return np.stack(tails).swapaxes(1, 2)
         return tails[0] if data.form == "series" else tails
 
+    @_chunkwise(lambda self, given: np.shape(np.atleast_1d(given["quantiles"])))
     @one_thread()
     def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, timestamps=None):
         """Quantiles of every missing cell, from ``n_draws`` draws.
@@ -332,82 +338,3 @@ class DiffusionImputer(TransformerMixin, PortableEstimator, ABC):
         if not held.scored.any():
             raise ValueError("There is nothing to score: the hidden features are constant.")
         return -mixed_crps(held.in_units(np.where(self.scale_ > 0, self.scale_, 1.0)))
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output columns.
-
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            Names of the features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        names : ndarray of str
-            Kept features, panel columns among them at their places, then indicators.
-        """
-        check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
-        out = self._reader.with_panel_columns(names[self._reader.kept])
-        return np.concatenate([out, self._names_of_indicators()]).astype(object)
-
-    def _names_of_features(self):
-        """Names of the features that come back, without indicators."""
-        return _check_feature_names_in(self, None)[self._reader.kept].astype(object)
-
-    def _names_of_indicators(self):
-        """Names of the columns that say what was missing, if they are wanted."""
-        wanted = self._reader.indicated & self.add_indicator
-        return [f"missingindicator_{name}" for name in _check_feature_names_in(self, None)[wanted]]
-
-    def _read(self, X, timestamps):
-        """Read ``X``; the parameters may have been set since ``fit``."""
-        check_is_fitted(self)
-        self._validate_params()
-        data = self._reader.read(self, X, timestamps)
-        names = _check_feature_names_in(self, None)[self._reader.encoding.owner]
-        warn_far(data, self._columns, names)
-        return data
-
-    def _filled(self, data, reduce, n_draws, random_state=None):
-        """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
-        missing cell to what is filled in.
-        """
-        data = self._reader.with_statics(data, self.direction == "past")
-        flat, valid = data.flat, self._columns.valid
-        missing = np.isnan(flat)
-        asked = missing & valid
-        require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
-        of = np.nonzero(asked)[1]
-        if asked.any():
-            draws = self._draw(data, asked, n_draws, random_state)
-            values = reduce(draws, of)
-        else:
-            values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
-        out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
-        out[..., asked] = values
-        out[..., missing & ~valid] = 0.0
-        return data.split(out)
-
-    def _draw(self, data, asked, n_draws, random_state):
-        """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
-        columns = self._columns
-        warn_empty(data, columns.valid)
-        # What comes later must not change the draws of what came before, not even their noise.
-        rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
-        keys = row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
-        settings = Bunch(**self.get_params(deep=False))
-        if self._model.name != "gaussian" and self.direction == "both":
-            warn_few_steps(self._model.denoiser, settings)
-        draws = drawn(self._reader, columns, self._model, data, keys, n_draws, settings)
-        return self._reader.settle(data, draws, asked, keys)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = bool(np.isnan(self.missing_values))
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "_model")

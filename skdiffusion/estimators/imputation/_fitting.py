@@ -114,6 +114,8 @@ def learn_columns(flat, settings, names, encoding):
 def _warn_unresolved(flat, columns, names):
     """Name the columns that vary by less than double precision resolves."""
     valid = columns.valid
+    if (columns.scale[valid] > 0).all():
+        return
     lost = unresolved(flat[:, valid].astype(float), columns.scale[valid])
     if lost.any():
         warn(

@@ -20,6 +20,9 @@ _CELLS_ON_GPU, _CELLS_ON_CPU = 2**20, 24_000
 _BASES = {base.__name__: base for base in (WindowBase, SeriesGaussian, GroupedGaussian)}
 # Windows encoded in one call, if batch_size does not say otherwise.
 _WINDOWS_PER_BATCH = 64
+# Rows after which nothing is left of where a piece of a series begins: a state space cuts series
+# by itself and leaves half of this.
+_FORGOTTEN = 512
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ class ImputationModel:
     def name(self):
         """Kind of denoiser."""
         return self.denoiser.name
+
+    def reach(self, settings):
+        """Rows around a piece of a series that say something of its draws."""
+        if self.name == "gaussian":
+            return _FORGOTTEN
+        # A step of a solver asks twice at most, and every answer joins cells of a window.
+        n_steps = settings.n_steps or self.denoiser.default_steps
+        return _FORGOTTEN + 2 * n_steps * self.blueprint.length
 
     def draw(self, series, keys, n_draws, settings):
         """Draw the wanted cells of ``series``; see :func:`draw_standardised`."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.utils._set_output import _get_output_config
 
 from skdiffusion._warn import warn
+from skdiffusion.columns.columns import in_blocks
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._validation import learn_encoding, validated
+from skdiffusion.estimators.imputation._validation import FORMS, learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
 from skdiffusion.inputs.native import (
@@ -22,12 +22,6 @@ from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, 
 from skdiffusion.inputs.series import recognise, unmasked
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
-_FORMS = {
-    "table": "(n_samples, n_features), independent rows",
-    "panel": "(n_samples, n_times, n_features)",
-    "series": "(n_times, n_features) with window_length, a list of such, or a frame with a "
-    "MultiIndex of series and times",
-}
 _HINT_WINDOW_LENGTH = (
     "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
     "samples. Set window_length (for example 24 for hourly data) to use the order in time."
@@ -39,8 +33,6 @@ _HINT_TO_DATETIME = (
 _TAKEN = {"table": "independent rows", "series": "one series"}
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
-# Standard deviations that half of a column is off only where its units are others.
-_FAR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +155,7 @@ class SeriesReader:
         """What a model sees of ``data``, as series cut into windows."""
 
         def seen(x):
-            z = torch.from_numpy(columns.forward(x))
+            z = torch.from_numpy(in_blocks(columns.forward, x, np.float32))
             return z, ~torch.isnan(z)
 
         if data.kind != "series":
@@ -175,7 +167,8 @@ class SeriesReader:
         times = data.grid_times()
         times = times and [torch.from_numpy(np.asarray(t, dtype=float)) for t in times]
         periods = possible_periods(data, self.length)
-        return WindowedSeries.join(triples, self.length, times, periods)
+        joined = WindowedSeries.join(triples, self.length, times, periods)
+        return replace(joined, first=torch.tensor([data.first])) if data.first else joined
 
     def with_panel_columns(self, names):
         """Names of features with those of the panel columns at their places."""
@@ -282,8 +275,8 @@ class SeriesReader:
             return "series"
         if kind != self.kind:
             raise ValueError(
-                f"X is of the form {_FORMS[kind]}, but {name} was fitted on "
-                f"{_FORMS[self.kind]}: reshape X or fit again."
+                f"X is of the form {FORMS[kind]}, but {name} was fitted on "
+                f"{FORMS[self.kind]}: reshape X or fit again."
             )
         n_times = np.asarray(X).shape[1] if kind == "panel" else None
         if kind == "panel" and n_times != self.length:
@@ -302,61 +295,6 @@ def _opened(X, estimator):
         return X, {"native": native}
     panel = PanelColumns(estimator.panel_columns)
     return panel.indexed(X), {"native": native, "outer": (panel, X)}
-
-
-def require_plain_output(estimator, data):
-    """Raise for a frame asked of a 3-D array or a list."""
-    container = _get_output_config("transform", estimator)["dense"]
-    if data.form in ("3-D array", "list") and container != "default":
-        raise ValueError(
-            f"set_output(transform={container!r}), or set_config(transform_output={container!r}), "
-            "works for a 2-D X only: call set_output(transform='default') of the imputer; lists of "
-            "frames come back as such anyway."
-        )
-
-
-def require_forecast(reader):
-    """Raise where nothing follows on the last row, or where it could not be laid out."""
-    if reader.kind != "series":
-        raise ValueError(
-            f"forecast is for series, but fit was given X of the form {_FORMS[reader.kind]}: set "
-            "window_length and fit again."
-        )
-    if reader.encoding.has_labels:
-        raise ValueError(
-            "forecast returns numbers, and X has columns of labels: append rows without values to "
-            "X and call sample, which returns frames."
-        )
-
-
-def up_to_first_value(x):
-    """The first rows of a series, as far as the first that has a value."""
-    return x[: 1 + int((~np.isnan(x)).any(axis=1).argmax())]
-
-
-def warn_empty(data, valid):
-    """Say so when a sample offers nothing to condition on."""
-    empty = sum(bool(np.isnan(x[:, valid]).all()) for x in data.rows)
-    if empty:
-        warn(
-            f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
-            "are unconditional.",
-        )
-
-
-def warn_far(data, columns, names):
-    """Name the columns that lie so far from what ``fit`` saw that their units must differ."""
-    known = columns.scale > 0
-    scale = np.where(known, columns.scale, 1.0)
-    distance = np.abs(data.flat - columns.centre) / scale
-    for j in np.flatnonzero(known):
-        seen = distance[~np.isnan(distance[:, j]), j]
-        if len(seen) and np.median(seen) > _FAR:
-            warn(
-                f"Column {names[j]} of X is around {np.nanmedian(data.flat[:, j]):g}, but fit "
-                f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
-                "give it in the units of fit, or fit again."
-            )
 
 
 def _warn_unread_index(parts, kind, timestamps):

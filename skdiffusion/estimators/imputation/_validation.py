@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 from sklearn.utils import check_array
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
 from skdiffusion._random import torch_generator
@@ -17,6 +18,15 @@ from skdiffusion.inputs.series import SeriesInput, rows_of
 
 # What the draws of a standard normal may have as standard deviation, and how many are drawn.
 _NARROWEST, _WIDEST, _N_NORMALS = 0.6, 1.5, 4000
+
+# Standard deviations that half of a column is off only where its units are others.
+_FAR = 10
+FORMS = {
+    "table": "(n_samples, n_features), independent rows",
+    "panel": "(n_samples, n_times, n_features)",
+    "series": "(n_times, n_features) with window_length, a list of such, or a frame with a "
+    "MultiIndex of series and times",
+}
 
 
 def warn_few_steps(denoiser, settings):
@@ -118,3 +128,61 @@ def _require_no_nan(part, placeholder):
             f"missing_values=np.nan, or mark all gaps alike, X[np.isnan(X)] = "
             f"{placeholder}."
         )
+
+
+def require_plain_output(estimator, data):
+    """Raise for a frame asked of a 3-D array or a list."""
+    container = _get_output_config("transform", estimator)["dense"]
+    if data.form in ("3-D array", "list") and container != "default":
+        raise ValueError(
+            f"set_output(transform={container!r}), or set_config(transform_output={container!r}), "
+            "works for a 2-D X only: call set_output(transform='default') of the imputer; lists of "
+            "frames come back as such anyway."
+        )
+
+
+def require_forecast(reader):
+    """Raise where nothing follows on the last row, or where it could not be laid out."""
+    if reader.kind != "series":
+        raise ValueError(
+            f"forecast is for series, but fit was given X of the form {FORMS[reader.kind]}: set "
+            "window_length and fit again."
+        )
+    if reader.encoding.has_labels:
+        raise ValueError(
+            "forecast returns numbers, and X has columns of labels: append rows without values to "
+            "X and call sample, which returns frames."
+        )
+
+
+def up_to_first_value(x):
+    """The first rows of a series, as far as the first that has a value."""
+    return x[: 1 + int((~np.isnan(x)).any(axis=1).argmax())]
+
+
+def warn_empty(data, valid):
+    """Say so when a sample offers nothing to condition on."""
+    if isinstance(data.rows, np.ndarray):
+        empty = int((np.isnan(data.rows).all(1) | ~valid).all(1).sum())
+    else:
+        empty = sum(bool(np.isnan(x[:, valid]).all()) for x in data.rows)
+    if empty:
+        warn(
+            f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
+            "are unconditional.",
+        )
+
+
+def warn_far(data, columns, names):
+    """Name the columns that lie so far from what ``fit`` saw that their units must differ."""
+    known = columns.scale > 0
+    flat = data.flat
+    for j in np.flatnonzero(known):
+        seen = flat[~np.isnan(flat[:, j]), j]
+        distance = np.abs(seen - columns.centre[j]) / columns.scale[j]
+        if len(seen) and np.median(distance) > _FAR:
+            warn(
+                f"Column {names[j]} of X is around {np.median(seen):g}, but fit "
+                f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
+                "give it in the units of fit, or fit again."
+            )

@@ -75,9 +75,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
         (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
-        preconditioned coordinates where ``preconditioner`` is given). "auto" goes from the
-        largest distance between two places with mass to a tenth of the smallest local scale; an
-        int is the number of levels of that ladder.
+        preconditioned coordinates where ``preconditioner`` is given). "auto" goes from the largest
+        distance of two places with mass to a tenth of the smallest local scale, an int so often.
     n_steps : "auto" or int, default="auto"
         Steps before the first draw; with "annealed" those after the ladder. "auto" is 20 for
         "annealed" (0 where the log density is not known), 500 for "tempered" and 1000 otherwise.

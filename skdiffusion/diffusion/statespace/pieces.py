@@ -1,0 +1,72 @@
+"""Pieces of series as a batch, and what of them is hidden to judge by."""
+
+from dataclasses import dataclass
+
+import torch
+
+# Rows of a piece that EM takes as a series of its own: pieces are a batch, and what a piece loses
+# at its ends is some correlation times, a fiftieth of it.
+PIECE = 256
+# Share of cells hidden to judge by, half of them in runs up to a day of hourly rows.
+_HIDDEN_SHARE, _RUN = 0.1, 24
+# Of more pieces so many are taken, evenly spread: EM uses fewer (see _CELLS).
+_MOST_PIECES = 1024
+
+
+@dataclass
+class Pieces:
+    """Pieces of series as a batch; the shorter ones are padded with rows that do not count.
+
+    Attributes
+    ----------
+    values : float64 tensor of shape (B, T, K)
+        0 where unobserved.
+    observed : bool tensor of shape (B, T, K)
+        What is known.
+    real : bool tensor of shape (B, T)
+        False for padding.
+    """
+
+    values: torch.Tensor
+    observed: torch.Tensor
+    real: torch.Tensor
+
+    @classmethod
+    def cut(cls, values, observed, offsets, size=PIECE):
+        """Cut series that lie end to end, series ``i`` from row ``offsets[i]``, into pieces."""
+        spans = [
+            (first, min(first + size, end))
+            for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist())
+            for first in range(start, end, size)
+        ]
+        spans = spans[:: -(-len(spans) // _MOST_PIECES)]
+        longest = max(end - first for first, end in spans)
+        rows = torch.tensor([first for first, _ in spans])[:, None] + torch.arange(longest)
+        real = rows < torch.tensor([end for _, end in spans])[:, None]
+        rows = rows.clamp(max=len(values) - 1)
+        seen = observed[rows] & real[..., None]
+        return cls(torch.where(seen, values[rows].double(), 0.0), seen, real)
+
+    def some(self, n, generator):
+        """At most ``n`` pieces, drawn without replacement."""
+        if len(self.values) <= n:
+            return self
+        return self._of(torch.randperm(len(self.values), generator=generator)[:n].sort().values)
+
+    def first(self, n):
+        """The first ``n`` pieces."""
+        return self._of(slice(n))
+
+    def _of(self, chosen):
+        return Pieces(self.values[chosen], self.observed[chosen], self.real[chosen])
+
+
+def hide(observed, generator):
+    """Cells to keep from the fit: half scattered, half in runs of a column."""
+    n_times = observed.shape[1]
+    scattered = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2
+    length = min(_RUN, max(1, n_times // 4))
+    starts = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2 / length
+    count = torch.nn.functional.pad(starts.double().cumsum(1), (0, 0, length, 0))
+    in_run = count[:, length:] > count[:, :-length]
+    return observed & (scattered | in_run)
