@@ -15,7 +15,7 @@ from sklearn.base import clone
 from skdiffusion import CSDIImputer, ScoreSDE
 from skdiffusion.estimators import _chunks
 from skdiffusion.estimators.density import _pieces
-from skdiffusion.estimators.imputation import _diffusion_imputer
+from skdiffusion.estimators.imputation import _filling
 from skdiffusion.inputs.chunks import sample_of
 
 da = pytest.importorskip("dask.array")
@@ -30,7 +30,7 @@ CLOSE = 1e-4
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    for module in (_chunks, _pieces, _diffusion_imputer):
+    for module in (_chunks, _pieces, _filling):
         monkeypatch.setattr(module, "ROWS_OF_A_PIECE", PIECE)
 
 

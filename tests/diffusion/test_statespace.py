@@ -16,10 +16,8 @@ from skdiffusion.diffusion.statespace import groups as groups_module
 from skdiffusion.diffusion.statespace import kalman
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import (
-    Pieces,
     first_guess,
     fit_state_space,
-    hide,
     maximise,
     normal_crps,
     raise_order,
@@ -31,6 +29,7 @@ from skdiffusion.diffusion.statespace.kalman import (
     smooth,
     window_covariance,
 )
+from skdiffusion.diffusion.statespace.pieces import Pieces, hide
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.series import WindowedSeries

@@ -362,7 +362,8 @@ def test_timestamps_are_a_datetime_index():
         index.to_numpy(),
     ):
         out = imputer.fit(X, timestamps=times).transform(X, timestamps=times)
-        np.testing.assert_array_equal(out, framed)
+        # The clock of a zone counts other seconds, which are rounded otherwise.
+        np.testing.assert_allclose(out, framed, rtol=1e-12)
 
 
 def test_long_holes_are_cheap():

@@ -6,11 +6,11 @@ import torch
 
 from skdiffusion import CSDIImputer
 from skdiffusion.diffusion.statespace.fit import (
-    Pieces,
     fit_state_space,
     normal_crps,
 )
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
+from skdiffusion.diffusion.statespace.pieces import Pieces
 from skdiffusion.metrics import crps_loss
 
 # Some forty fits.

@@ -21,6 +21,12 @@ from skdiffusion.inputs.arguments import even_number, finite_number
 _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a call."
 
 
+def _chunkwise(lead):
+    """Let a method take rows in chunks; ``lead`` gives the shape of the answer to a row."""
+    noisy_rows = lambda self, X: with_noise(self._read(X, gaps="leave"), self)  # noqa: E731
+    return by_chunks(lead, noisy_rows, noisy=is_noisy)
+
+
 class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
     """Density estimator whose answers follow from two fitted objects.
 
@@ -55,11 +61,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Gaussian of the rows whose noisy version is the prior."""
         return self.model_.prior
 
-    @by_chunks(
-        lambda *_: (),
-        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
-        noisy=is_noisy,
-    )
+    @_chunkwise(lambda *_: ())
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def score_samples(self, X, y=None):
@@ -308,11 +310,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         gradient = self.model_.gradient(rows, noise_level).cpu().numpy()
         return self.coordinates_.pull_back(codes, gradient, uniforms)
 
-    @by_chunks(
-        lambda self, *_: (self.n_features_in_,),
-        lambda self, X: with_noise(self._read(X, gaps="leave"), self),
-        noisy=is_noisy,
-    )
+    @_chunkwise(lambda self, *_: (self.n_features_in_,))
     @memory_advice(_FEWER_ROWS)
     @one_thread()
     def transform(self, X):

@@ -5,8 +5,9 @@ from tqdm.auto import tqdm
 
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
-from skdiffusion.diffusion.statespace.fit import Pieces, fit_state_space
+from skdiffusion.diffusion.statespace.fit import fit_state_space
 from skdiffusion.diffusion.statespace.groups import GroupedGaussian, group_columns
+from skdiffusion.diffusion.statespace.pieces import Pieces
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
