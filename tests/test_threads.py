@@ -231,7 +231,8 @@ def test_all_public_methods_are_looked_at(kind):
     methods = {name for name in dir(kind) if not name.startswith("_")}
     methods = {name for name in methods if not name.endswith(("_", "_request"))}
     # Probabilities of labels, of which there are none here, are counted from draws.
-    assert methods - QUICK - set(CALLS[kind]) <= {"fit_transform", "predict_proba"}
+    # A forecast is a draw, as those of sample.
+    assert methods - QUICK - set(CALLS[kind]) <= {"fit_transform", "predict_proba", "forecast"}
 
 
 @pytest.mark.parametrize(

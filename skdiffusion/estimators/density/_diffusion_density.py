@@ -23,8 +23,7 @@ _FEWER_ROWS = "Too little memory for all rows at once: pass fewer rows of X in a
 
 def _chunkwise(lead):
     """Let a method take rows in chunks; ``lead`` gives the shape of the answer to a row."""
-    noisy_rows = lambda self, X: with_noise(self._read(X, gaps="leave"), self)  # noqa: E731
-    return by_chunks(lead, noisy_rows, noisy=is_noisy)
+    return by_chunks(lead, lambda self, X: with_noise(self._read(X, "leave"), self), noisy=is_noisy)
 
 
 class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator):
