@@ -162,16 +162,17 @@ METHODS = {
 }
 PAST_ONLY = {"IterativeImputer, lag", "last value", "same hour of the day before"}
 PLAIN = set(METHODS) - PAST_ONLY
-# With direction="past" there is no network: the default is the Gaussian.
-OF_REGIME = {"past": PAST_ONLY | {'CSDIImputer(method="gaussian")'}, "ahead": set(METHODS)}
+# With direction="past", and in forecasts, there is no network: the default is the Gaussian.
+_GAUSSIAN = 'CSDIImputer(method="gaussian")'
+OF_REGIME = {
+    "past": PAST_ONLY | {_GAUSSIAN},
+    "ahead": {_GAUSSIAN, "last value", "same hour of the day before"},
+}
 
 
 def methods_of(regime):
     """Names of the methods that a regime is for."""
     wanted = OF_REGIME.get(regime.split()[0], PLAIN)
-    if regime.startswith("ahead"):
-        wanted = wanted - {"IterativeImputer, lag and lead", "linear interpolation"}
-        wanted = wanted - {"IterativeImputer, lag"}
     return [name for name in METHODS if name in wanted]
 
 
@@ -188,6 +189,7 @@ def scores(truth, draws, hidden):
     found["crps"] = found["mae"]
     if sample.shape[1] > 1:
         found["crps"] = float(crps_loss(y, sample))
+    if sample.shape[1] >= N_DRAWS:
         for level in (0.5, 0.9):
             found[f"band {level}"] = float(interval_coverage(y, sample, level=level))
     return found

@@ -27,8 +27,7 @@ from skdiffusion.diffusion.conditional import copied, density_arrays, numpy_arra
 from skdiffusion.diffusion.denoiser import guided
 from skdiffusion.diffusion.solve import adaptive_flow, flow, log_levels, solve
 
-# Runge-Kutta steps over all noise levels: for scores (with 20, single rows of a conditional model
-# of two moons are .07 nats off), and for maps.
+# Runge-Kutta steps over all noise levels: for scores (20 are .07 nats off for some rows), for maps.
 _SCORE_STEPS, _MAP_STEPS = 32, 80
 # Columns up to which a trace is exact, at one backward pass a column, and directions of its
 # estimate above.

@@ -216,14 +216,17 @@ class DiffusionImputer(FillingImputer):
 
         Notes
         -----
-        It is what :meth:`sample` draws for rows without values that are appended to ``X``.
+        It is what :meth:`sample` draws, without a network, for rows without values that are
+        appended to ``X``. Networks learn gaps that have two ends: on hourly weather their bands of
+        a day ahead hold less of the truth than those of the state space.
         """
         n_steps = positive_int(n_steps, "n_steps")
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
         require_forecast(self._reader)
         data = data.extended(n_steps, self._reader.step)
-        filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
+        model = self._model.without_network()
+        filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state, model)
         tails = [self._reader.keep(x)[:, -n_steps:].swapaxes(0, 1) for x in data.samples(filled)]
         if data.form == "3-D array":
             return np.stack(tails).swapaxes(1, 2)

@@ -68,20 +68,21 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         warn_far(data, self._columns, names)
         return replace(data, first=this_place().first)
 
-    def _filled(self, data, reduce, n_draws, random_state=None):
+    def _filled(self, data, reduce, n_draws, random_state=None, model=None):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
-        missing cell to what is filled in.
+        missing cell to what is filled in. Another model than the fitted one may draw.
         """
+        model = self._model if model is None else model
         data = self._reader.with_statics(data, self.direction == "past")
         # What comes later must not change the draws of what came before, not even their noise.
         rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
         keys = row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
         warn_empty(data, self._columns.valid)
-        if self._model.name != "gaussian" and self.direction == "both":
-            warn_few_steps(self._model.denoiser, Bunch(**self.get_params(deep=False)))
+        if model.name != "gaussian" and self.direction == "both":
+            warn_few_steps(model.denoiser, Bunch(**self.get_params(deep=False)))
         n_rows, out = sum(map(len, data.rows)), None
         for piece in data.pieces(ROWS_OF_A_PIECE, self._margin()):
-            values = self._filled_piece(piece.data, reduce, n_draws, keys[piece.samples])
+            values = self._filled_piece(piece.data, reduce, n_draws, keys[piece.samples], model)
             if out is None:
                 shape = (*values.shape[:-2], n_rows, values.shape[-1])
                 out = np.empty(shape, dtype=values.dtype)
@@ -102,7 +103,7 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
             return rows[0]
         return rows[np.isnan(rows).any((1, 2))]
 
-    def _filled_piece(self, data, reduce, n_draws, keys):
+    def _filled_piece(self, data, reduce, n_draws, keys, model):
         """Complete a part of the data, all its rows end to end."""
         flat, valid = data.flat, self._columns.valid
         missing = np.isnan(flat)
@@ -110,7 +111,7 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         require_memory(n_draws * asked.sum(), f"n_draws={n_draws}", DRAW_OFTEN)
         of = np.nonzero(asked)[1]
         if asked.any():
-            values = reduce(self._draw(data, asked, n_draws, keys), of)
+            values = reduce(self._draw(data, asked, n_draws, keys, model), of)
         else:
             values = reduce(np.zeros((n_draws, 1)), np.zeros(1, dtype=int))[..., :0]
         out = np.broadcast_to(flat, (*values.shape[:-1], *flat.shape)).copy()
@@ -118,10 +119,10 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         out[..., missing & ~valid] = 0.0
         return out
 
-    def _draw(self, data, asked, n_draws, keys):
+    def _draw(self, data, asked, n_draws, keys, model):
         """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
         settings = Bunch(**self.get_params(deep=False))
-        draws = drawn(self._reader, self._columns, self._model, data, keys, n_draws, settings)
+        draws = drawn(self._reader, self._columns, model, data, keys, n_draws, settings)
         return self._reader.settle(data, draws, asked, keys)
 
     def __sklearn_tags__(self):

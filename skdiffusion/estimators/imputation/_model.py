@@ -1,7 +1,7 @@
 """The fitted model of an imputer: a denoiser that draws, and pickles as numpy arrays."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm.auto import tqdm
@@ -90,6 +90,13 @@ class ImputationModel:
     def draw(self, series, keys, n_draws, settings):
         """Draw the wanted cells of ``series``; see :func:`draw_standardised`."""
         return draw_standardised(self.denoiser, series, keys, n_draws, settings)
+
+    def without_network(self):
+        """The model with its Gaussian alone; this one where there is none."""
+        alone = self.denoiser.closed_form()
+        if alone is None or self.name == "gaussian":
+            return self
+        return ImputationModel(alone, replace(self.blueprint, name="gaussian", sizes={}))
 
     def weights(self):
         """Weights of the network as a dict of numpy arrays."""
