@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
+from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import (
     NUGGET,
     block_toeplitz,
     free_gaussian,
 )
 from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick
+from skdiffusion.diffusion.window.series import WindowedSeries
 
 RNG = np.random.default_rng(0)
 
@@ -151,3 +154,52 @@ def test_few_rows_of_unrelated_columns_get_a_diagonal_covariance():
     shrunk = base.covariance / spread[:, None] / spread
     off = ~torch.eye(10, dtype=torch.bool)
     assert shrunk[off].abs().mean() < 0.3 * sample[off].abs().mean()
+
+
+# ------------------------------------------------------------------ draws
+
+
+def table_draws(scale=1.0, n_draws=20_000):
+    """Draws of two rows with gaps, and their conditional means and covariances."""
+    root = torch.tensor([[1.0, 0, 0], [0.8, 0.6, 0], [0.3, -0.4, 0.8]]).double()
+    covariance, mean = root @ root.T, torch.tensor([0.5, -1.0, 0.0]).double()
+    values = torch.tensor([[0.0, 0.0, 1.2], [0.7, 0.0, -0.4]])
+    seen = torch.tensor([[False, False, True], [True, False, True]])
+    series = WindowedSeries.stack(values[:, None], seen[:, None])
+    generator = torch.Generator().manual_seed(0)
+
+    def normals(number, place, kind, size):
+        return scale * torch.randn((n_draws, len(number), size), generator=generator).double()
+
+    draws = WindowBase(WindowGaussian(mean, covariance), 1, 3).draw(series, normals, n_draws)
+    laws, at = [], 0
+    for x, known in zip(values.double(), seen):
+        u, o = ~known, known
+        gain = torch.linalg.solve(covariance[o][:, o], covariance[o][:, u]).T
+        expected = mean[u] + gain @ (x[o] - mean[o])
+        left = covariance[u][:, u] - gain @ covariance[o][:, u]
+        n = int(u.sum())
+        laws.append((draws[:, at : at + n].double(), expected, left))
+        at += n
+    return laws
+
+
+def worst(laws):
+    """Largest errors of means and covariances over those allowed by chance."""
+    errors = []
+    for draws, mean, covariance in laws:
+        level = norm.isf(1e-6 / 10) / len(draws) ** 0.5
+        sd = covariance.diagonal().sqrt()
+        chance = (torch.outer(sd, sd) ** 2 + covariance**2).sqrt()
+        errors.append(((draws.mean(0) - mean) / sd).abs().max() / level)
+        errors.append(((draws.T.cov().reshape(covariance.shape) - covariance) / chance).abs().max())
+        errors[-1] = errors[-1] / level
+    return float(max(errors))
+
+
+def test_draws_of_a_table_have_the_conditional_law():
+    assert worst(table_draws()) < 1
+
+
+def test_draws_five_percent_too_wide_are_seen():
+    assert worst(table_draws(scale=1.05)) > 1

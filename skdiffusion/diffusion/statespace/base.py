@@ -71,7 +71,7 @@ class SeriesGaussian:
 
     #: Draws need no solver; rows around a window say something of it; the smoother's answers for
     #: a batch of windows are dear enough to be shown several times in training.
-    direct, margin, repeats = True, 8, 4
+    direct, causal, margin, repeats = True, True, 8, 4
 
     @property
     def n_features(self):

@@ -95,7 +95,7 @@ class GroupedGaussian:
     parts: list
 
     #: As those of :class:`SeriesGaussian`; there is no network for wide series to train.
-    direct, margin, repeats = True, 0, 1
+    direct, causal, margin, repeats = True, True, 0, 1
 
     def __deepcopy__(self, memo):
         """Share the tensors: they are never changed."""

@@ -2,7 +2,12 @@
 
 import torch
 
-from skdiffusion.diffusion.window.gaussian import WindowGaussian
+from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick
+
+# Numbers in one array of covariances or draws that are worked on together: 32 MB of float64.
+_NUMBERS = 2**22
+# What keeps covariances positive where rounding would not: a thousandth of a standard deviation.
+_JITTER = 1e-6
 
 
 class WindowBase:
@@ -16,8 +21,9 @@ class WindowBase:
         Size of a window.
     """
 
-    #: Its draws need a solver; rows beyond a window say nothing; conditioning is not kept.
-    direct, margin, repeats = False, 0, 1
+    #: Draws need no solver; there is no past; rows beyond a window say nothing; conditioning is not
+    #: kept.
+    direct, causal, margin, repeats = True, False, 0, 1
 
     def __init__(self, gaussian, length, n_features):
         self.gaussian, self.length, self.n_features = gaussian, length, n_features
@@ -54,3 +60,38 @@ class WindowBase:
         given = self.gaussian.condition(values.flatten(1), observed.flatten(1), cells, pad)
         mean, sd = (x.to(values.dtype).view_as(values) for x in (given.mean, given.sd))
         return mean, sd, given.covariance
+
+    def draw(self, series, normals, n_draws):
+        """Draw the wanted cells of series of one window each, jointly and without a solver.
+
+        See :meth:`.statespace.base.SeriesGaussian.draw`.
+        """
+        wanted = series.wanted.view(len(series.offsets) - 1, -1)
+        rank = wanted.flatten().cumsum(0).view_as(wanted) - 1
+        out = series.values.new_empty((n_draws, int(wanted.sum())))
+        for windows in _batches(wanted.sum(1), n_draws):
+            cells, pad = pick(wanted[windows])
+            rows = series.offsets[windows][:, None] + torch.arange(self.length, device=pad.device)
+            mean, _, covariance = self.given(series, rows, cells, pad)
+            covariance.diagonal(dim1=1, dim2=2).add_(_JITTER)
+            number = windows.repeat_interleave(cells.shape[1])
+            noise = normals(number, cells.flatten(), 0, 1)[..., 0].view(n_draws, *cells.shape)
+            root = torch.linalg.cholesky(covariance.double())
+            drawn = torch.einsum("bij,mbj->mbi", root, noise.double())
+            drawn = drawn + mean.flatten(1).gather(1, cells)
+            out[:, rank[windows].gather(1, cells)[~pad]] = drawn[:, ~pad].to(out.dtype)
+        return out
+
+
+def _batches(counts, n_draws):
+    """Windows with wanted cells, those with like numbers of them together."""
+    order = counts.argsort(stable=True)
+    order = order[counts[order] > 0]
+    sizes = counts[order].tolist()
+    i = 0
+    while i < len(order):
+        j = i + 1
+        while j < len(order) and (j + 1 - i) * sizes[j] * max(sizes[j], n_draws) <= _NUMBERS:
+            j += 1
+        yield order[i:j].sort().values
+        i = j

@@ -211,7 +211,7 @@ def draw_standardised(denoiser, series, keys, n_draws, settings):
 def _causal(denoiser):
     """The part of a denoiser that can draw each row from the rows before it."""
     alone = denoiser.closed_form()
-    if alone is None or not alone.base.direct:
+    if alone is None or not alone.base.causal:
         raise ValueError(
             'direction="past" needs the state space of series: fit on one long series (with '
             "window_length), a list of series or a long frame, and not with "
