@@ -131,7 +131,13 @@ def test_a_density_scores_frames_with_labels():
         np.testing.assert_allclose(lazy, getattr(model, method)(X), atol=1e-8)
 
 
-@pytest.mark.parametrize("method", ["transform", "sample", "predict_quantiles"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "sample",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("transform", "predict_quantiles")),
+    ],
+)
 def test_a_chunked_series_is_the_whole_one(method):
     X = walk(2500)
     imputer = CSDIImputer(method="gaussian", window_length=24, n_draws=4, random_state=0).fit(X)
@@ -141,6 +147,7 @@ def test_a_chunked_series_is_the_whole_one(method):
     np.testing.assert_allclose(lazy.compute(), whole, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_fills_a_chunked_series_alike():
     X = walk(2500)
     imputer = CSDIImputer(

@@ -51,7 +51,10 @@ def hidden_chain(spread, gaps):
     return pd.DataFrame({"x": x, "s": label}), hidden, s, truth
 
 
-@pytest.mark.parametrize(("spread", "gaps"), [(0.0, "runs"), (1.5, "runs"), (1.5, "scattered")])
+@pytest.mark.parametrize(
+    ("spread", "gaps"),
+    [(0.0, "runs"), pytest.param(1.5, "runs", marks=pytest.mark.slow), (1.5, "scattered")],
+)
 def test_probabilities_are_the_posterior_of_a_markov_chain(spread, gaps):
     frame, hidden, s, truth = hidden_chain(spread, gaps)
     fitted = imputer().fit(frame)
@@ -67,6 +70,7 @@ def test_probabilities_are_the_posterior_of_a_markov_chain(spread, gaps):
         assert abs(error) < 4.9 * np.sqrt(3 * (p * (1 - p)).sum() + 10)
 
 
+@pytest.mark.slow
 def test_draws_are_joint_along_the_series():
     frame, hidden, _, _ = hidden_chain(0.0, "runs")
     draws = imputer().fit(frame).sample(frame, 40)

@@ -413,9 +413,11 @@ def test_chains_do_not_depend_on_blocks(method, monkeypatch):
     whole = sampler.sample(150, return_trajectory=True)
     monkeypatch.setattr(_running, "block_size", lambda *_: 37)
     parts = sampler.sample(150, return_trajectory=True)
+    # Single precision, whose products round by the number of chains beside.
+    close = {"rtol": 1e-6, "atol": 1e-5}
     for a, b in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(sampler.sample(40), whole[0][:40], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(a, b, **close)
+    np.testing.assert_allclose(sampler.sample(40), whole[0][:40], **close)
 
 
 def test_progress_bar(capsys):

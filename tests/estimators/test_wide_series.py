@@ -29,6 +29,7 @@ def rmse(filled, x, missing):
     return np.sqrt(np.square(filled - x)[missing].mean())
 
 
+@pytest.mark.slow
 def test_gaps_are_filled_as_well_as_by_one_state_space(series, monkeypatch):
     x, missing, gappy = series
     imputer = CSDIImputer(method="gaussian", window_length=24, random_state=0)

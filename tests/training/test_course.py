@@ -181,7 +181,7 @@ def test_a_killed_fit_loses_no_more_than_an_interval(tmp_path):
     same(fit("series", checkpoint=path, resume=True), fit("series"))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_fit_that_is_asked_to_end_writes_the_step_it_is_at(name, tmp_path):
     path = tmp_path / "fit"
     child = in_child("density", path, TERMINATED.format(n=7, name=name), 1e9)
@@ -456,6 +456,7 @@ def test_the_closed_form_ends_whatever_the_time(kind, clock, monkeypatch):
     assert all(np.isfinite(np.asarray(a)).all() for a in answers(model)[:1])
 
 
+@pytest.mark.slow
 def test_time_enough_changes_nothing():
     for kind in ("density", "series"):
         make, data, answers = FITS[kind]
