@@ -27,7 +27,7 @@ from skdiffusion.estimators.density._reader import (
 )
 from skdiffusion.estimators.density._row_noise import spreading
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
-from skdiffusion.estimators.density._selection import MAX_LEVEL, choose
+from skdiffusion.estimators.density._selection import MAX_LEVEL, choose, require_consistent
 from skdiffusion.inputs.arguments import layer_sizes, require_arguments, require_same_order
 from skdiffusion.nn.mlp import residual_network
 from skdiffusion.training.density import Recipe, train_residual
@@ -74,6 +74,7 @@ def fit_density(estimator, X, y, sample_weight, course):
     if sample_weight is not None:
         codes, y, sample_weight = _weighted(codes, y, sample_weight)
     encoder, condition = learn_condition(estimator.condition, estimator.base, y, len(codes))
+    require_consistent(estimator.base, estimator.marginals, encoder)
     joined, groups = _joined(codes, condition, sample_weight, reader.table.discrete, seed)
     course.require_data(joined, groups)
     d, names = codes.shape[1], column_names(estimator)

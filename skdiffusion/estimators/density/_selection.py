@@ -144,15 +144,28 @@ def _mapped(option, maps, rows, stacks, settings, n_rows):
     return Mapped(option, maps[1], maps[0], there, candidates, proposal, log_jacobian, stack)
 
 
-def _map_options(rows, settings):
-    """Maps of the columns to try."""
-    mixed = settings.base in ("auto", "mixture", "chain")
-    no_copula = settings.encoder is not None or not mixed
-    if settings.marginals == "copula" and no_copula:
+def require_consistent(base, marginals, encoder):
+    """Raise for parameters that do not go together, before the work begins."""
+    if marginals == "copula" and _refuses_copula(base, encoder):
         raise ValueError(
             'marginals="copula" needs base="mixture" or "auto" and no condition; '
             'marginals="histogram" goes with any.'
         )
+    if encoder is not None and base in ("kde", "chain"):
+        raise ValueError(
+            f'base="{base}" has no conditional form here: use base="mixture" or "auto" with a '
+            "condition."
+        )
+
+
+def _refuses_copula(base, encoder):
+    """Whether there is no mixture of all columns for maps to be aimed at."""
+    return encoder is not None or base not in ("auto", "mixture", "chain")
+
+
+def _map_options(rows, settings):
+    """Maps of the columns to try."""
+    no_copula = _refuses_copula(settings.base, settings.encoder)
     if settings.marginals != "auto":
         return [settings.marginals]
     located = settings.encoder is not None and settings.encoder.regression is not None
@@ -195,11 +208,6 @@ def _fit_bases(rows, few, copulas, settings):
 
 def _fit_conditional_bases(parts, settings):
     """Bases given the condition, by name: of the training rows, and of all rows."""
-    if settings.base in ("kde", "chain"):
-        raise ValueError(
-            f'base="{settings.base}" has no conditional form here: use base="mixture" or "auto" '
-            "with a condition."
-        )
     names = ["mixture"] if settings.base in ("auto", None) else [settings.base]
     if settings.base == "auto" and settings.encoder.regression is not None:
         names.append("regression")
