@@ -158,6 +158,7 @@ def test_a_network_fills_a_chunked_series_alike():
     np.testing.assert_allclose(lazy, imputer.transform(X), atol=CLOSE)
 
 
+@pytest.mark.slow
 def test_long_series_in_memory_are_cut_without_a_trace():
     X = walk(4 * PIECE)
     imputer = CSDIImputer(method="gaussian", window_length=24, n_draws=2, random_state=0).fit(X)

@@ -100,6 +100,7 @@ def test_likelihood_and_bound_choose_the_base_of_a_density(scorer, moons):
     assert search.best_params_ == {"base": "mixture"}
 
 
+@pytest.mark.slow
 def test_distance_to_held_out_rows_chooses_the_temperature_of_a_sampler():
     """Cold chains gather at the mode, where the density is highest but hardly a row lies."""
     X = np.random.default_rng(1).normal(size=(300, 3)) @ np.triu(np.ones((3, 3)))

@@ -596,6 +596,7 @@ def test_a_smooth_series_has_its_momentum(monkeypatch):
     assert (lost.transition[:, :2].diagonal() - 1.88).abs().max() > 0.3
 
 
+@pytest.mark.slow
 def test_bands_deep_in_gaps_hold_where_the_model_is_wrong(monkeypatch):
     monkeypatch.setattr(fit_module, "_by_least_squares", lambda best, *others: best)
     fit = smooth_fit()

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer
-from skdiffusion.diffusion.window import denoiser as _denoiser
+from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.estimators.imputation import _fitting as _imputer_fit
 from skdiffusion.estimators.imputation import _model as _imputer_model
 from skdiffusion.training import imputation
@@ -549,7 +549,7 @@ def test_a_full_device_is_answered_with_advice(monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     imputer = CSDIImputer(**GAUSSIAN).fit(table())
-    monkeypatch.setattr(_denoiser, "draw_missing", full)
+    monkeypatch.setattr(WindowBase, "draw", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"lower batch_size or n_draws.*20 GiB"):
         imputer.transform(table())
     monkeypatch.setattr(_imputer_fit, "train_imputer", full)

@@ -95,6 +95,7 @@ def test_forecasts_of_every_form_of_series(fitted):
     assert fitted.forecast(samples, 5).shape == (3, 8, 5, 2)
 
 
+@pytest.mark.slow
 def test_bands_of_an_autoregression_beyond_its_end_are_right():
     """Phi**k times the last value, with variance sigma**2 (1 - phi**2k) / (1 - phi**2)."""
     phi, sigma, n = 0.8, 0.5, 4000

@@ -188,6 +188,7 @@ def test_auto_maps_columns_where_that_helps():
     assert model(np.random.default_rng(0).normal(size=(500, 2))).marginals_ is None
 
 
+@pytest.mark.slow
 def test_stacking_finds_the_weights_of_a_mixture():
     rng = np.random.default_rng(0)
     x = np.where(rng.random(4000) < 0.3, rng.normal(-2, 1, 4000), rng.normal(2, 1, 4000))

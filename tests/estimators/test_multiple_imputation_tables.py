@@ -169,7 +169,7 @@ def test_a_polars_frame_with_text():
 def test_a_logistic_regression_in_a_pipeline():
     _, gaps, y = table()
     scaled = make_pipeline(StandardScaler(), LogisticRegression(C=np.inf))
-    model = MultipleImputation(GAUSSIAN, scaled, 3, random_state=0)
+    model = MultipleImputation(GAUSSIAN, scaled, 10, random_state=0)
     summary = model.fit(gaps[["height", "n"]], (y > 0).astype(int)).summary()
     assert summary.index.tolist() == ["intercept", "height", "n"]
     assert summary.loc["height", "p_value"] < 1e-6

@@ -49,6 +49,7 @@ def test_groups_survive_a_pickle(series):
     np.testing.assert_array_equal(again.transform(gappy[:100]), imputer.transform(gappy[:100]))
 
 
+@pytest.mark.slow
 def test_the_default_says_that_no_network_is_trained(series):
     _, _, gappy = series
     with pytest.warns(UserWarning, match="12 columns, more than the .* groups of columns"):

@@ -116,6 +116,7 @@ def test_an_interrupted_fit_ends_as_one_without_a_break(kind, tmp_path, monkeypa
     same(fit(kind, checkpoint=path, resume=True), expected)
 
 
+@pytest.mark.slow
 def test_writing_states_changes_nothing(tmp_path, always):
     for kind in ("density", "series"):
         same(fit(kind, checkpoint=tmp_path / kind), fit(kind))
@@ -465,6 +466,7 @@ def test_time_enough_changes_nothing():
             same(answers(make().set_params(max_time=1e6).fit(data)), fit(kind))
 
 
+@pytest.mark.slow
 def test_a_fit_that_time_ended_goes_on_where_it_was(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(_loop, "_step", clock.taking(1.0, _loop._step))
     path, expected = tmp_path / "fit", density().fit(X)
