@@ -1,6 +1,7 @@
 """Targets in other coordinates, and their ladders."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -108,3 +109,20 @@ def test_run_takes_the_steps_of_its_plan():
     assert acceptance is None
     tuned, _ = tune(target, MALA(1e-3), x, Silent(3), n_steps=30)
     assert tuned.step_size > 1e-2
+
+
+def test_threads_at_different_noise_levels_do_not_meet():
+    """What is kept of one level is not what a thread at another level gets."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn((5, 2), generator=generator).double()
+    target = MixtureTarget(gaussian_mixture(np.full(5, 0.2), means, np.eye(2), "tied"))
+    z = torch.randn((7, 2), generator=generator).double()
+    levels = [0.5, 1.0, 2.0, 4.0]
+    expected = {s: target.mixture.log_density_and_gradient(z, s)[1] for s in levels}
+
+    def wrong(s):
+        found = [target.score(z, s) for _ in range(400)]
+        return max(float((one - expected[s]).abs().max()) for one in found)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert max(threads.map(wrong, levels * 4)) < 1e-9

@@ -73,7 +73,7 @@ class MixtureTarget(Target):
 
     def __init__(self, mixture):
         super().__init__(mixture.n_features)
-        self.mixture, self._fused = mixture, {}
+        self.mixture, self._fused = mixture, (None, None)
         self.scale = float(mixture.eigenvalues.min().sqrt())
         self.reach = max(_largest_distance(mixture.centred), self._widest())
 
@@ -108,9 +108,12 @@ class MixtureTarget(Target):
         """Function of points for one noise level, the last of which is kept."""
         if not can_fuse(self.mixture):
             return lambda x: self.mixture.log_density_and_gradient(x, s)
-        if s not in self._fused:
-            self._fused = {s: Fused(self.mixture, s)}
-        return self._fused[s]
+        # Chains of other threads may be at another level, and replace what is kept at any moment.
+        level, function = self._fused
+        if level != s:
+            function = Fused(self.mixture, s)
+            self._fused = s, function
+        return function
 
     def _widest(self):
         """A component's own width, for mixtures of few components or one."""
