@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer
+from skdiffusion.estimators.imputation import _filling
 
 A = np.array([[0.9, 0.08, 0.02], [0.05, 0.9, 0.05], [0.15, 0.05, 0.8]])
 MEANS = np.array([0.0, 1.0, -1.0])
@@ -116,3 +117,37 @@ def test_a_lone_label_and_gaps_between_rows():
     out = imputer(n_draws=20).fit(gaps).predict_proba(gaps)["s"].to_numpy()
     truth = np.eye(3)[s][np.arange(N) % 5 > 0]
     assert np.square(out - truth).sum(1)[hidden[np.arange(N) % 5 > 0]].mean() < 0.3
+
+
+def sticky(n=300, seed=3):
+    """A frame of a label that lasts, a number that tells it, and gaps in both."""
+    rng = np.random.default_rng(seed)
+    s = states(n, rng)
+    X = pd.DataFrame(
+        {"a": MEANS[s] + 0.7 * rng.normal(size=n), "state": np.array(["x", "y", "z"])[s]},
+        index=pd.date_range("2024", periods=n, freq="h"),
+    )
+    return X.mask(rng.random(X.shape) < 0.3)
+
+
+def labels_of(copies):
+    return np.array([copy["state"].to_numpy() for copy in copies])
+
+
+def test_labels_of_the_past_do_not_know_what_follows():
+    X = sticky()
+    live = imputer(direction="past", n_draws=20).fit(X)
+    whole, early = labels_of(live.sample(X)), labels_of(live.sample(X.iloc[:150]))
+    assert (whole[:, :150] == early).all()
+    live.set_params(direction="both")
+    whole, early = labels_of(live.sample(X)), labels_of(live.sample(X.iloc[:150]))
+    assert (whole[:, :150] != early).any()
+
+
+def test_pieces_of_a_long_series_change_no_label(monkeypatch):
+    X = sticky(700)
+    fitted = imputer(n_draws=20).fit(X)
+    whole = labels_of(fitted.sample(X))
+    monkeypatch.setattr(_filling, "ROWS_OF_A_PIECE", 300)
+    # Single precision may turn a draw that lies on an edge.
+    assert (labels_of(fitted.sample(X)) != whole).mean() < 1e-3

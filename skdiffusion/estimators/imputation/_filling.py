@@ -123,7 +123,7 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         """Draws (n_draws, n_asked) of the missing cells of valid columns, as values of these."""
         settings = Bunch(**self.get_params(deep=False))
         draws = drawn(self._reader, self._columns, model, data, keys, n_draws, settings)
-        return self._reader.settle(data, draws, asked, keys)
+        return self._reader.settle(data, draws, asked, keys, self.direction == "past")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

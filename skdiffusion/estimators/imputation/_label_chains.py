@@ -25,7 +25,14 @@ from scipy.special import ndtr
 
 from skdiffusion._random import normals
 from skdiffusion.columns.columns import Columns
-from skdiffusion.estimators.imputation._label_draws import LabelModel, fit_label_model, label_codes
+from skdiffusion.estimators.imputation._label_draws import (
+    CELLS,
+    STREAM,
+    LabelModel,
+    as_columns,
+    fit_label_model,
+    label_codes,
+)
 from skdiffusion.inputs.encoding import Encoding
 
 # Rows to learn from, and rows of a block that is held out as a whole, because neighbours tell each
@@ -37,8 +44,6 @@ _HELD_OUT, _WEIGHTS = 0.4, (0.0, 0.5, 1.0)
 _FEWEST_PAIRS = 30
 # Steps after which a chain has forgotten its start.
 _MOST_STEPS = 64
-# Number of the stream of noise, which no step of a solver has, and numbers held at once.
-_STREAM, _CELLS = 2**20, 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +90,17 @@ class Chain:
             messages.append(message / message.sum(-1, keepdims=True))
         return messages
 
-    def draw(self, ratios, run, uniform):
-        """Joint draws (n_draws, n_runs, n_positions) of categories."""
+    def draw(self, ratios, run, uniform, past=False):
+        """Joint draws (n_draws, n_runs, n_positions) of categories; with ``past`` each given the
+        rows up to its own.
+        """
         messages, out = self.forward(ratios, run), np.empty(uniform.shape, dtype=int)
-        number, ahead = np.arange(len(run.rows)), self.ends(run)[1]
+        number, ahead = np.arange(len(run.rows)), 1.0 if past else self.ends(run)[1]
         for i in reversed(range(uniform.shape[-1])):
             below = np.cumsum(messages[i] * ahead, axis=-1)
             out[..., i] = (below[..., :-1] < (uniform[..., i] * below[..., -1])[..., None]).sum(-1)
+            if past:
+                continue
             # Of the step into position i, the column of what was drawn there.
             ahead = self.powers[run.steps[:, i]].swapaxes(1, 2)[number, out[..., i]]
         return out
@@ -234,38 +243,40 @@ class LabelChains:
         x = np.concatenate([z, np.broadcast_to(clock, (len(z), *clock.shape))], axis=-1)
         return x if x.shape[-1] else np.zeros((*x.shape[:-1], 1))
 
-    def redraw(self, data, draws, asked, keys):
-        """Draw the labels anew; arguments as for :class:`LabelDraws`, keys of the series."""
+    def redraw(self, data, draws, asked, keys, past=False):
+        """Draw the labels anew; arguments as for :class:`LabelDraws`, keys of the series.
+
+        With ``past`` each given the rows up to its own alone.
+        """
         flat, step, clock = data.flat, _steps(data), _clock(data, self.periods)
         sizes = [len(x) for x in data.rows]
         series = np.repeat(np.arange(len(sizes)), sizes)
-        in_series = np.arange(len(flat)) - np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+        starts = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+        in_series = data.first + np.arange(len(flat)) - starts
         place = np.full(asked.shape, -1)
         place[asked] = np.arange(asked.sum())
         for j, chain in self.chains.items():
             gaps = place[:, self.encoding.first[j]] >= 0
             codes = np.where(gaps, np.nan, label_codes(flat, self.encoding, j))
-            size = max(1, _CELLS // (len(draws) * flat.shape[1]))
+            size = max(1, CELLS // (len(draws) * flat.shape[1]))
             for run in (part for runs in Runs.of(codes, step, gaps) for part in runs.parts(size)):
                 rows = run.rows.ravel()
                 cell = torch.from_numpy(in_series[rows] * len(self.encoding.columns) + j)
                 number = torch.arange(len(draws))[:, None]
-                uniform = ndtr(normals(keys[series[rows]], number, _STREAM, cell).numpy())
+                uniform = ndtr(normals(keys[series[rows]], number, STREAM, cell).numpy())
                 full = np.repeat(flat[rows][None], len(draws), axis=0)
                 full[:, place[rows] >= 0] = draws[:, place[rows][place[rows] >= 0]]
                 shape = (len(draws), *run.rows.shape)
                 x = self.inputs(full, clock[rows], chain.model.inputs)
                 ratios = chain.ratios(x).reshape(*shape, -1)
-                drawn = chain.draw(ratios, run, uniform.reshape(shape)).reshape(len(draws), -1)
-                self._write(draws, drawn, j, place[rows])
+                drawn = chain.draw(ratios, run, uniform.reshape(shape), past)
+                self._write(draws, drawn.reshape(len(draws), -1), j, place[rows])
         return draws
 
     def _write(self, draws, codes, j, place):
         """Put categories (n_draws, n_rows) in their places among draws."""
         first, width = self.encoding.first[j], self.encoding.columns[j].width
-        values = codes[..., None]
-        values = values == np.arange(width) if width > 1 else values
-        draws[:, place[:, first : first + width]] = values
+        draws[:, place[:, first : first + width]] = as_columns(codes, width)
 
 
 def _learn_chain(codes, step, x, n_categories, inputs, rng, seed):
@@ -300,7 +311,7 @@ def _loss(chain, codes, shown, step, x, hidden):
     asked, p = np.zeros(len(codes), dtype=bool), np.ones(len(codes))
     asked[hidden] = True
     for runs in Runs.of(shown, step, asked):
-        for run in runs.parts(_CELLS // 64):
+        for run in runs.parts(CELLS // 64):
             rows = run.rows.ravel()
             ratios = chain.ratios(x(rows)).reshape(-1, *run.rows.shape, chain.powers.shape[-1])
             found = chain.marginals(ratios, run).mean(axis=0).reshape(len(rows), -1)

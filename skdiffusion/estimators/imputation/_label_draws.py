@@ -30,7 +30,7 @@ _HELD_OUT = 0.25
 # Weight of the plain shares of the categories, so that none is impossible.
 _FLOOR = 0.01
 # Number of the stream of noise, which no step of a solver has, and numbers of cells held at once.
-_STREAM, _CELLS = 2**20, 2**22
+STREAM, CELLS = 2**20, 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ class LabelDraws:
         place[asked] = np.arange(asked.sum())
         first = self.encoding.first[list(self.models)]
         rows = np.flatnonzero(asked[:, first].any(axis=1))
-        size = max(1, _CELLS // (len(draws) * flat.shape[1]))
+        size = max(1, CELLS // (len(draws) * flat.shape[1]))
         for part in np.split(rows, np.arange(size, len(rows), size)):
             if len(part):
                 self._redraw(flat[part], draws, place[part], keys[part])
@@ -161,10 +161,9 @@ class LabelDraws:
             z = self.columns.forward(full[:, rows])
             p = model.probabilities(z.reshape(-1, z.shape[-1])[:, model.inputs])
             cell = torch.full((len(rows),), j)
-            uniform = ndtr(normals(keys[rows], number, _STREAM, cell).numpy())
+            uniform = ndtr(normals(keys[rows], number, STREAM, cell).numpy())
             below = np.cumsum(p, axis=1)[:, :-1].reshape(*uniform.shape, -1) < uniform[..., None]
-            code = below.sum(axis=-1)[..., None]
-            code = code == np.arange(width) if width > 1 else code
+            code = as_columns(below.sum(axis=-1), width)
             own = slice(first, first + width)
             full[:, rows, own] = code
             draws[:, place[rows, own]] = code
@@ -175,6 +174,12 @@ def label_codes(flat, encoding, j):
     first, width = encoding.first[j], encoding.columns[j].width
     block = flat[:, first : first + width]
     return block[:, 0] if width == 1 else block.argmax(axis=1).astype(float)
+
+
+def as_columns(codes, width):
+    """Numbers of categories in the real columns that stand for them, along a new last axis."""
+    codes = codes[..., None]
+    return codes == np.arange(width) if width > 1 else codes
 
 
 def fit_label_model(z, codes, n_categories, inputs, seed):

@@ -139,7 +139,7 @@ class SeriesReader:
         parts = [with_statics(x, self.static, past) for x in data.rows]
         return data.with_flat(np.concatenate(parts))
 
-    def settle(self, data, draws, asked, keys):
+    def settle(self, data, draws, asked, keys, past=False):
         """Draws of the cells ``asked`` as values of columns, static ones alike in a series."""
         rows, columns = np.nonzero(asked)
         if self.static is not None and self.static[columns].any():
@@ -149,7 +149,11 @@ class SeriesReader:
             _, first, of = np.unique(key, return_index=True, return_inverse=True)
             draws[:, cells] = draws[:, cells[first[of]]]
         draws = self.encoding.settle(draws, columns)
-        return draws if self.labels is None else self.labels.redraw(data, draws, asked, keys)
+        if self.labels is None:
+            return draws
+        # Only series have a past.
+        options = {"past": True} if past else {}
+        return self.labels.redraw(data, draws, asked, keys, **options)
 
     def windows(self, data, columns):
         """What a model sees of ``data``, as series cut into windows."""
