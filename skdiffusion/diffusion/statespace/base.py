@@ -14,6 +14,7 @@ from skdiffusion.diffusion.statespace.kalman import (
 )
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.window.series import alike
 
 # Numbers in one array of covariances that are worked on together: 128 MB of float64.
 _NUMBERS = 2**24
@@ -246,21 +247,18 @@ class _RowNoise:
 
 def _batches(series, numbers_a_row):
     """Row numbers (B, T) of pieces of like length, which are real and which are to be kept."""
+
+    def fits(count, shortest, longest):
+        return count * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest
+
     first, last, begin, end = _pieces(series.offsets).to(series.values.device)
-    order = (last - first).argsort(stable=True)
-    sizes = (last - first)[order].tolist()
-    i = 0
-    while i < len(order):
-        j = i + 1
-        while j < len(order) and _fits(sizes, i, j, numbers_a_row):
-            j += 1
-        chosen = order[i:j].sort().values
-        time = torch.arange(sizes[j - 1], device=first.device)
+    for batch in alike(last - first, fits):
+        chosen = batch.sort().values
+        time = torch.arange(int((last - first)[chosen].max()), device=first.device)
         rows = first[chosen][:, None] + time
         real = rows < last[chosen][:, None]
         kept = (rows >= begin[chosen][:, None]) & (rows < end[chosen][:, None])
         yield torch.where(real, rows, 0), real, kept
-        i = j
 
 
 def _pieces(offsets):
@@ -273,9 +271,3 @@ def _pieces(offsets):
             read = max(start, begin - _FORGOTTEN), min(stop, end + _FORGOTTEN)
             pieces.append((*read, begin, end))
     return torch.tensor(pieces).T
-
-
-def _fits(sizes, i, j, numbers_a_row):
-    """Whether one more piece goes into a batch without much padding."""
-    longest, shortest = sizes[j], sizes[i]
-    return (j + 1 - i) * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest

@@ -3,6 +3,7 @@
 import torch
 
 from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick
+from skdiffusion.diffusion.window.series import alike
 
 # Numbers in one array of covariances or draws that are worked on together: 32 MB of float64.
 _NUMBERS = 2**22
@@ -69,7 +70,13 @@ class WindowBase:
         wanted = series.wanted.view(len(series.offsets) - 1, -1)
         rank = wanted.flatten().cumsum(0).view_as(wanted) - 1
         out = series.values.new_empty((n_draws, int(wanted.sum())))
-        for windows in _batches(wanted.sum(1), n_draws):
+
+        def fits(count, smallest, largest):
+            return count * largest * max(largest, n_draws) <= _NUMBERS
+
+        gappy = torch.nonzero(wanted.any(1))[:, 0]
+        for batch in alike(wanted[gappy].sum(1), fits):
+            windows = gappy[batch].sort().values
             cells, pad = pick(wanted[windows])
             rows = series.offsets[windows][:, None] + torch.arange(self.length, device=pad.device)
             mean, _, covariance = self.given(series, rows, cells, pad)
@@ -81,17 +88,3 @@ class WindowBase:
             drawn = drawn + mean.flatten(1).gather(1, cells)
             out[:, rank[windows].gather(1, cells)[~pad]] = drawn[:, ~pad].to(out.dtype)
         return out
-
-
-def _batches(counts, n_draws):
-    """Windows with wanted cells, those with like numbers of them together."""
-    order = counts.argsort(stable=True)
-    order = order[counts[order] > 0]
-    sizes = counts[order].tolist()
-    i = 0
-    while i < len(order):
-        j = i + 1
-        while j < len(order) and (j + 1 - i) * sizes[j] * max(sizes[j], n_draws) <= _NUMBERS:
-            j += 1
-        yield order[i:j].sort().values
-        i = j

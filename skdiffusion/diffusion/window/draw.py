@@ -12,7 +12,7 @@ import torch
 
 from skdiffusion.diffusion.solve import solve
 from skdiffusion.diffusion.window.gaussian import pick
-from skdiffusion.diffusion.window.series import taper
+from skdiffusion.diffusion.window.series import alike, taper
 
 
 def draw_missing(
@@ -157,12 +157,9 @@ class _Windows:
 
 def _batches(series, rows, most_cells, most_windows):
     """Windows in batches of similar numbers of missing cells, so that little is padding."""
+
+    def fits(count, smallest, largest):
+        return count <= most_windows and count * largest <= most_cells
+
     counts = series.wanted[rows].flatten(1).sum(1).cpu()
-    order = counts.argsort(stable=True)
-    first, batches = 0, []
-    for i in range(1, len(order) + 1):
-        last = i == len(order) or i - first >= most_windows
-        if last or (i + 1 - first) * int(counts[order[i]]) > most_cells:
-            batches.append(order[first:i].to(rows.device))
-            first = i
-    return batches
+    return [batch.to(rows.device) for batch in alike(counts, fits)]

@@ -151,6 +151,32 @@ class WindowedSeries:
         return number, local * self.wanted.shape[1] + feature
 
 
+def alike(sizes, fits):
+    """Divide things into batches of like size, so that little of a batch is padding.
+
+    Parameters
+    ----------
+    sizes : int64 tensor of shape (n,)
+        Their sizes.
+    fits : callable
+        ``fits(count, smallest, largest)`` says whether a batch of so many may be one.
+
+    Yields
+    ------
+    chosen : int64 tensor
+        Numbers of those in a batch, the smallest first.
+    """
+    order = sizes.argsort(stable=True)
+    ordered = sizes[order].tolist()
+    i = 0
+    while i < len(order):
+        j = i + 1
+        while j < len(order) and fits(j + 1 - i, ordered[i], ordered[j]):
+            j += 1
+        yield order[i:j]
+        i = j
+
+
 def taper(length):
     """Weights of the rows of a window in the average over overlapping windows.
 
