@@ -126,6 +126,8 @@ class Fit:
         Mean CRPS of the hidden cells.
     error, deviation, column : tensors
         Of each hidden cell: error of the mean, predicted standard deviation, and its column.
+    completed : tensor of shape (B, T, K)
+        The values that were seen, and the smoother's means in place of the others.
     deep : tuple (error, deviation, column)
         The same of cells deep in gaps of all columns.
     n_gaps : int
@@ -137,6 +139,7 @@ class Fit:
     error: torch.Tensor
     deviation: torch.Tensor
     column: torch.Tensor
+    completed: torch.Tensor
     deep: tuple = ()
     n_gaps: int = 0
 
@@ -199,10 +202,9 @@ def fit_state_space(
         if fewer < len(pieces.values):
             pieces, hidden = pieces.first(fewer), hidden[:fewer]
             best, _ = _judged(best.model, pieces, hidden)
-        raised = _by_least_squares(best, pieces, hidden, order)
-        if raised is best:
-            raised = replace(best, model=raise_order(best.model))
-        trial = _best_of_steps(raised.model, pieces, hidden, max(3, n_steps // 3), ridge, done)
+        found = _by_least_squares(best, pieces, hidden, order)
+        raised = raise_order(best.model) if found is best else found.model
+        trial = _best_of_steps(raised, pieces, hidden, max(3, n_steps // 3), ridge, done)
         if trial.crps > (1 - _ORDER_GAIN) * best.crps:
             break
         best = trial
@@ -235,24 +237,25 @@ def _by_least_squares(best, pieces, hidden, order):
     """
     if _few(hidden):
         return best
-    model = regressed(best.model, pieces, hidden, order)
-    for noise in (model.noise, torch.full_like(model.noise, _LEAST_NOISE)):
+    model = regressed(best.model, best.completed, pieces.real, order)
+    noises = [model.noise, torch.full_like(model.noise, _LEAST_NOISE)]
+    for noise in noises[int(torch.equal(*noises)) :]:
         trial, _ = _judged(replace(model, noise=noise), pieces, hidden)
         best = trial if trial.crps < (1 - _GAIN) * best.crps else best
     return best
 
 
-def regressed(model, pieces, hidden, order):
-    """The autoregression of an order that rows completed by a model have by least squares.
+def regressed(model, rows, real, order):
+    """The autoregression of an order that completed rows have by least squares.
 
     Parameters
     ----------
     model : StateSpace
-        Completes the rows; of this order or one less, with a state for every cell.
-    pieces : Pieces
-        The series.
-    hidden : bool tensor
-        Cells that are not looked at.
+        What completed them; of this order or one less, with a state for every cell.
+    rows : tensor of shape (B, T, K)
+        The rows.
+    real : bool tensor of shape (B, T)
+        False for padding.
     order : int
         Order of the result.
 
@@ -261,11 +264,8 @@ def regressed(model, pieces, hidden, order):
     model : StateSpace
         With the start and the noise of the given one.
     """
-    seen = pieces.observed & ~hidden
-    smoothed = smooth(model, pieces.values * seen, seen)
-    rows = torch.where(seen, pieces.values, model.cells(smoothed.mean, smoothed.covariance)[0])
     base = raise_order(model) if model.order < order else model
-    n_times, real = rows.shape[1], pieces.real[:, order:]
+    n_times, real = rows.shape[1], real[:, order:]
     past = torch.cat([rows[:, order - 1 - i : n_times - 1 - i] for i in range(order)], -1)[real]
     now, pull = rows[:, order:][real], _PULL * torch.eye(past.shape[1]).double()
     cross = past.T @ now + pull @ base.transition.T
@@ -326,7 +326,8 @@ def _judged(model, pieces, hidden):
     error = (pieces.values - mean)[hidden]
     column = torch.nonzero(hidden)[:, -1]
     crps = float(normal_crps(error, deviation).mean())
-    return Fit(model, crps, error, deviation, column), smoothed
+    completed = torch.where(seen, pieces.values, mean)
+    return Fit(model, crps, error, deviation, column, completed), smoothed
 
 
 def normal_crps(error, deviation):
