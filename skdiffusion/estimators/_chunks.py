@@ -145,9 +145,7 @@ class _Call:
 
     def digests(self, part):
         """What tells the rows of a chunk apart, and how often each is there."""
-        if not len(part):
-            return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
-        rows = self.rows(self.estimator, part)
+        rows = self._as_read(part) if len(part) else part
         if not len(rows):
             return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
         return np.unique(digest_starts(row_digests(rows)), return_counts=True)
@@ -194,7 +192,7 @@ class _Call:
     def _stream(self, X):
         seen = {}
         for number, part in enumerate(X):
-            starts, counts = self.digests(part) if len(part) else ((), ())
+            starts, counts = self.digests(part)
             earlier = {s: seen[s] for s in map(int, starts) if s in seen}
             for start, count in zip(map(int, starts), map(int, counts)):
                 seen[start] = seen.get(start, 0) + count
@@ -202,7 +200,7 @@ class _Call:
                 yield _named(number, self, part, Place(earlier))
 
     def _as_read(self, part):
-        """The rows of a chunk of a series as the method has them."""
+        """The rows of a chunk as the method has them."""
         return self.rows(self.estimator, part)
 
 
