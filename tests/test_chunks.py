@@ -252,6 +252,8 @@ def test_chunks_with_other_columns_are_refused():
         ("rows.csv", r"must end with \.zarr or \.parquet"),
         (da.zeros(5), "two dimensions"),
         (iter([]), "no chunk with rows"),
+        (iter([np.zeros((9, 2)), "x"]), "Chunk 1 of X is 'x': an iterator must give arrays"),
+        (iter(np.zeros((9, 2))), "Chunk 0 of X is array"),
     ],
 )
 def test_what_is_no_table_is_refused(X, message):

@@ -18,7 +18,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from skdiffusion._random import Place, digest_starts, placed, row_digests, series_digest
-from skdiffusion.inputs.chunks import Chunks, computed, is_chunked, is_stream, sample_of
+from skdiffusion.inputs.chunks import Chunks, computed, each_chunk, is_chunked, is_stream, sample_of
 
 # Rows of which an answer is computed at once; chunks of so many, or multiples, are computed alike.
 ROWS_OF_A_PIECE = 2**13
@@ -115,7 +115,9 @@ def chunk_by_chunk(partial_fit):
         if not (is_chunked(X) or is_stream(X)):
             return partial_fit(self, X, y, *args, **options)
         _require_none(options | {"y": y})
-        parts = X if is_stream(X) else (computed([part])[0] for part in Chunks.of(X).parts)
+        parts = (
+            each_chunk(X) if is_stream(X) else (computed([part])[0] for part in Chunks.of(X).parts)
+        )
         for part in parts:
             if len(part):
                 partial_fit(self, part)
@@ -191,7 +193,7 @@ class _Call:
 
     def _stream(self, X):
         seen = {}
-        for number, part in enumerate(X):
+        for number, part in enumerate(each_chunk(X)):
             starts, counts = self.digests(part)
             earlier = {s: seen[s] for s in map(int, starts) if s in seen}
             for start, count in zip(map(int, starts), map(int, counts)):

@@ -26,6 +26,17 @@ def is_stream(X):
     return isinstance(X, Iterator)
 
 
+def each_chunk(X):
+    """Chunks of a stream, one after the other; each must be an array or a frame of rows."""
+    for number, part in enumerate(X):
+        if len(getattr(part, "shape", ())) < 2:
+            raise ValueError(
+                f"Chunk {number} of X is {part!r:.60}: an iterator must give arrays or frames of "
+                "shape (n_rows, n_features)."
+            )
+        yield part
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Rows in chunks.
@@ -196,7 +207,7 @@ def sample_of(X, most, run=1):
 def _sample_of_stream(X, most, run):
     """The same of chunks that come once."""
     kept, places, n_rows, below = [], np.empty(0, dtype=np.int64), 0, np.uint64(2**64 - 1)
-    for part in X:
+    for part in each_chunk(X):
         rows, at = _chosen(part, n_rows, run, below)
         n_rows += len(part)
         kept, places = [*kept, rows], np.concatenate([places, at])
