@@ -98,6 +98,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "subsection_order": ["examples/imputation", "examples/density", "examples/sampling", "*"],
+    "within_subsection_order": "gallery_order.by_importance",
     "filename_pattern": "/plot_",
     "image_scrapers": ("matplotlib",),
     # Which examples use a class: what ends its page.

@@ -463,16 +463,21 @@ def block_scores(problem, draws):
     }
 
 
+def complete(draws, mask):
+    """Whether there are draws of all these cells."""
+    return np.isfinite(np.moveaxis(draws, 1, -1)[mask]).all()
+
+
 def scored(problem, outcome):
     """All scores of a method, section by section; a section it did not fill is left out."""
     scores = {}
     for name, mask in problem.sections.items():
-        if not np.isfinite(np.moveaxis(outcome.draws, 1, -1)[mask]).all():
+        if not complete(outcome.draws, mask):
             continue
         scores[name] = cell_scores(problem.truth, outcome.draws, mask, problem.is_panel)
         if name == "blocks":
             scores[name] |= block_scores(problem, outcome.draws)
-        if outcome.many_draws is not None:
+        if outcome.many_draws is not None and complete(outcome.many_draws, mask):
             scores[name][f"90% band, {N_MANY_DRAWS} draws"] = interval_coverage(
                 problem.truth, outcome.many_draws, mask=mask
             )

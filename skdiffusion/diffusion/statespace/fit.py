@@ -1,14 +1,8 @@
-r"""Fitting a state space to series with gaps, by expectation maximisation [1]_.
+"""Fitting a state space to series with gaps: steps of expectation maximisation and their choice.
 
 A tenth of the observed cells is kept from the steps, half of them scattered and half in runs. What
-the smoother says of these cells is out of sample at no cost: it stops the steps, chooses the order
-and the shrinkage, and shows what shape the errors have.
-
-References
-----------
-.. [1] R. Shumway, D. Stoffer, "An approach to time series smoothing and forecasting using the EM
-   algorithm", Journal of Time Series Analysis 3, 1982,
-   https://doi.org/10.1111/j.1467-9892.1982.tb00349.x.
+the smoother says of these cells is out of sample at no cost: it stops the steps, chooses the order,
+and shows what shape the errors have. Short series have no cell to spare (:mod:`.short`).
 """
 
 import math
@@ -17,29 +11,31 @@ from functools import partial
 
 import torch
 
+from skdiffusion.diffusion.statespace.em import (
+    LEAST_NOISE,
+    first_guess,
+    maximise,
+    raise_order,
+    regressed,
+)
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
 from skdiffusion.diffusion.statespace.pieces import hide
+from skdiffusion.diffusion.statespace.short import fit_short
 
-# Floors: a noise of one percent of the standard deviation, and innovations far below any noise.
-_LEAST_NOISE, _LEAST_INNOVATION = 1e-4, 1e-5
 # EM moves a small noise by a share of itself in a step; a wrong start stays wrong. From .005
 # a simulated noise of .1 is still .011 at the end, and PhysioNet's held-out CRPS after three steps
 # is .232 from .005 and .268 from .2. The best of some starts on some of the rows is taken.
-# Innovations: 0.15 to 0.3 make no difference.
-_DAMPING, _FIRST_INNOVATION, _FIRST_NOISES = 0.95, 0.15, (0.005, 0.02, 0.07)
+_FIRST_NOISES = (0.005, 0.02, 0.07)
 # Rows times the cube of the states for each start: a second of work.
 _WORK_OF_STARTS = 1e7
-# A small noise moves by a share of itself in a step; going on as far again and a half reaches in
-# eight steps what takes twenty (weather year: held-out CRPS .107); hidden cells check every step.
-_HASTE = 1.5
-# Rows' worth of pull of a regression towards the transition that completed its rows.
-_PULL = 1e-2
 # Rows of the gaps of all columns that tell how errors grow with distance: two days of hours.
 _GAP = 48
 # A step must lower the held-out CRPS by this share to be worth another one.
 _GAIN = 1e-3
+# So many steps are made in any case.
+_FEWEST_STEPS = 4
 # The mean CRPS of so many cells is within a tenth of itself; fewer would choose by chance.
-_FEWEST_TO_JUDGE, _BLIND_STEPS = 100, 4
+_FEWEST_TO_JUDGE = 100
 # An order costs eight times as much in every later call, so it must bring more.
 _ORDER_GAIN = 5e-3
 # A step then takes some seconds: all of 8760 rows of 18 columns, 970 windows of PhysioNet.
@@ -47,71 +43,6 @@ _WORK = 2e9
 # Observed cells for each number of the transition, and in all, beyond which more bring little. With
 # 100 000 rows of 20 columns the root mean squared error is .366 instead of .364, in 15 s, not 43.
 _CELLS_A_NUMBER, _CELLS = 1000, 100_000
-
-
-def first_guess(pieces, noise):
-    """A damped walk of every column, with innovations as dependent as the rows are.
-
-    Unobserved cells count as 0, their mean, which shrinks what is known of rarely seen columns.
-    """
-    rows = pieces.values[pieces.real]
-    eye = torch.eye(rows.shape[1], dtype=rows.dtype)
-    covariance = rows.T @ rows / len(rows) + 0.1 * eye
-    noise = torch.full((len(eye),), noise, dtype=rows.dtype)
-    return StateSpace(
-        _DAMPING * eye, _FIRST_INNOVATION * covariance, eye, noise, covariance + 0.05 * eye
-    )
-
-
-def raise_order(model):
-    """The same model as one of an order more."""
-    r, n = model.transition.shape
-    more = torch.zeros((r, r), dtype=model.transition.dtype)
-    covariance, cross = model.predict_covariance(model.initial)
-    initial = torch.empty((n + r, n + r), dtype=more.dtype)
-    initial[:n, :n], initial[:n, n:] = covariance, cross[:, n - r :]
-    initial[n:, :n], initial[n:, n:] = cross[:, n - r :].T, model.initial[n - r :, n - r :]
-    transition = torch.cat([model.transition, more], 1)
-    initial = initial + 1e-6 * torch.eye(n + r, dtype=more.dtype)
-    return replace(model, transition=transition, initial=initial)
-
-
-def maximise(model, smoothed, pieces, observed, ridge):
-    """One M step: the model under which the smoothed states are most likely."""
-    r, n = model.transition.shape
-    mean, covariance = smoothed.mean, smoothed.covariance
-    step = (pieces.real[:, 1:] & pieces.real[:, :-1]).double()
-    before, now = mean[:, :-1] * step[..., None], mean[:, 1:, :r]
-
-    def sums(c):
-        # Laid out as the loop over time left it: rows first.
-        return torch.einsum("tb,tbij->ij", step.T, c.transpose(0, 1))
-
-    old = torch.einsum("bti,btj->ij", before, mean[:, :-1]) + sums(covariance[:, :-1])
-    across = covariance[:, 1:, :r] @ smoothed.gain[:, :-1].mT
-    cross = torch.einsum("bti,btj->ij", now, before) + sums(across)
-    weighted = now * step[..., None]
-    new = torch.einsum("bti,btj->ij", weighted, now) + sums(covariance[:, 1:, :r, :r])
-    count, eye = step.sum(), torch.eye(n, dtype=mean.dtype)
-    pull = ridge * _DAMPING * torch.eye(r, n, dtype=mean.dtype)
-    transition = torch.linalg.solve(old + ridge * eye, (cross + pull).T).T
-    moved = transition @ cross.T
-    innovation = (new - moved - moved.T + transition @ old @ transition.T) / count
-    innovation = (innovation + innovation.T) / 2 + _LEAST_INNOVATION * torch.eye(r)
-    initial = old / count + 1e-6 * eye
-    noise = _noise(model, smoothed, pieces.values, observed)
-    return replace(
-        model, transition=transition, innovation=innovation, noise=noise, initial=initial
-    )
-
-
-def _noise(model, smoothed, values, observed):
-    """Noise of every column, with a hundredth of a cell at 1 against columns with few values."""
-    mean, variance = model.cells(smoothed.mean, smoothed.covariance)
-    error = ((values - mean).square() + variance) * observed
-    n_cells = observed.sum((0, 1))
-    noise = (error.sum((0, 1)) + 0.01) / (n_cells + 1)
-    return (noise * (noise / model.noise) ** _HASTE).clamp(min=_LEAST_NOISE)
 
 
 @dataclass
@@ -194,9 +125,22 @@ def fit_state_space(
     done = (lambda: None) if on_step is None else partial(on_step, most)
     pieces = pieces.some(_affordable(pieces, 1, work), generator)
     hidden = hide(pieces.observed, generator)
-    start = _start(pieces, hidden, n_steps, ridge, noises, done)
-    best = _best_of_steps(start, pieces, hidden, n_steps, ridge, done)
-    best = _by_least_squares(best, pieces, hidden, 1)
+    options = {"n_steps": n_steps, "ridge": ridge, "done": done}
+    if int(hidden.sum()) < _FEWEST_TO_JUDGE:
+        model = fit_short(pieces, max_order=max_order, noises=noises, **options)
+        best, _ = _judged(model, pieces, hidden)
+    else:
+        start = _start(pieces, hidden, noises, options)
+        best = _best_of_steps(start, pieces, hidden, **options)
+        best = _by_least_squares(best, pieces, hidden, 1)
+        options["n_steps"] = max(3, n_steps // 3)
+        best, pieces = _of_higher_orders(best, pieces, hidden, max_order, work, options)
+    deep, n_gaps = _deep_errors(best.model, pieces)
+    return replace(best, deep=deep, n_gaps=n_gaps)
+
+
+def _of_higher_orders(best, pieces, hidden, max_order, work, options):
+    """The fit of the highest order that brings enough, and the pieces that it has seen."""
     for order in range(2, max_order + 1):
         fewer = _affordable(pieces, order, work)
         if fewer < len(pieces.values):
@@ -204,12 +148,11 @@ def fit_state_space(
             best, _ = _judged(best.model, pieces, hidden)
         found = _by_least_squares(best, pieces, hidden, order)
         raised = raise_order(best.model) if found is best else found.model
-        trial = _best_of_steps(raised, pieces, hidden, max(3, n_steps // 3), ridge, done)
-        if trial.crps > (1 - _ORDER_GAIN) * best.crps:
+        trial = _best_of_steps(raised, pieces, hidden, **options)
+        if not _clearly_better(trial, best, _ORDER_GAIN):
             break
         best = trial
-    deep, n_gaps = _deep_errors(best.model, pieces)
-    return replace(best, deep=deep, n_gaps=n_gaps)
+    return best, pieces
 
 
 def _deep_errors(model, pieces):
@@ -235,57 +178,22 @@ def _by_least_squares(best, pieces, hidden, order):
     they began with. Their completed rows are nearly exact as well, and a regression is at once
     where they belong. What gaps and noise do to it is left to the hidden cells.
     """
-    if _few(hidden):
-        return best
     model = regressed(best.model, best.completed, pieces.real, order)
-    noises = [model.noise, torch.full_like(model.noise, _LEAST_NOISE)]
+    noises = [model.noise, torch.full_like(model.noise, LEAST_NOISE)]
     for noise in noises[int(torch.equal(*noises)) :]:
         trial, _ = _judged(replace(model, noise=noise), pieces, hidden)
-        best = trial if trial.crps < (1 - _GAIN) * best.crps else best
+        best = trial if _clearly_better(trial, best, _GAIN) else best
     return best
 
 
-def regressed(model, rows, real, order):
-    """The autoregression of an order that completed rows have by least squares.
-
-    Parameters
-    ----------
-    model : StateSpace
-        What completed them; of this order or one less, with a state for every cell.
-    rows : tensor of shape (B, T, K)
-        The rows.
-    real : bool tensor of shape (B, T)
-        False for padding.
-    order : int
-        Order of the result.
-
-    Returns
-    -------
-    model : StateSpace
-        With the start and the noise of the given one.
-    """
-    base = raise_order(model) if model.order < order else model
-    n_times, real = rows.shape[1], real[:, order:]
-    past = torch.cat([rows[:, order - 1 - i : n_times - 1 - i] for i in range(order)], -1)[real]
-    now, pull = rows[:, order:][real], _PULL * torch.eye(past.shape[1]).double()
-    cross = past.T @ now + pull @ base.transition.T
-    transition = torch.linalg.solve(past.T @ past + pull, cross).T
-    left = now - past @ transition.T
-    floor = _LEAST_INNOVATION * torch.eye(rows.shape[2]).double()
-    innovation = left.T @ left / max(1, len(left)) + floor
-    return replace(base, transition=transition, innovation=innovation)
-
-
-def _start(pieces, hidden, n_steps, ridge, noises, done):
+def _start(pieces, hidden, noises, options):
     """The first model: of several guesses that which leads furthest on some of the rows."""
     guesses = [first_guess(pieces, noise) for noise in noises]
     if len(guesses) == 1:
         return guesses[0]
     some = _affordable(pieces, 1, _WORK_OF_STARTS)
-    fits = [
-        _best_of_steps(guess, pieces.first(some), hidden[:some], n_steps, ridge, done)
-        for guess in guesses
-    ]
+    few, unseen = pieces.first(some), hidden[:some]
+    fits = [_best_of_steps(guess, few, unseen, **options) for guess in guesses]
     return min(fits, key=lambda fit: fit.surprise).model
 
 
@@ -298,23 +206,28 @@ def _affordable(pieces, order, work):
 
 
 def _best_of_steps(model, pieces, hidden, n_steps, ridge, done):
-    """EM until the hidden cells gain nothing more; where there are few, some steps unseen."""
+    """EM until the hidden cells gain nothing more."""
     best, smoothed = _judged(model, pieces, hidden)
-    few = _few(hidden)
-    for _ in range(min(n_steps, _BLIND_STEPS) if few else n_steps):
+    lowest = best
+    for i in range(n_steps):
         model = maximise(model, smoothed, pieces, pieces.observed & ~hidden, ridge)
         trial, smoothed = _judged(model, pieces, hidden)
         done()
-        enough = trial.crps > (1 - _GAIN) * best.crps
-        best = trial if few or trial.crps < best.crps else best
-        if enough and not few:
+        # A step makes the seen cells more likely, so that only a clear loss speaks against it: on
+        # some hundred hidden cells the first one may well look worse, and the first guess stay.
+        best = best if _clearly_better(lowest, trial) else trial
+        enough = trial.crps > (1 - _GAIN) * lowest.crps
+        lowest = min(lowest, trial, key=lambda fit: fit.crps)
+        if enough and i + 1 >= _FEWEST_STEPS:
             break
     return best
 
 
-def _few(hidden):
-    """Whether the hidden cells are too few to choose between models."""
-    return int(hidden.sum()) < _FEWEST_TO_JUDGE
+def _clearly_better(one, other, gain=0.0):
+    """Whether a fit has a lower CRPS by this share and by a standard error of the difference."""
+    difference = normal_crps(other.error, other.deviation) - normal_crps(one.error, one.deviation)
+    error = float(difference.std()) / math.sqrt(len(difference))
+    return other.crps - one.crps > max(gain * other.crps, error)
 
 
 def _judged(model, pieces, hidden):

@@ -42,6 +42,7 @@ References
    series analysis", Biometrika 89, 2002, https://doi.org/10.1093/biomet/89.3.603.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -168,6 +169,35 @@ def filter_states(model, values, observed):
         mean, covariance = _update(model, mean, covariance, values[:, t], observed[:, t])
         means[t], covariances[t] = mean, covariance
     return means.transpose(0, 1), covariances.transpose(0, 1)
+
+
+def log_likelihood(model, values, observed):
+    """Log-density of what is observed: each row given the rows before it, summed.
+
+    Parameters
+    ----------
+    model, values, observed
+        As for :func:`filter_states`.
+
+    Returns
+    -------
+    total : float
+        In nats.
+    """
+    filtered, covariances = filter_states(model, values, observed)
+    r, eye = model.n_states, torch.eye(values.shape[2], dtype=values.dtype)
+    first = model.initial.expand(len(values), 1, *model.initial.shape)
+    ahead = torch.cat([torch.zeros_like(filtered[:, :1]), model.predict_mean(filtered[:, :-1])], 1)
+    spread = torch.cat([first, model.predict_covariance(covariances[:, :-1])[0]], 1)
+    spread = model.loadings @ spread[..., :r, :r] @ model.loadings.T + torch.diag(model.noise)
+    # Cells that are not observed are independent of the others, standard normal, and 0.
+    spread = torch.where(observed[..., :, None] & observed[..., None, :], spread, eye)
+    root = torch.linalg.cholesky(spread)
+    residual = (values - ahead[..., :r] @ model.loadings.T) * observed
+    white = torch.linalg.solve_triangular(root, residual[..., None], upper=False)
+    log_volume = root.diagonal(dim1=-2, dim2=-1).log().sum()
+    n_cells = int(observed.sum())
+    return float(-0.5 * white.square().sum() - log_volume - 0.5 * n_cells * math.log(2 * math.pi))
 
 
 def _update(model, mean, covariance, values, observed):

@@ -1,5 +1,7 @@
 """The base of an imputer: which Gaussian windows get, and how it is learnt."""
 
+from dataclasses import replace
+
 import torch
 from tqdm.auto import tqdm
 
@@ -28,10 +30,22 @@ _MOST_ROWS = 2**17
 def fit_base(windows, stationary, seed, progress=False):
     """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
     if not _is_free(windows, stationary):
-        return _fit_series(windows, seed, progress)
-    series = windows.series
-    train = windows.train
-    rows = series.rows(train[:: -(-len(train) * series.length // _MOST_ROWS)])
+        # The windows held out for the network as well: few numbers stand against many cells, and
+        # without them series would fall into short runs (weather, half of the cells missing: CRPS
+        # .093 instead of .090).
+        everything = replace(windows, train=windows.series.all_starts())
+        return _fit_series(everything, seed, progress)
+    return _fit_free(windows.series, windows.train)
+
+
+def refit_alone(base, series):
+    """The base of an answer without a network: of tables again, from what was held out as well."""
+    return _fit_free(series, series.all_starts()) if isinstance(base, WindowBase) else base
+
+
+def _fit_free(series, starts):
+    """Free Gaussian of the windows that begin at ``starts``."""
+    rows = series.rows(starts[:: -(-len(starts) * series.length // _MOST_ROWS)])
     gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
     return WindowBase(gaussian, series.length, series.values.shape[1])
 

@@ -15,7 +15,7 @@ from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
+from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped, refit_alone
 from skdiffusion.estimators.imputation._judging import SHARE, Judge
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
@@ -236,18 +236,27 @@ def fit_imputation_model(
         )
     elif settings.method == "diffusion":
         _require_targets(windows, strategy, settings, seed)
-        device = resolve_device(settings.device)
-        denoiser, windows = denoiser.to(device), windows.to(device)
-        judge = Judge(windows, columns, strategy, settings, seed)
-        course.set_aside(SHARE, judge.try_share, denoiser)
-        history = _train(denoiser, windows, strategy, settings, seed, course)
-        _warn_useless(denoiser, history)
-        denoiser = judge.better(denoiser)
-        n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
-        _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
+        denoiser, history = _with_network(
+            denoiser, windows, columns, strategy, settings, seed, course
+        )
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
+        denoiser = blueprint.build(refit_alone(denoiser.base, windows.series))
     return ImputationModel(denoiser, blueprint), history
+
+
+def _with_network(denoiser, windows, columns, strategy, settings, seed, course):
+    """Train; return the network or its Gaussian, whichever is better, and the history."""
+    device = resolve_device(settings.device)
+    denoiser, windows = denoiser.to(device), windows.to(device)
+    judge = Judge(windows, columns, strategy, settings, seed)
+    course.set_aside(SHARE, judge.try_share, denoiser)
+    history = _train(denoiser, windows, strategy, settings, seed, course)
+    _warn_useless(denoiser, history)
+    denoiser = judge.better(denoiser)
+    n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
+    _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
+    return denoiser, history
 
 
 def _require_series(settings, stationary):

@@ -12,9 +12,9 @@ from skdiffusion.estimators.imputation._model import draw_standardised
 from skdiffusion.metrics import crps_loss
 from skdiffusion.training.imputation import Masked
 
-# Network and Gaussian are compared on about so many held-out cells, the same windows under several
-# masks if need be, but at most so often, with so many draws. On 64 windows, some hundred hidden
-# cells of a table, the choice was little more than chance.
+# Network and Gaussian are compared on windows with about so many observed cells, some of them
+# hidden, the same windows under several masks if need be, but at most so often, with so many draws.
+# On 64 windows, some hundred hidden cells of a table, the choice was little more than chance.
 _CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
 # Of that work, one part in so many is tried beforehand where time is limited.
 SHARE = 8
@@ -72,7 +72,7 @@ class Judge:
         if len(self.windows.held_out) == 0 or alone is None:
             return denoiser
         trained, closed = self(denoiser), self(alone)
-        kept = denoiser if trained.crps <= closed.crps else alone
+        kept = denoiser if trained.crps < closed.crps else alone
         _warn_missed(trained if kept is denoiser else closed)
         return kept
 
@@ -92,7 +92,8 @@ class Judge:
         """How a denoiser predicts the cells, of one window in ``share``."""
         series, generator = self.windows.series, torch_generator(self.seed)
         masked = Masked(denoiser, series, self.windows.held_out, self.strategy)
-        n_windows = max(1, _CELLS_HELD_OUT // (series.length * series.values.shape[1]))
+        n_cells = max(1.0, float(series.observed.sum()) / len(series.values) * series.length)
+        n_windows = max(1, int(_CELLS_HELD_OUT / n_cells))
         chosen = self.windows.held_out[:n_windows]
         n_masks = min(_MOST_MASKS, max(1, n_windows // len(chosen)))
         shown, _, values, hidden = masked.hide(chosen.repeat(n_masks)[::share], generator)
