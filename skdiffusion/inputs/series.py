@@ -104,17 +104,11 @@ class SeriesInput:
         n_rows : int
             Rows of a part, about.
         margin : int or None
-            Rows around a part of one long series that say something of it; None never cuts one.
-
-        Yields
-        ------
-        piece : Piece
-            The next part.
+            Rows around a part of one long series that tell of it; None never cuts one.
         """
-        sizes = [len(x) for x in self.rows] if not _is_array(self.rows) else None
-        if sizes is not None and len(sizes) == 1 and margin is not None and self.slots is None:
+        if self._is_long(margin):
             yield from self._runs(n_rows, margin)
-        elif sizes is None:
+        elif _is_array(self.rows):
             n, length = self.rows.shape[:2]
             step = max(1, n_rows // length)
             for i in range(0, n, step):
@@ -122,6 +116,7 @@ class SeriesInput:
                 size = (chosen.stop - i) * length
                 yield Piece(self._some(chosen), chosen, i * length, slice(0, size))
         else:
+            sizes = [len(x) for x in self.rows]
             begin, ends = 0, np.cumsum(sizes)
             for i, end in enumerate(ends):
                 first = ends[begin] - sizes[begin]
@@ -130,20 +125,37 @@ class SeriesInput:
                     yield Piece(self._some(chosen), chosen, first, slice(0, end - first))
                     begin = i + 1
 
+    def ending(self, n_rows, margin):
+        """The last rows of one long series with the ``margin`` rows before them; else all."""
+        if not self._is_long(margin):
+            return self
+        return self._between(max(0, len(self.rows[0]) - n_rows - margin), None)
+
+    def _is_long(self, margin):
+        """Whether this is one series that may be cut, with rows around the cut."""
+        return margin is not None and not _is_array(self.rows) and len(self.rows) == 1
+
     def _runs(self, n_rows, margin):
         """Runs of the rows of one series, each with the rows around it."""
-        x, times = self.rows[0], self.times
-        for i in range(0, len(x), n_rows):
-            low, end = max(0, i - margin), min(i + n_rows, len(x))
-            read = slice(low, min(len(x), end + margin))
-            of_times = None if times is None else [times[0][read]]
-            part = replace(self, rows=[x[read]], times=of_times, first=self.first + low)
+        n = len(self.rows[0])
+        for i in range(0, n, n_rows):
+            low, end = max(0, i - margin), min(i + n_rows, n)
+            part = self._between(low, end + margin)
             yield Piece(part, slice(0, 1), i, slice(i - low, end - low))
+
+    def _between(self, low, high):
+        """Some consecutive rows of one series."""
+        parts = {name: getattr(self, name) for name in ("rows", "times", "slots")}
+        parts = {name: x and [x[0][low:high]] for name, x in parts.items()}
+        first = low if self.slots is None else int(parts["slots"][0][0])
+        if self.slots is not None:
+            parts["slots"] = [parts["slots"][0] - first]
+        return replace(self, first=self.first + first, **parts)
 
     def _some(self, chosen):
         """Some of the samples."""
-        parts = {"slots": self.slots, "times": self.times, "origins": self.origins}
-        parts = {name: x if x is None else x[chosen] for name, x in parts.items()}
+        parts = {name: getattr(self, name) for name in ("slots", "times", "origins")}
+        parts = {name: x and x[chosen] for name, x in parts.items()}
         return replace(self, rows=self.rows[chosen], **parts)
 
     def with_flat(self, flat):
@@ -165,8 +177,7 @@ class SeriesInput:
         def longer(parts, at):
             return parts and [np.r_[x, x[-1] + at * beyond] for x in parts]
 
-        gap = np.full((n_steps, self.rows[0].shape[1]), np.nan)
-        rows = [np.vstack([x, gap]) for x in self.rows]
+        rows = [np.pad(x, ((0, n_steps), (0, 0)), constant_values=np.nan) for x in self.rows]
         rows = np.stack(rows) if _is_array(self.rows) else rows
         times, slots = longer(self.times, step), longer(self.slots, 1)
         return replace(self, rows=rows, times=times, slots=slots)
@@ -189,15 +200,11 @@ class SeriesInput:
                 continue
             grid = np.full((self.slots[i][-1] + 1, x.shape[1]), np.nan)
             grid[self.slots[i]] = x
-            real = np.zeros(len(grid), dtype=bool)
-            real[self.slots[i]] = True
-            yield grid, real
+            yield grid, np.isin(np.arange(len(grid)), self.slots[i])
 
     def clock(self):
         """Seconds by the clock of the rows of every sample; None where times are unknown."""
-        if self.times is None:
-            return None
-        return [origin + times for origin, times in zip(self.origins, self.times)]
+        return self.times and [origin + times for origin, times in zip(self.origins, self.times)]
 
     def grid_times(self):
         """The same of the rows of the grid."""

@@ -167,3 +167,19 @@ def test_labels_are_forecast_by_appended_rows():
     imputer = gaussian("both").fit(X)
     with pytest.raises(ValueError, match="append rows"):
         imputer.forecast(X)
+
+
+@pytest.mark.parametrize("times", ["none", "regular", "gaps"])
+def test_a_forecast_of_a_long_series_is_told_by_its_last_rows(times):
+    """The rows before them have been forgotten; their noise keeps its place."""
+    X, n = series(3000), 3000
+    if times != "none":
+        index = pd.date_range("2024-01-01", periods=n, freq="h")
+        kept = np.arange(n) % 7 != 3 if times == "gaps" else np.full(n, True)
+        X = pd.DataFrame(X, index=index).loc[kept]
+    imputer = gaussian().fit(X[-400:])
+    whole = imputer.forecast(X, 5)
+    imputer._model.reach = lambda settings: None  # nothing is cut
+    np.testing.assert_allclose(imputer.forecast(X, 5), whole, rtol=0, atol=1e-5)
+    imputer._model.reach = lambda settings: 5  # too little is left
+    assert np.abs(imputer.forecast(X, 5) - whole).max() > 1e-3

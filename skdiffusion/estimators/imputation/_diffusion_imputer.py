@@ -226,7 +226,9 @@ class DiffusionImputer(FillingImputer):
         require_forecast(self._reader)
         data = data.extended(n_steps, self._reader.step)
         model = self._model.without_network()
-        filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state, model)
+        # The draws are those of the whole series, of which only the last rows are needed.
+        keys, data = self._keys(data, random_state), data.ending(n_steps, self._margin(model))
+        filled = self._filled(data, lambda draws, columns: draws, n_draws, model=model, keys=keys)
         tails = [self._reader.keep(x)[:, -n_steps:].swapaxes(0, 1) for x in data.samples(filled)]
         if data.form == "3-D array":
             return np.stack(tails).swapaxes(1, 2)

@@ -68,20 +68,25 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         warn_far(data, self._columns, names)
         return replace(data, first=this_place().first)
 
-    def _filled(self, data, reduce, n_draws, random_state=None, model=None):
+    def _keys(self, data, random_state=None):
+        """Keys of the noise of every sample."""
+        # What comes later must not change the draws of what came before, not even their noise.
+        rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
+        return row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
+
+    def _filled(self, data, reduce, n_draws, random_state=None, model=None, keys=None):
         """Complete ``data``; ``reduce`` maps draws (n_draws, n_missing) and the column of each
-        missing cell to what is filled in. Another model than the fitted one may draw.
+        missing cell to what is filled in. Another model than the fitted one may draw, with the
+        noise of other samples.
         """
         model = self._model if model is None else model
         data = self._reader.with_statics(data, self.direction == "past")
-        # What comes later must not change the draws of what came before, not even their noise.
-        rows = [up_to_first_value(x) for x in data.rows] if self.direction == "past" else data.rows
-        keys = row_keys(rows, self._seed if random_state is None else draw_seed(random_state))
+        keys = self._keys(data, random_state) if keys is None else keys
         warn_empty(data, self._columns.valid)
         if model.name != "gaussian" and self.direction == "both":
             warn_few_steps(model.denoiser, Bunch(**self.get_params(deep=False)))
         n_rows, out = sum(map(len, data.rows)), None
-        for piece in data.pieces(ROWS_OF_A_PIECE, self._margin()):
+        for piece in data.pieces(ROWS_OF_A_PIECE, self._margin(model)):
             values = self._filled_piece(piece.data, reduce, n_draws, keys[piece.samples], model)
             if out is None:
                 shape = (*values.shape[:-2], n_rows, values.shape[-1])
@@ -89,12 +94,13 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
             out[..., piece.rows, :] = values[..., piece.own, :]
         return data.split(out)
 
-    def _margin(self):
+    def _margin(self, model=None):
         """Rows around a piece of a series that say something of it; None where none is cut."""
         static = self._reader.static
         if self._reader.kind != "series" or (static is not None and static.any()):
             return None
-        return self._model.reach(Bunch(**self.get_params(deep=False)))
+        model = self._model if model is None else model
+        return model.reach(Bunch(**self.get_params(deep=False)))
 
     def _rows_of_noise(self, X):
         """Rows with gaps as they are read; all rows of a series."""
