@@ -10,13 +10,12 @@ from sklearn.exceptions import ConvergenceWarning
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
-from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
-from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
 from skdiffusion.estimators.imputation._judging import SHARE, Judge
+from skdiffusion.estimators.imputation._maps import bent, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
@@ -73,7 +72,7 @@ def nothing_trained():
     return {"loss": [], "validation": [], "best_step": 0}
 
 
-def learn_columns(flat, settings, names, encoding):
+def learn_columns(flat, settings, names, encoding, kind):
     """Learn the columns and warn of those that are empty, or not standardised as promised.
 
     Parameters
@@ -86,6 +85,8 @@ def learn_columns(flat, settings, names, encoding):
         Names or numbers of the features.
     encoding : Encoding
         The real columns that stand for them.
+    kind : {"table", "panel", "series"}
+        What the rows are.
 
     Returns
     -------
@@ -101,7 +102,8 @@ def learn_columns(flat, settings, names, encoding):
         columns = columns.unscaled()
     elif settings.method == "gaussian" or settings.network != "csdi":
         # The paper's network gets the standardised values of the paper.
-        columns = columns.mapped(lambda u: Spikes.learn(Bend.learn(u), u), flat)
+        table = kind == "table"
+        columns = better_mapped(columns, flat) if table else columns.mapped(bent, flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
         warn(

@@ -91,7 +91,8 @@ class CSDIImputer(DiffusionImputer):
     scale : bool, default=True
         Standardise the features inside, on observed values; a few impossible records do not
         rule the scale. Features with heavier tails than a normal distribution are also bent
-        towards one, except for ``network="csdi"``. False is for data that are standardised
+        towards one, and in a table all are mapped to normal scores where known cells are then
+        predicted better; not for ``network="csdi"``. False is for data that are standardised
         already. All results are in the units of ``X`` either way.
     bounds : dict or pair, optional
         Smallest and largest value of columns, which draws keep: ``{"age": (0, 120)}`` by name (by
@@ -344,9 +345,8 @@ class CSDIImputer(DiffusionImputer):
         names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
         settings.target_strategy = in_order(settings.target_strategy, names, "target_strategy")
         if not go_on:
-            columns = learn_columns(
-                reader.with_statics(data).flat, settings, names, reader.encoding
-            )
+            flat = reader.with_statics(data).flat
+            columns = learn_columns(flat, settings, names, reader.encoding, reader.kind)
             seed, previous = course.seed(self.random_state), None
         data = reader.with_statics(data)
         reader.require_length(data)
