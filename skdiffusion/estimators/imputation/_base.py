@@ -12,6 +12,7 @@ from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
+from skdiffusion.diffusion.window.mixture_fit import best_mixture
 
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
@@ -25,14 +26,22 @@ WIDEST = 48
 _MOST_ROWS = 2**17
 
 
-def fit_base(windows, stationary, seed, progress=False):
-    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
+def fit_base(windows, stationary, owner, seed, progress=False):
+    """Base of an imputer: a state space of series, a free Gaussian of small panels, and of tables
+    that or a mixture.
+    """
     if not _is_free(windows, stationary):
         return _fit_series(windows, seed, progress)
     series = windows.series
     train = windows.train
     rows = series.rows(train[:: -(-len(train) * series.length // _MOST_ROWS)])
-    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
+    values, observed = series.values[rows].double(), series.observed[rows]
+    gaussian = free_gaussian(values, observed)
+    if series.length == 1:
+        table = values[:, 0], observed[:, 0], gaussian, torch.as_tensor(owner)
+        mixture = best_mixture(*table, torch_generator(seed))
+        if mixture is not None:
+            return mixture
     return WindowBase(gaussian, series.length, series.values.shape[1])
 
 

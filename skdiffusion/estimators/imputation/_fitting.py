@@ -216,7 +216,9 @@ def fit_imputation_model(
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide or past)
     if previous is None:
         progress = settings.verbose > 0
-        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed, progress)
+        base = None
+        if blueprint.name != "csdi":
+            base = fit_base(windows, stationary, owner[columns.valid], seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
         denoiser = blueprint.build(base)
     else:

@@ -1,0 +1,252 @@
+"""Mixtures of Gaussians of rows with gaps: expectation maximisation, and how many components.
+
+Every pass weighs the components by how well they explain what is observed of a row, and replaces
+their second moments by the expectation given these cells (E), as for a single Gaussian. Their
+covariances are then shrunk towards the mean of all of them (M), as those of a few rows would be
+singular [1]_. How many there are is decided by the CRPS of cells hidden in rows held out: a density
+of the rows would reward components that sit on values which are repeated.
+
+References
+----------
+.. [1] C. Fraley, A. Raftery, "Bayesian regularization for normal mixture estimation and model-based
+   clustering", Journal of Classification 24, 2007, https://doi.org/10.1007/s00357-007-0004-5.
+"""
+
+import torch
+
+from skdiffusion.diffusion.window.fit import NUGGET, free_gaussian
+from skdiffusion.diffusion.window.mixture import RowMixture
+
+# Numbers of components that are tried, until two in a row gain nothing, each of so many rows.
+_SIZES, _ROWS_OF_COMPONENT, _PATIENCE = (2, 4, 8, 16, 32, 64), 8, 2
+# With fewer rows there is nothing to hold out; with more cells in a row the covariances of
+# components cost more than they tell.
+_FEWEST_ROWS, _MOST_CELLS = 80, 64
+# Rows that decide, and rows that the mixture is then learnt from.
+_ROWS_TO_DECIDE, _ROWS_TO_LEARN = 2048, 8192
+# Parts of the rows that are held out in turn; more than one where there are few.
+_PARTS = 4
+# Share of the features hidden in a row held out, and how much a mixture must gain on a Gaussian.
+_HIDDEN, _GAIN = 0.3, 0.01
+# Passes of EM, and of k-means, from the best of whose starts it begins.
+_N_PASSES, _N_KMEANS, _N_STARTS = 20, 10, 4
+
+
+def best_mixture(values, observed, gaussian, owner, generator):
+    """Mixture of rows if it predicts hidden cells better than their Gaussian, or None.
+
+    Parameters
+    ----------
+    values : float64 tensor of shape (n_rows, n_cells)
+        Values in standard units, anything where not observed.
+    observed : bool tensor of the same shape
+        Which values are observed.
+    gaussian : WindowGaussian
+        Gaussian of the rows.
+    owner : int64 tensor of shape (n_cells,)
+        The feature that each cell belongs to; the cells of one are hidden together.
+    generator : torch.Generator
+        Source of the choice of rows, of what is hidden in them and of first guesses.
+
+    Returns
+    -------
+    mixture : RowMixture or None
+        The mixture.
+    """
+    n_rows, n_cells = values.shape
+    if n_rows < _FEWEST_ROWS or not 1 < n_cells <= _MOST_CELLS:
+        return None
+    order = torch.randperm(n_rows, generator=generator)
+    values, observed = values[order[:_ROWS_TO_LEARN]], observed[order[:_ROWS_TO_LEARN]]
+    trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, generator)
+    size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
+    return None if size == 1 else fit_mixture(values, observed, gaussian, size, generator)
+
+
+def _best_size(trial, most):
+    """Number of components that predicts hidden cells best."""
+    size, best, since = 1, (1 - _GAIN) * trial.loss(1), 0
+    for n_components in _SIZES:
+        if n_components > most or since == _PATIENCE:
+            break
+        loss, since = trial.loss(n_components), since + 1
+        if loss < best:
+            size, best, since = n_components, loss, 0
+    return size
+
+
+class Trial:
+    """Fits to a part of the rows, and how they predict cells hidden in the others.
+
+    Parameters
+    ----------
+    values, observed, owner, generator
+        As for :func:`best_mixture`.
+    """
+
+    def __init__(self, values, observed, owner, generator):
+        self.values, self.observed, self.generator = values, observed, generator
+        features, place = owner.unique(return_inverse=True)
+        share = torch.rand(len(values), len(features), generator=generator)
+        self.hidden = observed & (share < _HIDDEN)[:, place]
+        n = len(values)
+        self.parts = torch.arange(n).split(-(-n // _PARTS))
+        self.parts = self.parts[: max(1, min(_PARTS, _ROWS_TO_DECIDE // n))]
+        self.gaussians = [self._gaussian(part) for part in self.parts]
+
+    def loss(self, n_components):
+        """Mean CRPS of the hidden cells under a number of components."""
+        total, count = 0.0, 0
+        for part, gaussian in zip(self.parts, self.gaussians):
+            rest = self._rest(part)
+            shape = gaussian, n_components, self.generator
+            mixture = fit_mixture(self.values[rest], self.observed[rest], *shape)
+            loss, hidden = self._crps(mixture, part), self.hidden[part]
+            total, count = total + float(loss.sum()), count + int(hidden.sum())
+        return total / max(count, 1)
+
+    def _gaussian(self, part):
+        rest = self._rest(part)
+        return free_gaussian(self.values[rest][:, None], self.observed[rest][:, None])
+
+    def _rest(self, part):
+        rest = torch.ones(len(self.values), dtype=torch.bool)
+        rest[part] = False
+        return rest
+
+    def _crps(self, mixture, part):
+        """CRPS of each hidden cell of some rows."""
+        found = []
+        for rows in part.split(mixture.rows_at_once):
+            hidden = self.hidden[rows]
+            given = mixture.parts(self.values[rows], self.observed[rows] & ~hidden)
+            row, cell = torch.nonzero(hidden).T
+            deviation = torch.diagonal(given.covariance, dim1=2, dim2=3).clamp(min=NUGGET).sqrt()
+            components = given.mean[row, :, cell], deviation[row, :, cell]
+            found.append(mixture_crps(self.values[rows][hidden], given.weights[row], *components))
+        return torch.cat(found)
+
+
+def fit_mixture(values, observed, gaussian, n_components, generator):
+    """Fit a mixture of Gaussians to rows with gaps, by EM.
+
+    Parameters
+    ----------
+    values : float64 tensor of shape (n_rows, n_cells)
+        Values in standard units, anything where not observed.
+    observed : bool tensor of the same shape
+        Which values are observed.
+    gaussian : WindowGaussian
+        Gaussian of the rows: it fills them for a first guess, and is the mixture of one component.
+    n_components : int
+        Number of components.
+    generator : torch.Generator
+        Source of the first guess.
+
+    Returns
+    -------
+    mixture : RowMixture
+        The mixture.
+    """
+    one = RowMixture(
+        torch.ones(1, dtype=torch.float64), gaussian.mean[None], gaussian.covariance[None]
+    )
+    if n_components == 1:
+        return one
+    filled = torch.cat([part.mean[:, 0] for part in _parts(one, values, observed)])
+    nearest = _clusters(filled, n_components, generator)
+    near = torch.nn.functional.one_hot(nearest, n_components).double()
+    # A row belongs to the others a little: a cluster of one row must not be the last word.
+    near = 0.9 * near + 0.1 / n_components
+    second = torch.einsum("nk,np,nq->kpq", near, filled, filled)
+    mixture = _maximised(near.sum(0), near.T @ filled, second)
+    for _ in range(_N_PASSES):
+        mixture = _maximised(*_expected(mixture, values, observed))
+    return mixture
+
+
+def _parts(mixture, values, observed):
+    """What components say of rows, some at a time."""
+    size = mixture.rows_at_once
+    return (mixture.parts(*part) for part in zip(values.split(size), observed.split(size)))
+
+
+def _expected(mixture, values, observed):
+    """Numbers of rows of the components, sums of their values and of the products of these."""
+    count, total, second = (torch.zeros_like(x) for x in mixture.arrays().values())
+    for part in _parts(mixture, values, observed):
+        weights = part.weights
+        count += weights.sum(0)
+        weighted = weights[..., None] * part.mean
+        total += weighted.sum(0)
+        second += weighted.permute(1, 2, 0) @ part.mean.transpose(0, 1)
+        second += torch.einsum("bk,bkpq->kpq", weights, part.covariance)
+    return count, total, second
+
+
+def _maximised(count, total, second):
+    """Mixture of such moments, its covariances shrunk towards their mean."""
+    n_cells = total.shape[1]
+    known = count.clamp(min=1e-9)
+    means = total / known[:, None]
+    scatter = second - known[:, None, None] * means[:, :, None] * means[:, None]
+    # As if there were so many more rows with the mean covariance.
+    more = n_cells + 2
+    pooled = scatter.sum(0) / count.sum()
+    covariances = (scatter + more * pooled) / (count + more)[:, None, None]
+    covariances = covariances + NUGGET * torch.eye(n_cells, dtype=covariances.dtype)
+    return RowMixture((count + 1) / (count + 1).sum(), means, covariances)
+
+
+def _clusters(x, n_clusters, generator):
+    """Number of the nearest of so many centres of each row, by k-means from several starts."""
+    starts = [_k_means(x, n_clusters, generator) for _ in range(_N_STARTS)]
+    return min((torch.cdist(x, centres).min(1) for centres in starts), key=_inertia).indices
+
+
+def _inertia(nearest):
+    return float(nearest.values.square().sum())
+
+
+def _k_means(x, n_clusters, generator):
+    """Centres of clusters of rows."""
+    centres = x[torch.randint(len(x), (1,), generator=generator)]
+    for _ in range(n_clusters - 1):
+        # The next first centre is likely to be far from those before.
+        far = torch.cdist(x, centres).min(1).values.square() + 1e-12
+        centres = torch.cat([centres, x[torch.multinomial(far, 1, generator=generator)]])
+    for _ in range(_N_KMEANS):
+        nearest = torch.cdist(x, centres).argmin(1)
+        near = torch.nn.functional.one_hot(nearest, n_clusters).to(x.dtype)
+        count = near.sum(0)[:, None]
+        centres = torch.where(count > 0, near.T @ x / count.clamp(min=1), centres)
+    return centres
+
+
+def mixture_crps(y, weights, means, deviations):
+    """CRPS of mixtures of normal distributions.
+
+    Parameters
+    ----------
+    y : tensor of shape (n,)
+        True values.
+    weights, means, deviations : tensors of shape (n, n_components)
+        The mixtures.
+
+    Returns
+    -------
+    crps : tensor of shape (n,)
+        ``E|X - y| - E|X - X'| / 2``, which is exact.
+    """
+    to_truth = (weights * _absolute(means - y[:, None], deviations)).sum(1)
+    apart = means[:, :, None] - means[:, None]
+    spread = (deviations[:, :, None].square() + deviations[:, None].square()).sqrt()
+    pairs = weights[:, :, None] * weights[:, None] * _absolute(apart, spread)
+    return to_truth - 0.5 * pairs.sum((1, 2))
+
+
+def _absolute(mean, deviation):
+    """Mean absolute value of normal distributions."""
+    z = mean / deviation
+    density = torch.exp(-0.5 * z.square()) * (2 / torch.pi) ** 0.5
+    return deviation * density + mean * (2 * torch.special.ndtr(z) - 1)
