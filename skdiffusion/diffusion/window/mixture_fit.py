@@ -23,26 +23,25 @@ _SIZES, _ROWS_OF_COMPONENT, _PATIENCE = (2, 4, 8, 16, 32, 64), 8, 2
 # components cost more than they tell.
 _FEWEST_ROWS, _MOST_CELLS = 80, 64
 # Rows that decide, and rows that the mixture is then learnt from.
-_ROWS_TO_DECIDE, _ROWS_TO_LEARN = 2048, 8192
-# Parts of the rows that are held out in turn; more than one where there are few.
-_PARTS = 4
-# Share of the features hidden in a row held out, and how much a mixture must gain on a Gaussian.
-_HIDDEN, _GAIN = 0.3, 0.01
-# Passes of EM, and of k-means, from the best of whose starts it begins.
-_N_PASSES, _N_KMEANS, _N_STARTS = 20, 10, 4
+_ROWS_TO_DECIDE, ROWS_TO_LEARN = 2048, 8192
+# Quarters of the rows are held out in turn: all of so few, two of more.
+_PARTS, _FEW_ROWS = 4, 1024
+# How often, and what share of its features, is hidden in a row held out, and how much a mixture
+# must gain on a Gaussian.
+_MASKS, _HIDDEN, _GAIN = 4, 0.3, 0.01
+# Passes of EM, fewer where it only decides, and of k-means, the best of whose starts it gets.
+_N_PASSES, _N_TRIAL_PASSES, _N_KMEANS, _N_STARTS = 20, 10, 10, 4
 
 
-def best_mixture(values, observed, gaussian, owner, generator):
+def best_mixture(values, observed, owner, generator):
     """Mixture of rows if it predicts hidden cells better than their Gaussian, or None.
 
     Parameters
     ----------
-    values : float64 tensor of shape (n_rows, n_cells)
+    values : tensor of shape (n_rows, n_cells)
         Values in standard units, anything where not observed.
     observed : bool tensor of the same shape
         Which values are observed.
-    gaussian : WindowGaussian
-        Gaussian of the rows.
     owner : int64 tensor of shape (n_cells,)
         The feature that each cell belongs to; the cells of one are hidden together.
     generator : torch.Generator
@@ -56,11 +55,14 @@ def best_mixture(values, observed, gaussian, owner, generator):
     n_rows, n_cells = values.shape
     if n_rows < _FEWEST_ROWS or not 1 < n_cells <= _MOST_CELLS:
         return None
-    order = torch.randperm(n_rows, generator=generator)
-    values, observed = values[order[:_ROWS_TO_LEARN]], observed[order[:_ROWS_TO_LEARN]]
+    rows = torch.randperm(n_rows, generator=generator)[:ROWS_TO_LEARN]
+    values, observed = values[rows].double(), observed[rows]
     trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, generator)
     size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
-    return None if size == 1 else fit_mixture(values, observed, gaussian, size, generator)
+    if size == 1:
+        return None
+    gaussian = free_gaussian(values[:, None], observed[:, None])
+    return fit_mixture(values, observed, gaussian, size, generator)
 
 
 def _best_size(trial, most):
@@ -87,11 +89,14 @@ class Trial:
     def __init__(self, values, observed, owner, generator):
         self.values, self.observed, self.generator = values, observed, generator
         features, place = owner.unique(return_inverse=True)
-        share = torch.rand(len(values), len(features), generator=generator)
-        self.hidden = observed & (share < _HIDDEN)[:, place]
-        n = len(values)
-        self.parts = torch.arange(n).split(-(-n // _PARTS))
-        self.parts = self.parts[: max(1, min(_PARTS, _ROWS_TO_DECIDE // n))]
+        share = torch.rand(_MASKS, len(values), len(features), generator=generator)
+        self.hidden = observed & (share < _HIDDEN)[..., place]
+        # Rows that are there twice, as in a bootstrap sample, are held out together.
+        shown = torch.cat([torch.where(observed, values, 0.0), observed], 1)
+        number = shown.unique(dim=0, return_inverse=True)[1]
+        part = torch.randint(_PARTS, (len(values),), generator=generator)[number]
+        n_parts = _PARTS if len(values) <= _FEW_ROWS else _PARTS // 2
+        self.parts = [torch.nonzero(part == i)[:, 0] for i in range(n_parts)]
         self.gaussians = [self._gaussian(part) for part in self.parts]
 
     def loss(self, n_components):
@@ -100,9 +105,11 @@ class Trial:
         for part, gaussian in zip(self.parts, self.gaussians):
             rest = self._rest(part)
             shape = gaussian, n_components, self.generator
-            mixture = fit_mixture(self.values[rest], self.observed[rest], *shape)
-            loss, hidden = self._crps(mixture, part), self.hidden[part]
-            total, count = total + float(loss.sum()), count + int(hidden.sum())
+            data = self.values[rest], self.observed[rest]
+            mixture = fit_mixture(*data, *shape, n_passes=_N_TRIAL_PASSES)
+            for hidden in self.hidden:
+                loss = self._crps(mixture, part, hidden)
+                total, count = total + float(loss.sum()), count + len(loss)
         return total / max(count, 1)
 
     def _gaussian(self, part):
@@ -114,20 +121,21 @@ class Trial:
         rest[part] = False
         return rest
 
-    def _crps(self, mixture, part):
+    def _crps(self, mixture, part, hidden):
         """CRPS of each hidden cell of some rows."""
         found = []
         for rows in part.split(mixture.rows_at_once):
-            hidden = self.hidden[rows]
-            given = mixture.parts(self.values[rows], self.observed[rows] & ~hidden)
-            row, cell = torch.nonzero(hidden).T
+            given = mixture.parts(self.values[rows], self.observed[rows] & ~hidden[rows])
+            row, cell = torch.nonzero(hidden[rows]).T
             deviation = torch.diagonal(given.covariance, dim1=2, dim2=3).clamp(min=NUGGET).sqrt()
             components = given.mean[row, :, cell], deviation[row, :, cell]
-            found.append(mixture_crps(self.values[rows][hidden], given.weights[row], *components))
+            found.append(
+                mixture_crps(self.values[rows][row, cell], given.weights[row], *components)
+            )
         return torch.cat(found)
 
 
-def fit_mixture(values, observed, gaussian, n_components, generator):
+def fit_mixture(values, observed, gaussian, n_components, generator, n_passes=_N_PASSES):
     """Fit a mixture of Gaussians to rows with gaps, by EM.
 
     Parameters
@@ -142,6 +150,8 @@ def fit_mixture(values, observed, gaussian, n_components, generator):
         Number of components.
     generator : torch.Generator
         Source of the first guess.
+    n_passes : int, default=20
+        Passes of EM.
 
     Returns
     -------
@@ -160,7 +170,7 @@ def fit_mixture(values, observed, gaussian, n_components, generator):
     near = 0.9 * near + 0.1 / n_components
     second = torch.einsum("nk,np,nq->kpq", near, filled, filled)
     mixture = _maximised(near.sum(0), near.T @ filled, second)
-    for _ in range(_N_PASSES):
+    for _ in range(n_passes):
         mixture = _maximised(*_expected(mixture, values, observed))
     return mixture
 

@@ -12,7 +12,8 @@ from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
-from skdiffusion.diffusion.window.mixture_fit import best_mixture
+from skdiffusion.diffusion.window.mixture import RowMixture
+from skdiffusion.diffusion.window.mixture_fit import ROWS_TO_LEARN, best_mixture
 
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
@@ -33,16 +34,26 @@ def fit_base(windows, stationary, owner, seed, progress=False):
     if not _is_free(windows, stationary):
         return _fit_series(windows, seed, progress)
     series = windows.series
-    train = windows.train
-    rows = series.rows(train[:: -(-len(train) * series.length // _MOST_ROWS)])
-    values, observed = series.values[rows].double(), series.observed[rows]
-    gaussian = free_gaussian(values, observed)
     if series.length == 1:
-        table = values[:, 0], observed[:, 0], gaussian, torch.as_tensor(owner)
+        # What is held out is for a network: how many components there are is decided apart.
+        rows = torch.cat([windows.train, windows.held_out]).sort().values
+        table = series.values[rows], series.observed[rows], torch.as_tensor(owner)
         mixture = best_mixture(*table, torch_generator(seed))
         if mixture is not None:
             return mixture
+    train = windows.train
+    rows = series.rows(train[:: -(-len(train) * series.length // _MOST_ROWS)])
+    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
     return WindowBase(gaussian, series.length, series.values.shape[1])
+
+
+def is_enough(windows, base):
+    """Whether the base of a table is left alone: a mixture that has learnt from all of its rows.
+
+    Of ten such tables a network on top gained on held-out cells of one, three thousandths.
+    """
+    n_rows = len(windows.train) + len(windows.held_out)
+    return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
 
 
 def is_grouped(windows, stationary):

@@ -13,7 +13,7 @@ from skdiffusion._warn import warn
 from skdiffusion.columns.columns import Columns
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped
+from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_enough, is_grouped
 from skdiffusion.estimators.imputation._judging import SHARE, Judge
 from skdiffusion.estimators.imputation._maps import bent, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
@@ -220,6 +220,8 @@ def fit_imputation_model(
         if blueprint.name != "csdi":
             base = fit_base(windows, stationary, owner[columns.valid], seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
+        if is_enough(windows, base):
+            return _closed(base, blueprint), nothing_trained()
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -252,6 +254,12 @@ def fit_imputation_model(
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
+
+
+def _closed(base, blueprint):
+    """The model of a base alone."""
+    blueprint = replace(blueprint, name="gaussian", sizes={})
+    return ImputationModel(blueprint.build(base), blueprint)
 
 
 def _require_series(settings, stationary):
