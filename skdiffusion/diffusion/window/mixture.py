@@ -10,14 +10,22 @@ Gaussians one by one and whose weights say how well each explains what is observ
     p(x_m | x_o) = \sum_k r_k \, N(x_m; E_k[x_m | x_o], \mathrm{Cov}_k[x_m | x_o]),
     \qquad r_k \propto w_k \, N(x_o; \mu_{k,o}, S_{k,oo}).
 
-Clusters, curves and spreads that depend on other columns are in these weights.
+Clusters, curves and spreads that depend on other columns are in these weights. With the precision
+``Q`` of a component, everything costs the cube of the missing cells alone:
+
+.. math::
+
+    \mathrm{Cov}[x_m | x_o] = Q_{mm}^{-1}, \qquad \log |S_{oo}| = \log |S| + \log |Q_{mm}|,
+
+and with ``d`` the centred values, 0 where missing, and :math:`g = (Q d)_m` the mean is
+:math:`\mu_m - Q_{mm}^{-1} g`, and :math:`d_o^T S_{oo}^{-1} d_o = d^T Q d - g^T Q_{mm}^{-1} g`.
 """
 
 from typing import NamedTuple
 
 import torch
 
-from skdiffusion.diffusion.window.gaussian import pick
+from skdiffusion.diffusion.window.gaussian import identity_on, pick
 from skdiffusion.diffusion.window.series import alike
 
 # Numbers in one array of covariances or draws that are worked on together: 4 MB of float64.
@@ -27,7 +35,7 @@ _JITTER = 1e-6
 
 
 class Parts(NamedTuple):
-    """What the components say of rows.
+    """What the components say of rows, of which ``N`` cells at most are missing.
 
     Attributes
     ----------
@@ -35,26 +43,57 @@ class Parts(NamedTuple):
         Log of weight times density of the observed cells, up to a constant of each row.
     mean : tensor of shape (B, K, P)
         Means, the values themselves where observed.
-    covariance : tensor of shape (B, K, P, P)
-        Covariances, 0 at observed cells.
+    covariance : tensor of shape (B, K, N, N)
+        Covariances of the missing cells, 0 on padding.
+    missing : int64 tensor of shape (B, N)
+        The missing cells of each row.
     """
 
     log_density: torch.Tensor
     mean: torch.Tensor
     covariance: torch.Tensor
+    missing: torch.Tensor
 
     @property
     def weights(self):
         """Weights of the components given the observed cells (B, K)."""
         return torch.softmax(self.log_density, 1)
 
+    @property
+    def variance(self):
+        """Variances of all cells (B, K, P), 0 where observed."""
+        cells = self.missing[:, None].expand(self.covariance.shape[:3])
+        diagonal = torch.diagonal(self.covariance, dim1=-2, dim2=-1)
+        return torch.zeros_like(self.mean).scatter_add(2, cells, diagonal)
+
     def moments(self):
         """Mean (B, P) and covariance (B, P, P) of the rows, whatever their component."""
         weights = self.weights
         mean = torch.einsum("bk,bkp->bp", weights, self.mean)
         apart = self.mean - mean[:, None]
-        within = torch.einsum("bk,bkpq->bpq", weights, self.covariance)
-        return mean, within + torch.einsum("bk,bkp,bkq->bpq", weights, apart, apart)
+        between = torch.einsum("bk,bkp,bkq->bpq", weights, apart, apart)
+        within = torch.einsum("bk,bkmn->bmn", weights, self.covariance)
+        place = self.missing[:, :, None] * mean.shape[1] + self.missing[:, None]
+        return mean, between.flatten(1).scatter_add(1, place.flatten(1), within.flatten(1)).view_as(
+            between
+        )
+
+    def at(self, cells):
+        """Covariances (B, K, n, n) of some of the missing cells (B, n)."""
+        order = torch.arange(self.missing.shape[1], device=cells.device).expand_as(self.missing)
+        # Padding names cell 0, as if it were the first: the largest place is the true one.
+        place = torch.zeros(
+            len(cells), self.mean.shape[2], dtype=torch.int64, device=cells.device
+        ).scatter_reduce(1, self.missing, order * self._real, "amax")
+        place = place.gather(1, cells)[:, None]
+        shape = (*self.covariance.shape[:2], cells.shape[1])
+        part = self.covariance.gather(2, place[..., None].expand(*shape, self.covariance.shape[3]))
+        return part.gather(3, place[:, :, None].expand(*shape, cells.shape[1]))
+
+    @property
+    def _real(self):
+        """1 for the cells that are missing, 0 for padding."""
+        return (torch.diagonal(self.covariance[:, 0], dim1=1, dim2=2) > 0).long()
 
 
 class RowMixture:
@@ -86,6 +125,9 @@ class RowMixture:
 
     def __init__(self, weights, means, covariances):
         self.weights, self.means, self.covariances = weights, means, covariances
+        factors = torch.linalg.cholesky(covariances)
+        self.precisions = torch.cholesky_inverse(factors)
+        self.log_sizes = _log_diagonal(factors)
 
     def __deepcopy__(self, memo):
         """Share the matrices: they are never changed."""
@@ -124,27 +166,21 @@ class RowMixture:
         parts : Parts
             Of all components.
         """
-        values = torch.where(observed, values.double(), 0.0)
-        seen = observed.double()[:, None]
-        gaps = 1 - seen
-        # The identity in place of the unobserved cells leaves those observed as they are.
-        inner = self.covariances * (seen[..., None] * seen[..., None, :])
-        factor = torch.linalg.cholesky(inner + torch.diag_embed(gaps))
-        cross = self.covariances * (seen[..., None] * gaps[..., None, :])
-        centred = (values[:, None] - self.means) * seen
-        white = torch.linalg.solve_triangular(
-            factor, torch.cat([cross, centred[..., None]], -1), upper=False
-        )
-        cross, centred = white[..., :-1], white[..., -1]
-        mean = self.means * gaps + (cross * centred[..., None]).sum(-2)
-        covariance = self.covariances * (gaps[..., None] * gaps[..., None, :])
-        size = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1)
-        log_density = self.weights.log() - 0.5 * centred.square().sum(-1) - size
-        return Parts(
-            log_density,
-            torch.where(observed[:, None], values[:, None], mean),
-            covariance - cross.transpose(-1, -2) @ cross,
-        )
+        missing, pad = pick(~observed)
+        values = values.double()[:, None]
+        centred = torch.where(observed[:, None], values - self.means, 0.0)
+        pull = torch.einsum("bkp,kpq->bkq", centred, self.precisions)
+        inner = self.precisions[:, missing[:, :, None], missing[:, None]].transpose(0, 1)
+        factor = torch.linalg.cholesky(identity_on(inner, pad[:, None]))
+        covariance = torch.cholesky_inverse(factor)
+        covariance = covariance.masked_fill((pad[:, :, None] | pad[:, None])[:, None], 0.0)
+        cells = missing[:, None].expand(covariance.shape[:3])
+        pull_on = pull.gather(2, cells)
+        shift = -(covariance @ pull_on[..., None])[..., 0]
+        mean = torch.where(observed[:, None], values, self.means).scatter_add(2, cells, shift)
+        distance = (centred * pull).sum(-1) + (pull_on * shift).sum(-1)
+        size = self.log_sizes + _log_diagonal(factor)
+        return Parts(self.weights.log() - 0.5 * distance - size, mean, covariance, missing)
 
     def prepare(self, series):
         """Return the series: every row is conditioned by itself."""
@@ -190,17 +226,20 @@ def _drawn(parts, cells, pad, noise, level):
     """Draws (M, B, N) of cells by noise of this shape and uniforms (M, B) for the component."""
     ends = parts.weights.cumsum(1)[:, :-1]
     chosen = (level[..., None] > ends).sum(-1)[..., None]
-    out = torch.zeros_like(noise)
+    covariance = identity_on(parts.at(cells), pad[:, None])
+    covariance.diagonal(dim1=-2, dim2=-1).add_(_JITTER)
+    roots, out = torch.linalg.cholesky(covariance), torch.zeros_like(noise)
     for k in range(parts.mean.shape[1]):
-        root = torch.linalg.cholesky(_submatrices(parts.covariance[:, k], cells, pad, _JITTER))
-        drawn = torch.einsum("bij,mbj->mbi", root, noise) + parts.mean[:, k].gather(1, cells)
-        out = torch.where(chosen == k, drawn, out)
+        drawn = torch.einsum("bij,mbj->mbi", roots[:, k], noise)
+        out = torch.where(chosen == k, drawn + parts.mean[:, k].gather(1, cells), out)
     return out
 
 
-def _submatrices(matrices, cells, pad, jitter=0.0):
+def _log_diagonal(factors):
+    return torch.diagonal(factors, dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _submatrices(matrices, cells, pad):
     """Principal submatrices of a batch of matrices, the identity on padding."""
     part = matrices.gather(1, cells[:, :, None].expand(-1, -1, matrices.shape[2]))
-    part = part.gather(2, cells[:, None].expand(-1, cells.shape[1], -1))
-    part = part.masked_fill(pad[:, :, None] | pad[:, None], 0.0)
-    return part + torch.diag_embed(pad.to(part.dtype) + jitter)
+    return identity_on(part.gather(2, cells[:, None].expand(-1, cells.shape[1], -1)), pad)

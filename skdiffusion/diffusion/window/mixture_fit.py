@@ -17,18 +17,19 @@ import torch
 from skdiffusion.diffusion.window.fit import NUGGET, free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
 
-# Numbers of components that are tried, until two in a row gain nothing, each of so many rows.
-_SIZES, _ROWS_OF_COMPONENT, _PATIENCE = (2, 4, 8, 16, 32, 64), 8, 2
+# Numbers of components that are tried while they gain, each of so many rows. Two clusters may be
+# too few to gain where four are enough.
+_SIZES, _ROWS_OF_COMPONENT = (2, 4, 8, 16, 32, 64), 8
 # With fewer rows there is nothing to hold out; with more cells in a row the covariances of
 # components cost more than they tell.
 _FEWEST_ROWS, _MOST_CELLS = 80, 64
 # Rows that decide, and rows that the mixture is then learnt from.
 _ROWS_TO_DECIDE, ROWS_TO_LEARN = 2048, 8192
-# Quarters of the rows are held out in turn: all of so few, two of more.
-_PARTS, _FEW_ROWS = 4, 1024
-# How often, and what share of its features, is hidden in a row held out, and how much a mixture
-# must gain on a Gaussian.
-_MASKS, _HIDDEN, _GAIN = 4, 0.3, 0.01
+# Two quarters of the rows are held out in turn.
+_PARTS, _N_HELD_OUT = 4, 2
+# How often, and what share of its features, is hidden in a row held out, and how much more
+# components must gain.
+_MASKS, _HIDDEN, _GAIN = 3, 0.3, 0.01
 # Passes of EM, fewer where it only decides, and of k-means, the best of whose starts it gets.
 _N_PASSES, _N_TRIAL_PASSES, _N_KMEANS, _N_STARTS = 20, 10, 10, 4
 
@@ -67,13 +68,15 @@ def best_mixture(values, observed, owner, generator):
 
 def _best_size(trial, most):
     """Number of components that predicts hidden cells best."""
-    size, best, since = 1, (1 - _GAIN) * trial.loss(1), 0
+    size, best = 1, trial.loss(1)
     for n_components in _SIZES:
-        if n_components > most or since == _PATIENCE:
+        if n_components > most:
             break
-        loss, since = trial.loss(n_components), since + 1
-        if loss < best:
-            size, best, since = n_components, loss, 0
+        loss = trial.loss(n_components)
+        if loss < (1 - _GAIN) * best:
+            size, best = n_components, loss
+        elif n_components > _SIZES[0]:
+            break
     return size
 
 
@@ -95,8 +98,7 @@ class Trial:
         shown = torch.cat([torch.where(observed, values, 0.0), observed], 1)
         number = shown.unique(dim=0, return_inverse=True)[1]
         part = torch.randint(_PARTS, (len(values),), generator=generator)[number]
-        n_parts = _PARTS if len(values) <= _FEW_ROWS else _PARTS // 2
-        self.parts = [torch.nonzero(part == i)[:, 0] for i in range(n_parts)]
+        self.parts = [torch.nonzero(part == i)[:, 0] for i in range(_N_HELD_OUT)]
         self.gaussians = [self._gaussian(part) for part in self.parts]
 
     def loss(self, n_components):
@@ -127,7 +129,7 @@ class Trial:
         for rows in part.split(mixture.rows_at_once):
             given = mixture.parts(self.values[rows], self.observed[rows] & ~hidden[rows])
             row, cell = torch.nonzero(hidden[rows]).T
-            deviation = torch.diagonal(given.covariance, dim1=2, dim2=3).clamp(min=NUGGET).sqrt()
+            deviation = given.variance.clamp(min=NUGGET).sqrt()
             components = given.mean[row, :, cell], deviation[row, :, cell]
             found.append(
                 mixture_crps(self.values[rows][row, cell], given.weights[row], *components)
@@ -190,7 +192,9 @@ def _expected(mixture, values, observed):
         weighted = weights[..., None] * part.mean
         total += weighted.sum(0)
         second += weighted.permute(1, 2, 0) @ part.mean.transpose(0, 1)
-        second += torch.einsum("bk,bkpq->kpq", weights, part.covariance)
+        within = (weights[..., None, None] * part.covariance).transpose(0, 1).flatten(1)
+        place = part.missing[:, :, None] * second.shape[2] + part.missing[:, None]
+        second.flatten(1).index_add_(1, place.flatten(), within)
     return count, total, second
 
 
