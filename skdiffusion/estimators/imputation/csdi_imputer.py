@@ -42,8 +42,10 @@ class CSDIImputer(DiffusionImputer):
     ----------
     method : {"diffusion", "gaussian"}, default="diffusion"
         ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a series or a row,
-        conditioned on whatever is observed. ``"diffusion"`` trains a network on top; where that
-        does not help on held-out windows, the Gaussian alone is kept.
+        in tables a mixture of Gaussians where known cells are then predicted better, conditioned
+        on whatever is observed. ``"diffusion"`` trains a network on top; where that does not help
+        on held-out windows, the closed form alone is kept, and a mixture that has learnt from all
+        rows of a table (8192 at most) is left alone from the start.
     network : {"encoder", "csdi"}, default="encoder"
         ``"encoder"`` reads a window once and denoises the missing cells only, starting from the
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
@@ -144,7 +146,7 @@ class CSDIImputer(DiffusionImputer):
     history_ : dict
         ``"loss"``, ``"validation"`` and ``"best_step"`` of the training.
     method_ : {"diffusion", "gaussian"}
-        What is used: ``"gaussian"`` if the network did not help on held-out windows.
+        What is used: ``"gaussian"`` for the closed form, if the network did not help.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
