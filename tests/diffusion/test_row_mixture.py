@@ -119,3 +119,14 @@ def test_rows_that_are_there_twice_make_no_mixture():
 def test_a_few_rows_or_a_single_column_stay_a_gaussian():
     assert best(drawn(50)) is None
     assert best(drawn(400)[:, :1]) is None
+
+
+def test_labels_beside_normal_columns_ask_for_no_mixture():
+    """Indicators are clusters, but labels are drawn anew whatever a mixture says of them."""
+    rng = np.random.default_rng(0)
+    numbers = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 400)
+    indicators = rng.integers(3, size=400)[:, None] == np.arange(3)
+    x = torch.from_numpy(np.column_stack([numbers, indicators]))
+    owner = torch.tensor([0, 1, 2, 2, 2])
+    observed = torch.ones_like(x, dtype=torch.bool)
+    assert best_mixture(x, observed, owner, torch.Generator().manual_seed(0)) is None

@@ -93,7 +93,10 @@ class Trial:
         self.values, self.observed, self.generator = values, observed, generator
         features, place = owner.unique(return_inverse=True)
         share = torch.rand(_MASKS, len(values), len(features), generator=generator)
+        # What stands for a label is drawn anew, whatever a mixture says of it, and does not count.
+        counts = _more_than_two(values, observed)
         self.hidden = observed & (share < _HIDDEN)[..., place]
+        self.scored = counts if bool(counts.any()) else torch.ones_like(counts)
         # Rows that are there twice, as in a bootstrap sample, are held out together.
         shown = torch.cat([torch.where(observed, values, 0.0), observed], 1)
         number = shown.unique(dim=0, return_inverse=True)[1]
@@ -128,13 +131,19 @@ class Trial:
         found = []
         for rows in part.split(mixture.rows_at_once):
             given = mixture.parts(self.values[rows], self.observed[rows] & ~hidden[rows])
-            row, cell = torch.nonzero(hidden[rows]).T
+            row, cell = torch.nonzero(hidden[rows] & self.scored).T
             deviation = given.variance.clamp(min=NUGGET).sqrt()
             components = given.mean[row, :, cell], deviation[row, :, cell]
             found.append(
                 mixture_crps(self.values[rows][row, cell], given.weights[row], *components)
             )
         return torch.cat(found)
+
+
+def _more_than_two(values, observed):
+    """Which columns have more than two different values."""
+    pairs = zip(values.T, observed.T)
+    return torch.tensor([len(x[seen].unique()) > 2 for x, seen in pairs])
 
 
 def fit_mixture(values, observed, gaussian, n_components, generator, n_passes=_N_PASSES):
