@@ -1,10 +1,18 @@
-r"""Columns with many values at one end: no rain, full visibility.
+r"""Columns by the normal scores of their values: those with many values at one end, or all.
 
-Such a column is a cut of something continuous. With ``F`` the distribution of its values and
-``p(v)`` the share of value ``v``, it becomes the normal score of the middle of the value's
-interval, :math:`z = \Phi^{-1}(F(v) - p(v) / 2)`, and every ``z`` beyond the inner edge of a spike's
-interval comes back as exactly its value. Draws therefore have the spike with the probability that
-the model gives it, and no value beyond it.
+No rain, full visibility: a column with such a spike is a cut of something continuous. With ``F``
+the distribution of its values and ``p(v)`` the share of value ``v``, it becomes the normal score of
+the middle of the value's interval, :math:`z = \Phi^{-1}(F(v) - p(v) / 2)`, and every ``z`` beyond
+the inner edge of a spike's interval comes back as exactly its value. Draws therefore have the spike
+with the probability that the model gives it, and no value beyond it.
+
+Scores of *every* column with many values make a Gaussian a Gaussian copula [1]_. At an end without
+a spike they go on as straight as the outermost twentieth of the values is.
+
+References
+----------
+.. [1] H. Liu, J. Lafferty, L. Wasserman, "The nonparanormal: semiparametric estimation of high
+   dimensional undirected graphs", Journal of Machine Learning Research 10, 2009.
 """
 
 from dataclasses import dataclass
@@ -14,13 +22,15 @@ from scipy.special import ndtri
 
 # Share of the values at an end from which they count as a spike there: fewer are a tail.
 _SPIKE = 0.05
-# Distinct values are thinned to so many.
-_MOST_KNOTS = 200
+# Distinct values are thinned to so many; without a spike there must be so many.
+_MOST_KNOTS, _FEWEST_KNOTS = 200, 10
+# Where the outermost twentieth begins, and how far beyond the end its slope is kept.
+_END, _BEYOND = ndtri(0.95), 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Normal scores of one column with a spike at one end or both.
+    """Normal scores of one column.
 
     Attributes
     ----------
@@ -37,13 +47,27 @@ class Score:
     edges: np.ndarray
 
     @classmethod
-    def learn(cls, u):
-        """Learn from the observed values of a column; None if no end has a spike."""
+    def learn(cls, u, every=False):
+        """Learn from the observed values of a column.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_values,)
+            The values.
+        every : bool, default=False
+            Whether many values are enough, and the ends go on.
+
+        Returns
+        -------
+        score : Score or None
+            None for a column without a spike, or with few values.
+        """
         values, counts = np.unique(u, return_counts=True)
         share = counts / len(u)
         low, high = share[0] >= _SPIKE, share[-1] >= _SPIKE
         # Of two values, as of an indicator of a category, it matters which draw is the largest.
-        if len(values) < 3 or not (low or high):
+        fewest = 3 if low or high else _FEWEST_KNOTS
+        if len(values) < fewest or not (low or high or every):
             return None
         above = np.cumsum(share)
         scores = ndtri(above - share / 2)
@@ -53,7 +77,22 @@ class Score:
         if high:
             edges[-1] = ndtri(1 - share[-1])
         kept = np.unique(np.linspace(0, len(values) - 1, _MOST_KNOTS).round().astype(int))
-        return cls(values[kept], scores[kept], edges[kept])
+        knots = np.array([values, scores, edges])[:, kept]
+        if every and not low:
+            knots = -_longer(-knots[:, ::-1])[:, ::-1]
+        if every and not high:
+            knots = _longer(knots)
+        return cls(*knots)
+
+
+def _longer(knots):
+    """Knots with one more beyond the last, where its slope leads, half of the range at most."""
+    values, scores, _ = knots
+    first = min(np.searchsorted(scores, _END), len(scores) - 2)
+    slope = (values[-1] - values[first]) / (scores[-1] - scores[first])
+    step = min(_BEYOND, np.ptp(values) / 2 / slope)
+    more = knots[:, -1] + step * np.array([slope, 1.0, 1.0])
+    return np.concatenate([knots, more[:, None]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +102,21 @@ class Spikes:
     Attributes
     ----------
     others : column map
-        For columns without a spike.
+        For columns without scores.
     scores : dict of int to Score
-        For those with one, by number among the valid columns.
+        For those with scores, by number among the valid columns.
     """
 
     others: object
     scores: dict
 
     @classmethod
-    def learn(cls, others, u):
-        """Find the columns with a spike in standard units ``u`` (n_rows, n_valid)."""
-        found = {k: Score.learn(x[~np.isnan(x)]) for k, x in enumerate(u.T)}
+    def learn(cls, others, u, every=False):
+        """Find the columns with a spike in standard units ``u`` (n_rows, n_valid).
+
+        With ``every`` all columns with many values get scores.
+        """
+        found = {k: Score.learn(x[~np.isnan(x)], every) for k, x in enumerate(u.T)}
         return cls(others, {k: score for k, score in found.items() if score is not None})
 
     def forward(self, u):

@@ -198,6 +198,6 @@ def identity_on(matrix, pad):
     """Replace the padded rows and columns of a batch of matrices by those of the identity."""
     if pad is None:
         return matrix
-    matrix = matrix.masked_fill(pad[:, :, None] | pad[:, None], 0.0)
-    matrix.diagonal(dim1=1, dim2=2).add_(pad.to(matrix.dtype))
+    matrix = matrix.masked_fill(pad[..., :, None] | pad[..., None, :], 0.0)
+    matrix.diagonal(dim1=-2, dim2=-1).add_(pad.to(matrix.dtype))
     return matrix

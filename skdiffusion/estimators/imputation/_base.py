@@ -14,6 +14,8 @@ from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
+from skdiffusion.diffusion.window.mixture import RowMixture
+from skdiffusion.diffusion.window.mixture_fit import ROWS_TO_LEARN, best_mixture
 
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
@@ -27,19 +29,32 @@ WIDEST = 48
 _MOST_ROWS = 2**17
 
 
-def fit_base(windows, stationary, seed, progress=False):
-    """Base of an imputer: a state space of series, for tables and small panels a free Gaussian."""
+def fit_base(windows, stationary, owner, seed, progress=False):
+    """Base of an imputer: a state space of series, a free Gaussian of small panels, and of tables
+    that or a mixture.
+    """
     if not _is_free(windows, stationary):
         # The windows held out for the network as well: few numbers stand against many cells, and
         # without them series would fall into short runs (weather, half of the cells missing: CRPS
         # .093 instead of .090).
         everything = replace(windows, train=windows.series.all_starts())
         return _fit_series(everything, seed, progress)
-    return _fit_free(windows.series, windows.train)
+    series = windows.series
+    if series.length == 1:
+        # What is held out is for a network: how many components there are is decided apart.
+        rows = torch.cat([windows.train, windows.held_out]).sort().values
+        table = series.values[rows], series.observed[rows], torch.as_tensor(owner)
+        mixture = best_mixture(*table, torch_generator(seed))
+        if mixture is not None:
+            return mixture
+    return _fit_free(series, windows.train)
 
 
 def refit_alone(base, series):
-    """The base of an answer without a network: of tables again, from what was held out as well."""
+    """The base of an answer without a network: a Gaussian of tables has what was held out as well.
+
+    All others have learnt from it already.
+    """
     return _fit_free(series, series.all_starts()) if isinstance(base, WindowBase) else base
 
 
@@ -48,6 +63,15 @@ def _fit_free(series, starts):
     rows = series.rows(starts[:: -(-len(starts) * series.length // _MOST_ROWS)])
     gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
     return WindowBase(gaussian, series.length, series.values.shape[1])
+
+
+def is_enough(windows, base):
+    """Whether the base of a table is left alone: a mixture that has learnt from all of its rows.
+
+    Of five such tables a network on top was kept for one, and was level with the mixture there.
+    """
+    n_rows = len(windows.train) + len(windows.held_out)
+    return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
 
 
 def is_grouped(windows, stationary):

@@ -10,13 +10,18 @@ from sklearn.exceptions import ConvergenceWarning
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
-from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.columns import Columns
-from skdiffusion.columns.spikes import Spikes
 from skdiffusion.columns.standard import unresolved
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._base import WIDEST, fit_base, is_grouped, refit_alone
+from skdiffusion.estimators.imputation._base import (
+    WIDEST,
+    fit_base,
+    is_enough,
+    is_grouped,
+    refit_alone,
+)
 from skdiffusion.estimators.imputation._judging import SHARE, Judge
+from skdiffusion.estimators.imputation._maps import bent, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
@@ -73,7 +78,7 @@ def nothing_trained():
     return {"loss": [], "validation": [], "best_step": 0}
 
 
-def learn_columns(flat, settings, names, encoding):
+def learn_columns(flat, settings, names, encoding, kind):
     """Learn the columns and warn of those that are empty, or not standardised as promised.
 
     Parameters
@@ -86,6 +91,8 @@ def learn_columns(flat, settings, names, encoding):
         Names or numbers of the features.
     encoding : Encoding
         The real columns that stand for them.
+    kind : {"table", "panel", "series"}
+        What the rows are.
 
     Returns
     -------
@@ -101,7 +108,8 @@ def learn_columns(flat, settings, names, encoding):
         columns = columns.unscaled()
     elif settings.method == "gaussian" or settings.network != "csdi":
         # The paper's network gets the standardised values of the paper.
-        columns = columns.mapped(lambda u: Spikes.learn(Bend.learn(u), u), flat)
+        table = kind == "table"
+        columns = better_mapped(columns, flat) if table else columns.mapped(bent, flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
         warn(
@@ -214,8 +222,12 @@ def fit_imputation_model(
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide or past)
     if previous is None:
         progress = settings.verbose > 0
-        base = None if blueprint.name == "csdi" else fit_base(windows, stationary, seed, progress)
+        base = None
+        if blueprint.name != "csdi":
+            base = fit_base(windows, stationary, owner[columns.valid], seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
+        if is_enough(windows, base):
+            return _closed(base, blueprint), nothing_trained()
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)
@@ -240,8 +252,7 @@ def fit_imputation_model(
             denoiser, windows, columns, strategy, settings, seed, course
         )
     if denoiser.name != blueprint.name:
-        blueprint = replace(blueprint, name=denoiser.name, sizes={})
-        denoiser = blueprint.build(refit_alone(denoiser.base, windows.series))
+        return _closed(refit_alone(denoiser.base, windows.series), blueprint), history
     return ImputationModel(denoiser, blueprint), history
 
 
@@ -257,6 +268,12 @@ def _with_network(denoiser, windows, columns, strategy, settings, seed, course):
     n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
     _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
     return denoiser, history
+
+
+def _closed(base, blueprint):
+    """The model of a base alone."""
+    blueprint = replace(blueprint, name="gaussian", sizes={})
+    return ImputationModel(blueprint.build(base), blueprint)
 
 
 def _require_series(settings, stationary):

@@ -12,12 +12,13 @@ from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
+from skdiffusion.diffusion.window.mixture import RowMixture
 from skdiffusion.nn import CSDINetwork
 from skdiffusion.nn.encoder import EncoderDenoiser
 
 # Cells times draws denoised in one call. They bound the memory and change no result.
 _CELLS_ON_GPU, _CELLS_ON_CPU = 2**20, 24_000
-_BASES = {base.__name__: base for base in (WindowBase, SeriesGaussian, GroupedGaussian)}
+_BASES = {base.__name__: base for base in (WindowBase, RowMixture, SeriesGaussian, GroupedGaussian)}
 # Windows encoded in one call, if batch_size does not say otherwise.
 _WINDOWS_PER_BATCH = 64
 # Rows after which nothing is left of where a piece of a series begins: a state space cuts series

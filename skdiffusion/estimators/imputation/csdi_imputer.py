@@ -42,8 +42,10 @@ class CSDIImputer(DiffusionImputer):
     ----------
     method : {"diffusion", "gaussian"}, default="diffusion"
         ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a series or a row,
-        conditioned on whatever is observed. ``"diffusion"`` trains a network on top; where that
-        does not help on held-out windows, the Gaussian alone is kept.
+        in tables a mixture of Gaussians where known cells are then predicted better, conditioned
+        on whatever is observed. ``"diffusion"`` trains a network on top; where that does not help
+        on held-out windows, the closed form alone is kept, and a mixture that has learnt from all
+        rows of a table (8192 at most) is left alone from the start.
     network : {"encoder", "csdi"}, default="encoder"
         ``"encoder"`` reads a window once and denoises the missing cells only, starting from the
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
@@ -91,7 +93,8 @@ class CSDIImputer(DiffusionImputer):
     scale : bool, default=True
         Standardise the features inside, on observed values; a few impossible records do not
         rule the scale. Features with heavier tails than a normal distribution are also bent
-        towards one, except for ``network="csdi"``. False is for data that are standardised
+        towards one, and in a table all are mapped to normal scores where known cells are then
+        predicted better; not for ``network="csdi"``. False is for data that are standardised
         already. All results are in the units of ``X`` either way.
     bounds : dict or pair, optional
         Smallest and largest value of columns, which draws keep: ``{"age": (0, 120)}`` by name (by
@@ -143,7 +146,7 @@ class CSDIImputer(DiffusionImputer):
     history_ : dict
         ``"loss"``, ``"validation"`` and ``"best_step"`` of the training.
     method_ : {"diffusion", "gaussian"}
-        What is used: ``"gaussian"`` if the network did not help on held-out windows.
+        What is used: ``"gaussian"`` for the closed form, if the network did not help.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -344,9 +347,8 @@ class CSDIImputer(DiffusionImputer):
         names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
         settings.target_strategy = in_order(settings.target_strategy, names, "target_strategy")
         if not go_on:
-            columns = learn_columns(
-                reader.with_statics(data).flat, settings, names, reader.encoding
-            )
+            flat = reader.with_statics(data).flat
+            columns = learn_columns(flat, settings, names, reader.encoding, reader.kind)
             seed, previous = course.seed(self.random_state), None
         data = reader.with_statics(data)
         reader.require_length(data)

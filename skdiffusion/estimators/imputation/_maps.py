@@ -1,0 +1,87 @@
+"""Which map the columns of a table get, by how a Gaussian then predicts cells that it did not see.
+
+A Gaussian over bent columns asks for few numbers of each column. A Gaussian over normal scores
+follows any shape of a column, but curves what may be straight between columns. Both are fitted to
+the table with some known cells hidden, and the CRPS of these decides, in standard units: the values
+that a model sees are no common measure.
+"""
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from skdiffusion.columns.bend import Bend
+from skdiffusion.columns.spikes import Spikes
+from skdiffusion.diffusion.window.fit import free_gaussian
+from skdiffusion.metrics import crps_loss
+
+# Rows that decide. With fewer, or in a column with fewer values, there is nothing to hide.
+_MOST_ROWS, _FEWEST_ROWS, _FEWEST_VALUES = 4096, 50, 20
+# Share of the known cells that is hidden, and quantiles that stand for what is predicted of them.
+_HIDDEN, _LEVELS = 0.2, ndtri((np.arange(24) + 0.5) / 24)
+# The scores must gain a hundredth: less is within chance on a few hundred rows.
+_GAIN = 0.01
+# Rows conditioned at once.
+_BATCH = 256
+
+
+def bent(u):
+    """The map that bends tails: that of series, and of tables where it is as good."""
+    return Spikes.learn(Bend.learn(u), u)
+
+
+def scored(u):
+    """The map of all columns with many values to their normal scores."""
+    return Spikes.learn(Bend.learn(u), u, every=True)
+
+
+def better_mapped(columns, flat):
+    """Columns of a table with the better of the two maps.
+
+    Parameters
+    ----------
+    columns : Columns
+        Columns without a map.
+    flat : ndarray of shape (n_rows, n_features)
+        The table, NaN where missing.
+
+    Returns
+    -------
+    columns : Columns
+        With a map.
+    """
+    x = flat if len(flat) <= _MOST_ROWS else flat[_rows(len(flat))]
+    hidden = _cells(x[:, columns.valid])
+    if not hidden.any():
+        return columns.mapped(bent, flat)
+    u = columns.forward(x)
+    better = _loss(scored, u, hidden) < (1 - _GAIN) * _loss(bent, u, hidden)
+    return columns.mapped(scored if better else bent, flat)
+
+
+def _rows(n):
+    return np.sort(np.random.default_rng(0).permutation(n)[:_MOST_ROWS])
+
+
+def _cells(x):
+    """Cells to hide: the same whatever the seed of the imputer."""
+    known = ~np.isnan(x)
+    if len(x) < _FEWEST_ROWS:
+        return np.zeros_like(known)
+    chosen = np.random.default_rng(1).random(x.shape) < _HIDDEN
+    varied = np.array([len(np.unique(v[~np.isnan(v)])) >= _FEWEST_VALUES for v in x.T])
+    return chosen & known & varied
+
+
+def _loss(learn_map, u, hidden):
+    """CRPS of hidden cells of standard units ``u`` by the Gaussian under a map."""
+    shown = np.where(hidden, np.nan, u)
+    column_map = learn_map(shown)
+    z = torch.from_numpy(column_map.forward(shown))
+    values, observed = z.nan_to_num(0.0), ~torch.isnan(z)
+    gaussian = free_gaussian(values[:, None], observed[:, None])
+    batches = zip(values.split(_BATCH), observed.split(_BATCH))
+    given = [gaussian.condition(*batch) for batch in batches]
+    mean, sd = (torch.cat([g[i] for g in given]).numpy()[hidden] for i in (0, 1))
+    quantiles = column_map.inverse(mean + _LEVELS[:, None] * sd, np.nonzero(hidden)[1])
+    return crps_loss(u[hidden], quantiles.T, method="ensemble")
