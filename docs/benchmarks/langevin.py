@@ -456,7 +456,7 @@ def hard(n_chains=32, n_draws=500, n_seeds=1):
         f"trajectories) after the trial runs of `fit` (NUTS: 1000 of window adaptation), {n_draws} "
         f"draws of each chain, float32; medians over {n_seeds} seed{'s' * (n_seeds > 1)}. Mean and "
         "sd of the hardest coordinate; smallest bulk effective sample size over the coordinates, "
-        "per thousand gradients after warm-up, each temperature counted. It means nothing where the "
+        "per thousand gradients after warm-up, each temperature counted. It is void where the "
         "moments are wrong: the last column is what the sampler took and whether `fit` warned, "
         "seed by seed."
     )
