@@ -69,6 +69,29 @@ def test_curvature_of_a_gaussian_is_its_precision():
     assert curvature(target, x, x.flip(0)) == pytest.approx(9, rel=1e-3)
 
 
+def test_a_matrix_that_cannot_be_factorised_spoils_its_own_row_only():
+    def density(x):
+        root = torch.linalg.cholesky(torch.eye(2).double() + x[:, :, None] * torch.eye(2).flip(0))
+        return -root[:, 1, 1].log()
+
+    target = FunctionTarget(density, 1, torch.float64, CPU, Ball())
+    x = torch.tensor([[0.5], [2.0], [0.0], [-3.0], [-0.6]], dtype=torch.float64)
+    value, gradient = target.evaluate(x)
+    inside = x.abs()[:, 0] < 1
+    assert (torch.isfinite(value) == inside).all()
+    assert (torch.isfinite(gradient[:, 0]) == inside).all()
+    torch.testing.assert_close(value[inside], -0.5 * torch.log1p(-(x[inside, 0] ** 2)))
+
+
+class Ball:
+    """Free coordinates of (-1, 1), where the first points that are tried lie."""
+
+    n_free = 1
+
+    def __call__(self, y):
+        return y.tanh(), None
+
+
 def test_mixtures_of_torch_are_closed_form():
     loc, scale = torch.tensor([[0.0, 1.0], [5.0, 5.0]]), torch.tensor([[1.0, 2.0], [0.5, 1.0]])
     weights = td.Categorical(torch.tensor([0.3, 0.7]))

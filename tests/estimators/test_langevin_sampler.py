@@ -278,8 +278,8 @@ def test_kernel_density_keeps_its_density(weights):
     [
         (td.MultivariateNormal(MEAN, torch.tensor(COVARIANCE)), "annealed"),
         (td.Independent(td.Normal(MEAN.float(), torch.tensor([1.0, 2.0])), 1), "annealed"),
-        (td.Independent(td.StudentT(torch.tensor([5.0, 5.0])), 1), "tempered"),
-        (td.Laplace(torch.tensor(0.0), torch.tensor(1.0)), "tempered"),
+        (td.Independent(td.StudentT(torch.tensor([5.0, 5.0])), 1), "hmc"),
+        (td.Laplace(torch.tensor(0.0), torch.tensor(1.0)), "hmc"),
     ],
 )
 def test_torch_distributions(distribution, method):
@@ -525,7 +525,7 @@ def test_good_chains_pass_quietly():
 def test_the_energy_tells_of_tails_that_were_not_reached():
     options = {"n_features": 10, "n_steps": 100, "preconditioner": None, "random_state": 0}
     with pytest.warns(ConvergenceWarning, match="of the energy is|of feature . is"):
-        sampler = LangevinSampler(funnel, **options).fit()
+        sampler = LangevinSampler(funnel, method="tempered", **options).fit()
     assert sampler.energy_nested_rhat_ > 1.1
 
 
@@ -535,7 +535,42 @@ def funnel(x):
     return -(v**2) / 18 - 4.5 * v - 0.5 * rest.square().sum(1) * v.neg().exp()
 
 
-@pytest.mark.parametrize("method", ["hmc", "mala"])
+@pytest.mark.parametrize("method", ["auto", "hmc"])
+def test_a_regression_on_a_predictor_far_from_0_is_sampled(method):
+    """Intercept and slope, of correlation -0.99, have a t distribution of 198 degrees."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(100, 15, 200)
+    rows, values = np.column_stack([np.ones(200), x]), 26 + 0.6 * x + rng.normal(0, 18, 200)
+    expected, square = np.linalg.lstsq(rows, values)[:2]
+    sd = np.sqrt(np.diag(np.linalg.inv(rows.T @ rows)) * square / 196)
+    rows, values = torch.tensor(rows), torch.tensor(values)
+
+    def log_posterior(b):
+        left = (values - b[:, :2] @ rows.T).square().sum(1)
+        return -0.5 * left * (-2 * b[:, 2]).exp() - 200 * b[:, 2]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler = LangevinSampler(log_posterior, n_features=3, method=method, random_state=0).fit()
+        draws = sampler.sample(2000)[:, :2]
+    assert sampler.method_ == "hmc"
+    assert (np.abs(draws.mean(0) - expected) < 5 * sd / math.sqrt(2000)).all()
+    np.testing.assert_allclose(draws.std(0), sd, rtol=0.08)
+
+
+@pytest.mark.parametrize("distance", [5.0, 40.0])
+def test_one_chain_in_fifty_elsewhere_is_seen_before_trajectories_are_taken(distance):
+    def uneven(x):
+        other = -0.5 * (x[:, 0] - distance) ** 2 - 0.5 * x[:, 1:].square().sum(1)
+        return torch.logaddexp(other + math.log(0.02), -0.5 * x.square().sum(1) + math.log(0.98))
+
+    sampler = LangevinSampler(uneven, n_features=2, random_state=0).fit()
+    assert sampler.method_ == "tempered" or distance < 6
+    share = (sampler.sample(2000)[:, 0] > distance / 2).mean()
+    assert 0.005 < share < 0.045
+
+
+@pytest.mark.parametrize("method", ["auto", "hmc", "mala"])
 def test_a_funnel_is_straightened(method):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -803,7 +838,7 @@ def nan_init(n_chains, rng):
         (
             {"target": log_density, "bounds": "positive"},
             ValueError,
-            r"of 64 points lie outside bounds, first row \d",
+            r"of 128 points lie outside bounds, first row \d",
         ),
         ({"bounds": "positive"}, ValueError, "with an estimator or data"),
         ({"target": td.Normal(torch.zeros(2), 1.0), "fit": None}, ValueError, "batch_shape"),

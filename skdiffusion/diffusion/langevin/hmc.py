@@ -216,8 +216,8 @@ class HMC(Kernel):
     needs = "log_density"
     # Of the optimum 0.651 and the higher rates that irregular targets want, in between.
     target_acceptance = 0.7
-    default_steps = 200
-    scout = "mala"
+    default_steps = 100
+    scouts = ("mala",)
 
     @property
     def alternatives(self):

@@ -121,8 +121,9 @@ class Kernel:
         Kernels of which the best one is to be taken; none but itself where empty.
     cost : float
         Evaluations of the target a step and replica.
-    scout : str or None
-        Name of a cheaper kernel that finds coordinates for this one; None for itself.
+    scouts : tuple of str
+        Names of the kernels that find coordinates for this one, one after the other; itself where
+        empty.
     temperature : float
         Temperature at which the target is sampled.
     """
@@ -136,7 +137,7 @@ class Kernel:
     forgets_start = False
     alternatives = ()
     cost = 1.0
-    scout = None
+    scouts = ()
     temperature = 1.0
 
     @classmethod

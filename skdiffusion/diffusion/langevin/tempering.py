@@ -168,6 +168,8 @@ class Tempered(Kernel):
     needs = "log_density"
     target_acceptance = MALA.target_acceptance
     default_steps = 500
+    # Coordinates are found by the cheap one, modes by the other.
+    scouts = ("mala", "tempered")
 
     @classmethod
     def suited(cls, target, x, *, settled=False, **options):

@@ -55,7 +55,23 @@ class FunctionTarget(Target):
         return self._call(x)
 
     def _call(self, x):
-        """Log density or None and gradient in the chains' type."""
+        """Log density or None and gradient in the chains' type.
+
+        Torch refuses all matrices of a batch where one cannot be factorised. Rows are halved until
+        those of such matrices are alone, where the density is not a number.
+        """
+        try:
+            return self._at(x)
+        except torch.linalg.LinAlgError:
+            if len(x) > 1:
+                values, gradients = zip(*map(self._call, x.tensor_split(2)), strict=True)
+                value = None if self._kind == "gradient" else torch.cat(values)
+                return value, chains_last(torch.cat(gradients))
+        nothing = torch.full_like(x, torch.nan)
+        return None if self._kind == "gradient" else nothing[:, 0], nothing
+
+    def _at(self, x):
+        """The same at points where the function can be computed."""
         y = x.to(self._dtype).contiguous()
         if self._kind == "log_density":
             value, gradient = autograd(self._function, y)

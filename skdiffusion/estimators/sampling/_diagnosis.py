@@ -52,6 +52,23 @@ class Diagnosis:
         }
 
 
+def first_sound(coordinates, plans, starts, X, seed, device):
+    """Name, plan and diagnosis of the first plan without warnings, or else of the last one.
+
+    Parameters
+    ----------
+    plans : iterable of (str, Plan)
+        Names and plans.
+    coordinates, starts, X, seed, device : object
+        As :func:`diagnose`.
+    """
+    for candidate in plans:
+        diagnosis = diagnose(coordinates, candidate[1], starts, X, seed, device)
+        if not diagnosis.warnings:
+            break
+    return *candidate, diagnosis
+
+
 def diagnose(coordinates, plan, starts, X, seed, device):
     """Run chains from several kinds of start and see whether they agree.
 

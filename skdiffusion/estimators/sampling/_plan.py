@@ -1,36 +1,25 @@
-"""What to run: the kernel, its ladder and step size, and the coordinates found by trial runs."""
+"""What to run: the kernel, its ladder and its step size."""
 
 import dataclasses
 from numbers import Integral
 
 import numpy as np
-import torch
-from sklearn.covariance import ledoit_wolf
 
-from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.swaps import Swaps
-from skdiffusion.diffusion.langevin.tuning import choose, curvature, roundness, tune
+from skdiffusion.diffusion.langevin.tuning import choose, curvature, tune
 from skdiffusion.diffusion.target.targets import DenoiserTarget, MixtureTarget
 from skdiffusion.estimators.sampling._coordinates import START
-from skdiffusion.estimators.sampling._funnels import find_non_centred
 from skdiffusion.estimators.sampling._running import chain_noise
 from skdiffusion.estimators.sampling._targets import kind_of
 
 # Chains of a trial run: enough that the mean acceptance is known to a few hundredths.
 N_PILOT = 128
-# Trial runs that look for coordinates, and the steps of each: three suffice for a condition of
-# 10^4, as each run sees about a factor of 100.
-_N_PILOT_RUNS, _PILOT_STEPS = 3, 300
 # Times that the temperatures of a ladder are spaced anew.
 _N_LADDERS = 2
-# Draws of each chain in a trial run.
-_N_PILOT_DRAWS = 11
 # Steps over which a step size is adapted; its mean over the second half is kept.
 _N_TUNING_STEPS = 200
-# A covariance is kept where it makes the target this much rounder: less is within its error.
-_LEAST_GAIN = 2
 # Squares of coordinates in units of the smallest scale are rounded to a part of 2**24.
 _FLOAT32_MAGNITUDE = 300
 _NEEDS = {
@@ -80,8 +69,11 @@ class Settings:
             )
 
 
-def choose_method(method, target):
-    """Name of the kernel that suits what is known of the target, and what to tell the user."""
+def choose_methods(method, target, step_size):
+    """Names of kernels that suit what is known of the target, and what to tell the user.
+
+    The first one whose chains agree is to be taken, or else the last one.
+    """
     if method != "auto":
         needs = KERNELS[method].needs
         if needs != "gradient" and not getattr(target, f"has_{needs}"):
@@ -89,12 +81,13 @@ def choose_method(method, target):
             raise ValueError(
                 f"method={method!r} needs {what}, but the target is a {kind_of(target)}: {remedy}."
             )
-        return method, []
+        return (method,), []
     if target.has_noisy_score:
-        return "annealed", []
+        return ("annealed",), []
     if target.has_log_density:
-        return "tempered", []
-    return "ula", [] if target.stochastic else [_GRADIENT_ONLY]
+        # The length of a trajectory is found with its step.
+        return (("hmc", "tempered") if step_size == "auto" else ("tempered",)), []
+    return ("ula",), [] if target.stochastic else [_GRADIENT_ONLY]
 
 
 def choose_dtype(dtype, target):
@@ -105,41 +98,7 @@ def choose_dtype(dtype, target):
     return "float32" if small or isinstance(target, DenoiserTarget) else "float64"
 
 
-def find_plan(coordinates, method, starts, settings, device):
-    """Coordinates and plan for chains of a method.
-
-    Parameters
-    ----------
-    coordinates : ChainCoordinates
-        Coordinates before any trial run.
-    method : str
-        Name of the kernel.
-    starts : Starts
-        Where chains start.
-    settings : Settings
-        What the user asked for.
-    device : torch.device
-        Where to compute.
-
-    Returns
-    -------
-    coordinates : ChainCoordinates
-        Those in which the target is round, where trial runs were allowed and found them.
-    plan : Plan
-        The plan.
-    """
-    target, settled = coordinates.target(torch.float64, device), False
-    if _tries_pilot(coordinates, target, settings):
-        coordinates, u = _round_coordinates(coordinates, method, starts, settings, device)
-        target, settled = coordinates.target(torch.float64, device), True
-    else:
-        points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
-        u = coordinates.forward(points, torch.float64, device)
-    keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, device)
-    return coordinates, make_plan(target, method, u, keys, settings, settled)
-
-
-def make_plan(target, method, u, keys, settings, settled=False):
+def make_plan(target, method, u, keys, settings, *, settled=False, wide=None):
     """Plan with ladder and step size found on chains that start at ``u``.
 
     Parameters
@@ -156,6 +115,8 @@ def make_plan(target, method, u, keys, settings, settled=False):
         What the user asked for.
     settled : bool, default=False
         Whether the starts are draws of the target already, of trial runs.
+    wide : tensor of shape (n_points, n_features), optional
+        Points spread as widely as modes may be; None for the starts.
 
     Returns
     -------
@@ -163,7 +124,7 @@ def make_plan(target, method, u, keys, settings, settled=False):
         The plan.
     """
     options = {"noise_levels": settings.noise_levels, "temperature": settings.temperature}
-    kernel = KERNELS[method].suited(target, u, settled=settled, **options)
+    kernel = KERNELS[method].suited(target, u if wide is None else wide, settled=settled, **options)
     noise = chain_noise(keys, kernel, target, u.dtype)
     if kernel.forgets_start:
         u = run(target, Plan(kernel, 0), u, noise)[0][0]
@@ -186,72 +147,3 @@ def _spaced(target, kernel, u, keys):
         kernel = kernel.respaced(swaps.rejections.tolist())
         kernel = tune(target, kernel, u, chain_noise(keys, kernel, target, u.dtype))[0]
     return kernel
-
-
-def _tries_pilot(coordinates, target, settings):
-    """Whether trial runs look for coordinates."""
-    if coordinates.own or not isinstance(settings.preconditioner, str):
-        return False
-    left_to_us = settings.step_size == "auto" and not target.has_noisy_score
-    return settings.preconditioner == "pilot" or (left_to_us and not target.stochastic)
-
-
-def _round_coordinates(coordinates, method, starts, settings, device):
-    """Coordinates in which the target is about a standard Gaussian, and chains of trial runs."""
-    first, before, seed = coordinates, None, settings.seed ^ 2
-    wanted = settings.preconditioner == "pilot"
-    x = starts.draw(coordinates, N_PILOT, seed)
-    u = coordinates.forward(x, torch.float64, device)
-    for i in range(_N_PILOT_RUNS):
-        target = coordinates.target(torch.float64, device)
-        keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
-        draws = _trial_run(target, method, u, keys, settings)
-        after = roundness(target, draws[-1])
-        before = after if before is None else before
-        clouds = coordinates.free(draws)
-        if after < _LEAST_GAIN and (i or not wanted):
-            # No density is rounder than 1: no covariance would make this one twice as round.
-            break
-        cloud = clouds.reshape(-1, clouds.shape[-1])
-        if not np.ptp(cloud, axis=0).all():
-            # Chains that do not move tell nothing.
-            return first, first.forward(x, torch.float64, device)
-        coordinates = _rounder(coordinates, cloud, clouds[-1], device)
-        u = coordinates.from_free(clouds[-1], torch.float64, device)
-    else:
-        after = roundness(coordinates.target(torch.float64, device), u)
-    coordinates = coordinates if wanted or after < before / _LEAST_GAIN else first
-    return coordinates, coordinates.from_free(clouds[-1], torch.float64, device)
-
-
-def _rounder(coordinates, cloud, last, device):
-    """Coordinates with the covariance of points, and without funnels where that is a gain."""
-    plain = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
-    stretch = find_non_centred(cloud, len(last))
-    if stretch is None:
-        return plain
-    straight = stretch.inverse(torch.as_tensor(cloud)).numpy()
-    root = _shrunk_root(straight, np.diag(straight.std(0)))
-    stretched = coordinates.moved(straight.mean(0), root, stretch)
-    plainly, better = (
-        roundness(c.target(torch.float64, device), c.from_free(last, torch.float64, device))
-        for c in (plain, stretched)
-    )
-    return stretched if better < plainly / _LEAST_GAIN else plain
-
-
-def _trial_run(target, method, u, keys, settings):
-    """Draws of tuned chains, of which the first half of the run is left out."""
-    plan = make_plan(target, KERNELS[method].scout or method, u, keys, settings)
-    thin = _PILOT_STEPS // (2 * (_N_PILOT_DRAWS - 1))
-    plan = dataclasses.replace(plan, n_steps=_PILOT_STEPS // 2, thin=thin)
-    noise = chain_noise(keys, plan.kernel, target, u.dtype)
-    return run(target, plan, u, noise, n_draws=_N_PILOT_DRAWS)[0]
-
-
-def _shrunk_root(cloud, factor):
-    """Cholesky factor of the covariance of points, shrunk in the coordinates at hand."""
-    u = np.linalg.solve(factor, (cloud - cloud.mean(0)).T).T
-    scale = np.maximum(u.std(0), 1e-9 * u.std() + 1e-300)
-    correlation, _ = ledoit_wolf(u / scale, assume_centered=True)
-    return np.linalg.cholesky(factor @ (scale[:, None] * correlation * scale) @ factor.T)

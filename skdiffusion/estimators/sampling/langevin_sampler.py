@@ -21,10 +21,11 @@ from skdiffusion.estimators._removed import removed
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
-from skdiffusion.estimators.sampling._diagnosis import diagnose, doubtful_run
+from skdiffusion.estimators.sampling._diagnosis import doubtful_run, first_sound
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
-from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_method, find_plan
+from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_methods
 from skdiffusion.estimators.sampling._running import run_in_blocks
+from skdiffusion.estimators.sampling._scouting import find_plans
 from skdiffusion.estimators.sampling._targets import (
     can_score,
     check_target,
@@ -44,7 +45,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     The density is given by ``target``, or learned from the data passed to ``fit``. Thousands of
     chains run at once, and a chain does not depend on which others run beside it. The defaults
     reach all modes where that is possible: with a known noisy score by annealing, with a log
-    density alone by parallel tempering.
+    density alone by parallel tempering, or by trajectories where tempered trial runs see one mode.
 
     Parameters
     ----------
@@ -67,19 +68,18 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
           to ``fit`` to find the ladder;
         * a :class:`skdiffusion.diffusion.target.Target`, such as ``MinibatchPosterior``.
     method : {"auto", "ula", "mala", "underdamped", "hmc", "annealed", "tempered"}, default="auto"
-        How to sample. "auto" takes "annealed" where the noisy score is known, "tempered" where
-        only the log density is known, and "ula" where there is only a gradient, with a warning:
-        a plain chain does not cross between modes. "hmc" is the quickest way through a smooth
-        log density of one mode with many or unequal features, by trajectories whose length is
-        found in ``fit``.
+        How to sample. "auto" takes "annealed" where the noisy score is known, and "ula" where there
+        is only a gradient, with a warning: a plain chain does not cross between modes. For a log
+        density alone tempered trial runs look for modes; it takes "hmc", trajectories, if such
+        chains agree wherever they start, "tempered" if they do not or ``step_size`` is given.
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
         (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
         preconditioned coordinates where ``preconditioner`` is given). "auto" goes from the largest
         distance of two places with mass to a tenth of the smallest local scale, an int so often.
     n_steps : "auto" or int, default="auto"
-        Steps before the first draw; with "annealed" those after the ladder. "auto" is 20 for
-        "annealed" (0 where the log density is not known), 500 for "tempered" and 1000 otherwise.
+        Steps before the first draw, after the ladder of "annealed". "auto" is 20 for "annealed" (0
+        without a log density), 100 for "hmc", 500 for "tempered" and 1000 otherwise.
     step_size : "auto" or float, default="auto"
         Step ``h`` of ``x + h g + sqrt(2 h) eps`` in squared units of x, or in the coordinates of
         the preconditioner; for "underdamped" the time step. "auto" adapts the acceptance to 0.574
@@ -177,8 +177,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
 
     Notes
     -----
-    Annealed sampling costs ``2 n_levels + n_steps`` evaluations of the score a chain, below 200
-    with the defaults.
+    Annealed sampling costs ``2 n_levels + n_steps`` evaluations a chain, by default below 200.
 
     ``transform`` moves the given points by the same dynamics; a row's result depends neither on
     the other rows nor on their order. The tests of convergence in ``fit`` warn when chains from
@@ -312,14 +311,15 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
             )
             target = coordinates.target(torch.float64, device)
             self.target_kind_ = kind_of(target)
-            self.method_, notes = choose_method(self.method, target)
+            methods, notes = choose_methods(self.method, target, self.step_size)
             for text in notes + one_column_note(target):
                 warn(text)
-            self._coordinates, self._plan = find_plan(
-                coordinates, self.method_, self._starts(), self._settings(), device
+            self._coordinates, plans = find_plans(
+                coordinates, methods, self._starts(), self._settings(), device
             )
-            chains, seed = (self._coordinates, self._plan, self._starts()), self._seed ^ 3
-            diagnosis = diagnose(*chains, X, seed, device)
+            self.method_, self._plan, diagnosis = first_sound(
+                self._coordinates, plans, self._starts(), X, self._seed ^ 3, device
+            )
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
                 warn(text, ConvergenceWarning)

@@ -1,0 +1,195 @@
+"""Trial runs of ``fit`` that look for modes, and for coordinates in which the target is round."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf
+
+from skdiffusion._random import chain_keys
+from skdiffusion.diffusion.langevin import KERNELS
+from skdiffusion.diffusion.langevin.chains import Plan, run
+from skdiffusion.diffusion.langevin.tuning import roundness
+from skdiffusion.estimators.sampling._coordinates import log_densities
+from skdiffusion.estimators.sampling._funnels import find_non_centred
+from skdiffusion.estimators.sampling._plan import N_PILOT, make_plan
+from skdiffusion.estimators.sampling._running import chain_noise
+
+# Trial runs of a kind, unless the target is round before: a run sees about a factor of 100 of the
+# condition. Where chains have begun far out they take more; with temperatures, which are dear, they
+# begin in the coordinates of the others.
+_FEWEST_RUNS, _MOST_RUNS = 3, 12
+# Steps of a trial run after its tuning, as many as there are from its first draw to its last.
+_N_STEPS = 150
+# Draws of each chain in a trial run.
+_N_DRAWS = 11
+# A covariance is kept where it makes the target this much rounder: less is within its error.
+_LEAST_GAIN = 2
+# Factor by which variances differ from those of the run before, and squares of means, where a run
+# has found nothing new; and the independent draws that one chain of it is worth.
+_SETTLED, _WORTH = 3.0, 4
+# Distance in units of the run before from which chains are lost.
+_LOST = 1e9
+# Steps of chains that shall show whether there is one mode, and deviations of a chain between which
+# the means of all lie if so: a chain is worth ten draws, whose mean strays by 1.3 once in 10^4.
+_N_TEST, _APART = 100, 2.0
+
+
+def find_plans(coordinates, methods, starts, settings, device):
+    """Coordinates for chains, and plans of the methods that may suit.
+
+    Parameters
+    ----------
+    coordinates : ChainCoordinates
+        Coordinates before any trial run.
+    methods : tuple of str
+        Names of kernels, the last of which suits anyhow.
+    starts : Starts
+        Where chains start.
+    settings : Settings
+        What the user asked for.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    coordinates : ChainCoordinates
+        Those in which the target is round, where trial runs were allowed and found them.
+    plans : iterator of (str, Plan)
+        Names and plans, each made when it is asked for.
+    """
+    target = coordinates.target(torch.float64, device)
+    moves, searches = _may_move(coordinates, target, settings), len(methods) > 1
+    if moves or searches:
+        coordinates, draws = _explored(coordinates, methods, starts, settings, moves, device)
+        target = coordinates.target(torch.float64, device)
+    else:
+        points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
+        draws = coordinates.forward(points, torch.float64, device)[None]
+    return coordinates, _plans(target, methods, draws, settings, moves or searches)
+
+
+def _plans(target, methods, draws, settings, settled):
+    """Names and plans of the methods that suit, one after the other."""
+    keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, draws.device)
+    for method in methods:
+        plan = make_plan(target, method, draws[-1], keys, settings, settled=settled)
+        if method == methods[-1] or _is_one_mode(target, plan, draws, keys):
+            yield method, plan
+
+
+def _is_one_mode(target, plan, draws, keys):
+    """Whether chains that start at the strangest draws, and at others, all see the same."""
+    x = draws.flatten(0, 1)
+    strange = ((x - x.mean(0)) / x.std(0)).norm(dim=1).argsort(descending=True, stable=True)
+    u = torch.cat([x[strange[: N_PILOT // 2]], draws[-1][: N_PILOT // 2]])
+    noise = chain_noise(keys, plan.kernel, target, u.dtype)
+    plan = Plan(plan.kernel, _N_TEST // 4)
+    seen = run(target, plan, u, noise, n_draws=_N_TEST)[0].transpose(0, 1)
+    energy = log_densities(target, seen.flatten(0, 1)).reshape(*seen.shape[:2], 1)
+    seen = np.concatenate([seen.cpu().numpy(), energy], 2)
+    strays = np.abs(seen.mean(1) - np.median(seen.mean(1), axis=0))
+    return bool((strays < _APART * np.sqrt(seen.var(1).mean(0))).all())
+
+
+def _may_move(coordinates, target, settings):
+    """Whether trial runs look for coordinates."""
+    if coordinates.own or not isinstance(settings.preconditioner, str):
+        return False
+    left_to_us = settings.step_size == "auto" and not target.has_noisy_score
+    return settings.preconditioner == "pilot" or (left_to_us and not target.stochastic)
+
+
+def _explored(coordinates, methods, starts, settings, moves, device):
+    """Coordinates in which the target is about a standard Gaussian, and draws of trial runs."""
+    first, wanted = coordinates, moves and settings.preconditioner == "pilot"
+    x = starts.draw(coordinates, N_PILOT, settings.seed ^ 2)
+    y = begin = coordinates.free(coordinates.forward(x, torch.float64, device))
+    scouts = KERNELS[methods[-1]].scouts or methods[-1:]
+    for i, scout in enumerate(scouts) if moves else [(0, scouts[-1])]:
+        n_runs = ((_FEWEST_RUNS, _MOST_RUNS) if i == 0 else (1, _FEWEST_RUNS)) if moves else (1, 1)
+        follow = coordinates, scout, (begin, y), settings
+        coordinates, clouds = _followed(*follow, n_runs, moves, device)
+        y = clouds[-1]
+    before, after = (
+        roundness(c.target(torch.float64, device), c.from_free(y, torch.float64, device))
+        for c in (first, coordinates)
+    )
+    if not wanted and not after < before / _LEAST_GAIN:
+        coordinates = first
+    shape = clouds.shape
+    u = coordinates.from_free(clouds.reshape(-1, shape[-1]), torch.float64, device)
+    return coordinates, u.reshape(shape)
+
+
+def _followed(coordinates, method, places, settings, n_runs, moves, device):
+    """Coordinates that follow chains of trial runs until these have settled, and their draws.
+
+    Places are those where the first chains of all began, which say how far out modes may be, and
+    those where these chains begin.
+    """
+    (begin, y), (fewest, most), seed = places, n_runs, settings.seed ^ 2
+    for i in range(most):
+        target = coordinates.target(torch.float64, device)
+        wide, u = (coordinates.from_free(a, torch.float64, device) for a in (begin, y))
+        keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
+        draws = _trial_run(target, method, (wide, u), keys, settings)
+        clouds = coordinates.free(draws)
+        y, cloud = clouds[-1], clouds.reshape(-1, clouds.shape[-1])
+        settled, is_round = _is_standard(draws), roundness(target, draws[-1]) < _LEAST_GAIN
+        if not moves or not np.ptp(cloud, axis=0).all() or (settled and is_round):
+            # Chains that do not move tell nothing, and no density is rounder than 1.
+            break
+        coordinates = _rounder(coordinates, cloud, y, device)
+        if settled and i + 1 >= fewest:
+            break
+        if i < _FEWEST_RUNS:
+            early = coordinates, clouds
+        if i + 1 == most or not draws.abs().max() < _LOST:
+            # Nothing holds these chains: what is wrong shows best nearer to where they began.
+            return early
+    return coordinates, clouds
+
+
+def _is_standard(draws):
+    """Whether draws have about the mean and the covariance of a standard Gaussian."""
+    u = draws.flatten(0, 1)
+    error = min((u.shape[1] / (_WORTH * N_PILOT)) ** 0.5, 0.9)
+    variances = torch.linalg.eigvalsh(torch.cov(u.T).reshape(u.shape[1], -1))
+    low, high = (1 - error) ** 2 / _SETTLED, (1 + error) ** 2 * _SETTLED
+    known = (variances > low) & (variances < high)
+    return bool(known.all() and (u.mean(0).square() < _SETTLED).all())
+
+
+def _rounder(coordinates, cloud, last, device):
+    """Coordinates with the covariance of points, and without funnels where that is a gain."""
+    plain = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
+    stretch = find_non_centred(cloud, len(last))
+    if stretch is None:
+        return plain
+    straight = stretch.inverse(torch.as_tensor(cloud)).numpy()
+    root = _shrunk_root(straight, np.diag(straight.std(0)))
+    stretched = coordinates.moved(straight.mean(0), root, stretch)
+    plainly, better = (
+        roundness(c.target(torch.float64, device), c.from_free(last, torch.float64, device))
+        for c in (plain, stretched)
+    )
+    return stretched if better < plainly / _LEAST_GAIN else plain
+
+
+def _trial_run(target, method, places, keys, settings):
+    """Draws of tuned chains, of which the first half of the run is left out."""
+    wide, u = places
+    plan = make_plan(target, method, u, keys, settings, wide=wide)
+    plan = dataclasses.replace(plan, n_steps=_N_STEPS, thin=_N_STEPS // (_N_DRAWS - 1))
+    noise = chain_noise(keys, plan.kernel, target, u.dtype)
+    return run(target, plan, u, noise, n_draws=_N_DRAWS)[0]
+
+
+def _shrunk_root(cloud, factor):
+    """Cholesky factor of the covariance of points, shrunk in the coordinates of a factor."""
+    u = np.linalg.solve(factor, (cloud - cloud.mean(0)).T).T
+    scale = np.maximum(u.std(0), 1e-9 * u.std() + 1e-300)
+    correlation, _ = ledoit_wolf(u / scale, assume_centered=True)
+    # The product is the factor of the covariance, where that itself may be singular by rounding.
+    return factor @ (scale[:, None] * np.linalg.cholesky(correlation))
