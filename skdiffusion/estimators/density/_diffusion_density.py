@@ -160,7 +160,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         return (bound, error.cpu().numpy()) if return_std else bound
 
     @one_thread()
-    def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
+    def score_matching_loss(self, X, y=None, *, n_draws=128, return_std=False):
         """Denoising score matching loss with the weighting of the likelihood bound.
 
         Parameters
@@ -169,7 +169,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
@@ -203,14 +203,14 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
 
     @memory_advice(_FEWER_ROWS)
     @one_thread()
-    def entropy(self, X, *, n_draws=64, return_std=False):
+    def entropy(self, X, *, n_draws=128, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Draws from the density, held out from training.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
@@ -236,7 +236,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         return _mean(terms, return_std)
 
     @one_thread()
-    def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
+    def kl_bound(self, X, data_entropy, *, n_draws=128, return_std=False):
         """Upper bound on the divergence of the data from the SDE model.
 
         Parameters
@@ -245,7 +245,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Draws from the data's density, held out from training.
         data_entropy : float
             Entropy of the data's density in nats, in the units of X; known for simulated data.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
