@@ -112,6 +112,7 @@ def test_coverage_and_weight_error():
         (lambda: energy_distance([[1.0]], [[1.0, 2.0]]), "Y has 2"),
         (lambda: energy_distance([1.0], [[1.0]]), "X must be a finite array"),
         (lambda: mode_coverage([0, 3], [0.5, 0.5]), "labels must lie in"),
+        (lambda: mode_coverage(np.zeros(0, int), [0.5, 0.5]), "non-empty"),
         (lambda: mode_weight_error([0.5], [0.5, 0.5]), "array of integers"),
     ],
 )
