@@ -17,6 +17,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
@@ -187,6 +188,13 @@ def network_imputer():
     return CSDIImputer(**TRAINED, network="csdi").fit(GAPS)
 
 
+def mixture(attribute, value):
+    """Mixture of scikit-learn whose second component has one thing wrong."""
+    model = GaussianMixture(2, random_state=0).fit(X)
+    getattr(model, attribute)[1] = value
+    return model
+
+
 def imputed(data, **parameters):
     return CSDIImputer(**CLOSED | parameters).fit(data)
 
@@ -246,6 +254,18 @@ ERRORS = {
     ),
     "subnormal columns of a sampler": (
         lambda: fit("sampler", 1e-310 * X), ValueError, r"Columns \[0, 1, 2\].*double precision",
+    ),
+    "a mixture with NaN": (
+        lambda: LangevinSampler(mixture("means_", np.nan)).fit(),
+        ValueError, r"Components \[1\] of",
+    ),
+    "a singular mixture": (
+        lambda: LangevinSampler(mixture("covariances_", 0.0)).fit(),
+        ValueError, r"Components \[1\] of.*no inverse.*reg_covar",
+    ),
+    "a mixture with a negative weight": (
+        lambda: LangevinSampler(mixture("weights_", -1.0)).fit(),
+        ValueError, r"Components \[1\] of",
     ),
     "a function without inverse ahead of a scorer": (
         lambda: get_scorer("neg_crps")(

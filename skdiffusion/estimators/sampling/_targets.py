@@ -127,6 +127,21 @@ def can_score(sampler):
     return True
 
 
+def _refuse_degenerate(target, weights, means, covariances, kind):
+    """Refuse a mixture with components that are no densities."""
+    known = np.nan_to_num(covariances, nan=0.0, posinf=0.0)
+    if kind in ("full", "tied"):
+        known = np.linalg.eigvalsh(known)
+    narrowest = known.reshape(1 if kind == "tied" else len(means), -1).min(1)
+    proper = (weights >= 0) & np.isfinite(means).all(1) & (narrowest > 0)
+    if not proper.all():
+        raise ValueError(
+            f"Components {np.flatnonzero(~proper).tolist()} of target {type(target).__name__} are "
+            "no densities: their weight is negative, a number in them is NaN or infinite, or their "
+            "covariance has no inverse. Fit it again, for example with a larger reg_covar."
+        )
+
+
 def as_target(target, n_features, dtype, device, extent=None, support=None):
     """Recognise what the user gave; its points lie on a support, if there is one."""
     if isinstance(target, Target):
@@ -135,6 +150,7 @@ def as_target(target, n_features, dtype, device, extent=None, support=None):
         return from_distribution(target, dtype, device, support)
     if hasattr(target, "covariance_type") and hasattr(target, "means_"):
         arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
+        _refuse_degenerate(target, *arrays)
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
     if hasattr(target, "tree_"):
         return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))
