@@ -300,6 +300,9 @@ WARNINGS = {
     "four steps of Euler and Maruyama": (
         lambda: clone_with(trained(), solver="euler_maruyama", n_steps=4).sample(30), "than 11",
     ),
+    "two steps of the default solver": (
+        lambda: clone_with(trained(), n_steps=2).sample(30), "with standard deviation 0.*Raise n_s",
+    ),
     "few steps of an imputer": (
         lambda: clone_with(network_imputer(), solver="heun", n_steps=2).transform(GAPS),
         "n_steps=2 are too few for solver='heun'",
