@@ -60,6 +60,21 @@ def test_log_density_ratio_is_that_of_the_closed_forms():
         torch.testing.assert_close(ratio, exact, atol=tolerance, rtol=0)
 
 
+def test_log_density_ratio_begins_at_the_smallest_noise_level():
+    """At a level that is not small the ends of the integral count, and the noisy densities do."""
+    x, ends = sample(MIXTURE, 50), RANGE | {"s_min": 0.3}
+
+    def shares(z, s):
+        model, reference = (part.denoise_and_divergence(z, s) for part in (MIXTURE, GAUSSIAN))
+        return reference[0], model[0] - reference[0], model[1] - reference[1]
+
+    ratio = likelihood.log_density_ratio(
+        shares, MIXTURE.denoise, x, **ends, reference=GAUSSIAN, n_steps=64
+    )
+    exact = MIXTURE.log_density(x, 0.3) - GAUSSIAN.log_density(x, 0.3)
+    torch.testing.assert_close(ratio, exact, atol=5e-3, rtol=0)
+
+
 def test_hutchinson_is_unbiased_with_its_standard_error():
     n, n_probes = 100, 40
     x = sample(MIXTURE, n)
