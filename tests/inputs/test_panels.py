@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer
+from skdiffusion.inputs.series import recognise
 from skdiffusion.metrics import make_imputation_scorer
 
 LENGTHS = {"ann": 40, "bob": 25, "cy": 30}
@@ -99,3 +100,10 @@ def test_a_table_whose_index_names_its_rows_stays_a_table():
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), keys, ["u", "v"])
     table.iloc[3, 1] = np.nan
     assert imputer().fit(table).window_length_ == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (3, 1, 2), (3, 4, 1)])
+def test_a_panel_may_have_one_of_a_kind_and_not_none(shape):
+    assert recognise(np.zeros(shape), None)[0] == "panel"
+    with pytest.raises(ValueError, match="at least one value"):
+        recognise(np.zeros(np.where(np.array(shape) == 1, 0, shape)), None)
