@@ -17,6 +17,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
@@ -60,7 +61,8 @@ def fitted(name):
 
 
 def fit(name, data):
-    return NEW[name]().fit(data, *([Y[: data.shape[0]]] if name == "pool" else []))
+    n_samples = data.shape[0] if hasattr(data, "shape") else len(data)
+    return NEW[name]().fit(data, *([Y[:n_samples]] if name == "pool" else []))
 
 
 def ask(name, data, model=None):
@@ -84,8 +86,18 @@ BAD_DATA = {
     "no rows": (X[:0], ValueError, "0 sample|minimum of"),
     "no columns": (X[:, :0], ValueError, "0 feature"),
     "text": (np.where(X > 1, "a", "b"), ValueError, r"hold text|not numeric|convert string"),
+    "a mapping": ({"a": [1.0, 2.0]}, TypeError, r"X is a dict: pass pandas.DataFrame"),
+    "a structured array": (
+        np.zeros(80, dtype=[("a", float), ("b", float)]), TypeError, "X is a structured array",
+    ),
+    "unequal rows": ([[1.0, 2.0, 3.0], [1.0, 2.0]], ValueError, "unequal (length|parts)"),
+    "words": ("abc", ValueError, "X is the text 'abc'"),
+    "a column of times": (
+        pd.DataFrame(X).assign(t=pd.date_range("2020", periods=80)).rename(columns=str),
+        (TypeError, ValueError), r"Columns \['t'\] of X (hold times|are not numeric)",
+    ),
     "times": (np.arange(240).reshape(80, 3).astype("M8[D]"), TypeError, "hold times"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("when", ["in fit", "afterwards"])
@@ -95,6 +107,12 @@ def test_bad_data_is_named(name, kind, when):
     data, error, message = BAD_DATA[kind]
     with pytest.raises(error, match=message):
         fit(name, data) if when == "in fit" else ask(name, data)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_names_that_repeat_are_named(name):
+    with pytest.raises(ValueError, match=r"column names repeat: \['a'\]. Rename"):
+        fit(name, pd.DataFrame(DATA[name], columns=["a", "a", "b"]))
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -170,6 +188,13 @@ def network_imputer():
     return CSDIImputer(**TRAINED, network="csdi").fit(GAPS)
 
 
+def mixture(attribute, value):
+    """Mixture of scikit-learn whose second component has one thing wrong."""
+    model = GaussianMixture(2, random_state=0).fit(X)
+    getattr(model, attribute)[1] = value
+    return model
+
+
 def imputed(data, **parameters):
     return CSDIImputer(**CLOSED | parameters).fit(data)
 
@@ -227,6 +252,21 @@ ERRORS = {
     "subnormal columns": (
         lambda: ScoreSDE(**BASE).fit(1e-310 * X), ValueError, "double precision.*other units",
     ),
+    "subnormal columns of a sampler": (
+        lambda: fit("sampler", 1e-310 * X), ValueError, r"Columns \[0, 1, 2\].*double precision",
+    ),
+    "a mixture with NaN": (
+        lambda: LangevinSampler(mixture("means_", np.nan)).fit(),
+        ValueError, r"Components \[1\] of",
+    ),
+    "a singular mixture": (
+        lambda: LangevinSampler(mixture("covariances_", 0.0)).fit(),
+        ValueError, r"Components \[1\] of.*no inverse.*reg_covar",
+    ),
+    "a mixture with a negative weight": (
+        lambda: LangevinSampler(mixture("weights_", -1.0)).fit(),
+        ValueError, r"Components \[1\] of",
+    ),
     "a function without inverse ahead of a scorer": (
         lambda: get_scorer("neg_crps")(
             make_pipeline(FunctionTransformer(np.log), imputed(np.exp(GAPS))).fit(np.exp(GAPS)),
@@ -259,6 +299,9 @@ WARNINGS = {
     ),
     "four steps of Euler and Maruyama": (
         lambda: clone_with(trained(), solver="euler_maruyama", n_steps=4).sample(30), "than 11",
+    ),
+    "two steps of the default solver": (
+        lambda: clone_with(trained(), n_steps=2).sample(30), "with standard deviation 0.*Raise n_s",
     ),
     "few steps of an imputer": (
         lambda: clone_with(network_imputer(), solver="heun", n_steps=2).transform(GAPS),

@@ -306,8 +306,8 @@ class DensityModel:
             )
             return bound, error, likelihood.prior_cross_entropy(x, terminal, self.s_max)
 
-    def entropy(self, x, uniforms, noise):
-        """Differential entropy of the density that rows are drawn from.
+    def entropy_terms(self, x, uniforms, noise):
+        """What rows add to the differential entropy of the density that they are drawn from.
 
         Parameters
         ----------
@@ -320,11 +320,11 @@ class DensityModel:
 
         Returns
         -------
-        entropy, standard_error : float
-            See :func:`skdiffusion.diffusion.likelihood.entropy`.
+        terms : tensor of shape (n_samples,)
+            Their mean is the entropy, see :func:`skdiffusion.diffusion.likelihood.entropy`.
         """
         with torch.no_grad():
-            return likelihood.entropy(self.denoiser, x, uniforms, noise, **self._levels)
+            return likelihood.entropy_terms(self.denoiser, x, uniforms, noise, **self._levels)
 
     def arrays(self):
         """Return what tells this model, without its condition, from others of its kind.

@@ -16,6 +16,7 @@ _MOST_LISTED = 10
 def infinity_named(X):
     """Say in which columns of X its infinity, its text or its times are; scikit-learn does not."""
     if not hasattr(X, "iloc") and not hasattr(X, "nnz"):
+        _refuse_what_is_no_table(X)
         refuse_time_array(X)
     try:
         yield
@@ -39,6 +40,24 @@ def listed(names):
     few = names if len(names) <= _MOST_LISTED else names[: _MOST_LISTED - 1]
     more = len(names) - len(few)
     return str(list(few)) + (f" and {more} more" if more else "")
+
+
+def _refuse_what_is_no_table(X):
+    """Refuse mappings, text, structured arrays and rows of unequal length."""
+    if isinstance(X, dict) or getattr(getattr(X, "dtype", None), "names", None):
+        raise TypeError(
+            f"X is a {'dict' if isinstance(X, dict) else 'structured array'}: pass "
+            "pandas.DataFrame(X)."
+        )
+    if isinstance(X, str):
+        raise ValueError(f"X is the text {X!r}: pass a table of numbers.")
+    if isinstance(X, list | tuple) and len({_length(row) for row in X}) > 1:
+        raise ValueError("The rows of X are of unequal length: each needs a value a column.")
+
+
+def _length(row):
+    """Number of values of a row, None for a single number."""
+    return len(row) if hasattr(row, "__len__") else None
 
 
 def refuse_time_array(X):
@@ -160,10 +179,15 @@ _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.ti
 
 def check_columns(X):
     """Refuse frames with names that repeat, and columns of times."""
+    refuse_repeated_names(X)
+    refuse_times({name: X[name] for name in X.columns})
+
+
+def refuse_repeated_names(X):
+    """Refuse frames with names that repeat."""
     repeated = X.columns[X.columns.duplicated()].unique().tolist()
     if repeated:
         raise ValueError(f"column names repeat: {repeated}. Rename or drop columns of X.")
-    refuse_times({name: X[name] for name in X.columns})
 
 
 def refuse_times(columns):

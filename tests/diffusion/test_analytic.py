@@ -107,6 +107,22 @@ def test_leaving_one_out_is_the_density_of_the_others(s):
         torch.testing.assert_close(full.denoise(z, level, index)[row], rest.denoise(z[row], s))
 
 
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_leaving_a_component_out_is_the_mixture_of_the_others(covariance_type):
+    m, _ = fitted(covariance_type)
+    z, index = points(3), torch.arange(3)
+    level = torch.full((3,), 0.3, dtype=torch.float64)
+    density = gaussian_mixture(m.weights_, m.means_, m.covariances_, covariance_type)
+    left = density.log_density(z, level, index), density.log_density_gradient(z, level, index)
+    for i in range(3):
+        others = np.delete(np.arange(3), i)
+        covariances = m.covariances_ if covariance_type == "tied" else m.covariances_[others]
+        rest = gaussian_mixture(m.weights_[others], m.means_[others], covariances, covariance_type)
+        row = slice(i, i + 1)
+        torch.testing.assert_close(left[0][row], rest.log_density(z[row], 0.3))
+        torch.testing.assert_close(left[1][row], rest.log_density_gradient(z[row], 0.3))
+
+
 @pytest.mark.parametrize("name", DENSITIES)
 @pytest.mark.parametrize("s", LEVELS)
 def test_gradient_jacobian_and_divergence_match_autograd(name, s):

@@ -1,6 +1,7 @@
 """Kernels: laws that hold exactly, or that a false alarm breaks once in a million runs."""
 
 import importlib
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,8 @@ from skdiffusion.diffusion.langevin import (
     MALA,
     Annealed,
     Bridge,
+    Chains,
+    Divergence,
     Info,
     Plan,
     State,
@@ -32,6 +35,7 @@ from skdiffusion.diffusion.langevin import (
     start,
     tempered,
     truncated,
+    tuning,
     ula,
     underdamped,
 )
@@ -318,6 +322,24 @@ def test_sgld_spreads_as_ula_around_its_minibatches():
     # All chains share the minibatch, so it moves their mean; around it they spread as ULA does.
     known = 2 * h / (1 - (1 - h * k) ** 2)
     assert abs(np.mean(within[50:]) / known - 1) < 0.02
+
+
+def test_the_worth_of_a_step_does_not_depend_on_the_unit():
+    """For an autoregression a step is worth (1 - phi) / (1 + phi) draws, whatever its scale."""
+    noise = np.random.default_rng(0).normal(size=(16, 4000))
+    x = np.stack(list(itertools.accumulate(noise, lambda a, b: 0.5 * a + 0.75**0.5 * b)))
+    for scale in (1e-3, 1.0, 1e3):
+        worth = tuning._worth(torch.as_tensor(scale * x)[:, :, None])
+        assert worth == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_chains_that_are_lost_are_counted_and_the_first_is_named():
+    x = torch.zeros(5, 2, dtype=torch.float64)
+    chains = Chains(Normal(2), MALA(step_size=0.1), x, noise_of(5, 2))
+    chains.prepare()
+    chains.state.position[[2, 4]] = torch.nan
+    with pytest.raises(Divergence, match=r"2 of 5 chains are not finite.*, first chain 2: lower"):
+        chains.step()
 
 
 def test_noise_does_not_depend_on_the_block_and_is_normal():

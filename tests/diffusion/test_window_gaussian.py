@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import (
     NUGGET,
+    _log_likelihood,
     block_toeplitz,
     free_gaussian,
 )
@@ -203,3 +204,21 @@ def test_draws_of_a_table_have_the_conditional_law():
 
 def test_draws_five_percent_too_wide_are_seen():
     assert worst(table_draws(scale=1.05)) > 1
+
+
+def test_log_likelihood_of_windows_with_gaps_is_that_of_their_observed_cells():
+    """Up to a constant for each observed cell, against scipy."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(4, 4))
+    mean, covariance = rng.normal(size=4), root @ root.T + 0.1 * np.eye(4)
+    x, seen = rng.normal(size=(9, 4)), rng.random((9, 4)) < 0.7
+    seen[0] = True
+    base = WindowGaussian(torch.as_tensor(mean), torch.as_tensor(covariance))
+    ours = _log_likelihood(base, torch.as_tensor(np.where(seen, x, 0.0)), torch.as_tensor(seen), 4)
+    known = [
+        multivariate_normal(mean[o], covariance[np.ix_(o, o)]).logpdf(row[o])
+        + 0.5 * o.sum() * np.log(2 * np.pi)
+        for row, o in zip(x, seen)
+        if o.any()
+    ]
+    assert float(ours) == pytest.approx(sum(known) / 9, rel=1e-9)

@@ -196,6 +196,13 @@ def test_quantiles_beside_labels_are_frames():
     assert low["u"].equals(high["u"])
 
 
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_gaps_of_a_column_of_one_label_get_it(dtype):
+    frame = frame_of(pd.Series(["fig"] * 200, dtype=dtype))
+    filled = CSDIImputer(**GAUSSIAN).fit_transform(frame)["c"]
+    assert (filled == "fig").all()
+
+
 def test_a_placeholder_is_for_numbers():
     with pytest.raises(ValueError, match=r"missing_values=-1 is for columns of numbers"):
         CSDIImputer(**GAUSSIAN, missing_values=-1).fit(frame_of(COLUMNS["text"]))

@@ -49,6 +49,14 @@ class TestWeights:
         np.testing.assert_allclose(a.score_samples(X), b.score_samples(X), rtol=1e-9)
         np.testing.assert_array_equal(a.sample(5), b.sample(5))
 
+    @pytest.mark.parametrize("base", ["kde", "mixture", "auto"])
+    @pytest.mark.parametrize("n", [6, 40])
+    def test_rows_that_repeat_do_not_narrow_the_density(self, base, n):
+        """A twin of a row says nothing new: fresh rows are no less likely by much."""
+        X, fresh = rows(n), rows(200, seed=1)
+        once = small(base=base).fit(X).score(fresh)
+        assert small(base=base).fit(X.repeat(5, axis=0)).score(fresh) > once - 1
+
     def test_real_weights_move_the_density(self):
         X = rows(3000)
         weight = np.exp(0.8 * (X[:, 0] - 1))  # tilts the mean by 0.8 times the first column of C

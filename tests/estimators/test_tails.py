@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from skdiffusion.columns.bend import bend, fit_bend, unbend
+from skdiffusion.columns.columns import in_blocks
 
 
 def columns(n=2000, seed=0):
@@ -53,3 +54,12 @@ def test_bent_columns_come_back_near_the_range_that_was_seen():
     more = (high - low)[bent] / 2
     np.testing.assert_allclose(out[:, bent], [low[bent] - more, high[bent] + more], rtol=1e-9)
     assert (np.abs(out[:, 0]) > 900).all()
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 23])
+def test_a_function_of_rows_is_the_same_in_blocks(n, monkeypatch):
+    monkeypatch.setattr("skdiffusion.columns.columns._BLOCK", 7)
+    x = np.arange(3.0 * n).reshape(n, 3)
+    found = in_blocks(lambda rows: rows[:, :2] ** 2, x, np.float32)
+    np.testing.assert_array_equal(found, x[:, :2] ** 2)
+    assert found.dtype == np.float32

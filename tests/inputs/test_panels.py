@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer
+from skdiffusion.inputs.series import SeriesInput, recognise
 from skdiffusion.metrics import make_imputation_scorer
 
 LENGTHS = {"ann": 40, "bob": 25, "cy": 30}
@@ -99,3 +100,21 @@ def test_a_table_whose_index_names_its_rows_stays_a_table():
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), keys, ["u", "v"])
     table.iloc[3, 1] = np.nan
     assert imputer().fit(table).window_length_ == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (3, 1, 2), (3, 4, 1)])
+def test_a_panel_may_have_one_of_a_kind_and_not_none(shape):
+    assert recognise(np.zeros(shape), None)[0] == "panel"
+    with pytest.raises(ValueError, match="at least one value"):
+        recognise(np.zeros(np.where(np.array(shape) == 1, 0, shape)), None)
+
+
+def test_rows_beyond_the_end_follow_on_the_last_time_and_place():
+    rows = [np.zeros((3, 2)), np.zeros((2, 2))]
+    times, slots = [np.array([0.0, 60.0, 240.0]), np.array([0.0, 120.0])], [[0, 1, 4], [0, 2]]
+    data = SeriesInput("series", "list", rows, None, times=times, slots=[*map(np.array, slots)])
+    longer = data.extended(2, 60.0)
+    assert [len(x) for x in longer.rows] == [5, 4]
+    np.testing.assert_array_equal(longer.times[0], [0, 60, 240, 300, 360])
+    np.testing.assert_array_equal(longer.times[1], [0, 120, 180, 240])
+    assert [x.tolist() for x in longer.slots] == [[0, 1, 4, 5, 6], [0, 2, 3, 4]]

@@ -98,6 +98,12 @@ def test_scorers_take_labelled_tables(table, imputer):
     assert (folds > -0.8).all()
 
 
+def test_the_target_of_another_step_is_no_truth_of_labels(table, imputer):
+    scorer, target = make_imputation_scorer("brier", n_draws=5), np.arange(len(table))
+    for y in (target, list(target), pd.Series(target)):
+        assert scorer(imputer, table, y) == scorer(imputer, table)
+
+
 def test_the_own_score_counts_labels_too(table, imputer):
     own = imputer.score(table)
     assert -0.35 < own < -0.1

@@ -50,6 +50,16 @@ def test_effective_sample_size_of_an_autoregression_is_the_theoretical_one():
     assert effective_sample_size(x, "mean") / x.size == pytest.approx(0.2 / 1.8, rel=0.06)
 
 
+@pytest.mark.parametrize("phi", [0.0, 0.7, -0.5])
+def test_standard_errors_by_effective_sample_size_cover_the_mean(phi):
+    """Of 500 runs of four chains; two binomial standard errors are 2 %."""
+    runs = autoregressive(2000, 250, phi, seed=5).reshape(500, 4, 250)
+    means = runs.mean((1, 2))
+    sizes = np.array([effective_sample_size(run, "mean") for run in runs])
+    errors = runs.std((1, 2)) / np.sqrt(sizes)
+    assert 0.915 < np.mean(np.abs(means) < 1.96 * errors) < 0.985
+
+
 def test_features_are_treated_one_by_one():
     x = np.stack([autoregressive(4, 60, phi, seed=3) for phi in (0.1, 0.9)], 2)
     for statistic in (r_hat, effective_sample_size, lambda d: nested_r_hat(d, [0, 0, 1, 1])):
@@ -102,6 +112,7 @@ def test_coverage_and_weight_error():
         (lambda: energy_distance([[1.0]], [[1.0, 2.0]]), "Y has 2"),
         (lambda: energy_distance([1.0], [[1.0]]), "X must be a finite array"),
         (lambda: mode_coverage([0, 3], [0.5, 0.5]), "labels must lie in"),
+        (lambda: mode_coverage(np.zeros(0, int), [0.5, 0.5]), "non-empty"),
         (lambda: mode_weight_error([0.5], [0.5, 0.5]), "array of integers"),
     ],
 )

@@ -8,6 +8,7 @@ from skdiffusion.diffusion.likelihood.bounds import (
     prior_cross_entropy,
     score_matching_loss,
 )
+from skdiffusion.diffusion.likelihood.integral import entropy_terms
 from skdiffusion.diffusion.likelihood.ode import (
     hutchinson,
     log_density,
@@ -17,6 +18,7 @@ from skdiffusion.diffusion.likelihood.ode import (
 
 __all__ = [
     "entropy",
+    "entropy_terms",
     "hutchinson",
     "implicit_nll_bound",
     "kl_bound",

@@ -166,11 +166,12 @@ def _thinned(rows):
 def _candidates(train, held_out, seed, progress):
     """Shapes and fitted mixtures; sizes grow until the held-out likelihood falls twice."""
     candidates, shapes = [], _shapes(*train.shape)
+    sizes = _mixture_sizes(*_distinct(train).shape)
     for start in range(_N_SEEDS if len(train) < _MANY_ROWS else 1):
         labels = {}
         for shape in tqdm(shapes, desc="ScoreSDE, mixtures", disable=not progress):
             n_worse, last = 0, -math.inf
-            for size in _mixture_sizes(*train.shape):
+            for size in sizes:
                 if size not in labels:
                     labels[size] = _clusters(train, size, (seed + start) % 2**31)
                 mixture = _mixtures.fit(train, labels[size], shape)
@@ -191,9 +192,16 @@ def _clusters(rows, size, seed):
         return KMeans(size, n_init=1, random_state=seed).fit(rows).labels_
 
 
+def _distinct(rows):
+    """Rows without repeats, in their order where there are none."""
+    unique = np.unique(rows, axis=0)
+    return rows if len(unique) == len(rows) else unique
+
+
 def fit_kde(train, everything):
     """Kernel estimates of the training and of all rows, by leave-one-out likelihood."""
-    bandwidth = _leave_one_out_bandwidth(train)
+    # A row that is left out must not have a twin that is not: the narrowest kernel would win.
+    bandwidth = _leave_one_out_bandwidth(_distinct(train))
     # The best bandwidth falls as n**(-1 / (d + 4)).
     shrunk = bandwidth * (len(train) / len(everything)) ** (1 / (train.shape[1] + 4))
     return kernel_density(train, bandwidth), kernel_density(everything, shrunk)
@@ -214,7 +222,7 @@ def _shapes(n_rows, n_features):
 
 
 def _mixture_sizes(n_rows, n_features):
-    """Numbers of components that the rows can carry: three rows each, 20 000 numbers in all."""
+    """Numbers of components that distinct rows can carry: three each, 20 000 numbers in all."""
     return [k for k in _SIZES if k == 1 or (3 * k < n_rows and k * n_features**2 < 40_000)]
 
 

@@ -127,7 +127,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         return float(self.score_samples(X, y).mean())
 
     @one_thread()
-    def nll_bound(self, X, y=None, *, n_draws=64, return_std=False):
+    def nll_bound(self, X, y=None, *, n_draws=128, return_std=False):
         """Upper bound on the negative log-likelihood of every row under the reverse SDE.
 
         Parameters
@@ -137,7 +137,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model; None bounds the unconditional density.
             Ignored where the model was fitted without ``condition``.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return standard errors.
@@ -160,7 +160,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         return (bound, error.cpu().numpy()) if return_std else bound
 
     @one_thread()
-    def score_matching_loss(self, X, y=None, *, n_draws=64, return_std=False):
+    def score_matching_loss(self, X, y=None, *, n_draws=128, return_std=False):
         """Denoising score matching loss with the weighting of the likelihood bound.
 
         Parameters
@@ -169,7 +169,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row of a conditional model.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
@@ -199,19 +199,18 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         bound, _, last, _ = self._bound(X, y, n_draws)
         span = math.log(self.model_.s_max / self.model_.s_min)
         losses = bound - last + self.n_features_in_ * (span + 0.5)
-        value, error = float(losses.mean()), float(losses.std() / math.sqrt(len(losses)))
-        return (value, error) if return_std else value
+        return _mean(losses.cpu().numpy(), return_std)
 
     @memory_advice(_FEWER_ROWS)
     @one_thread()
-    def entropy(self, X, *, n_draws=64, return_std=False):
+    def entropy(self, X, *, n_draws=128, return_std=False):
         """Differential entropy of the data's density by the entropy formula.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Draws from the density, held out from training.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
@@ -233,13 +232,11 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         even_number(n_draws, "n_draws")
         rows, log_jacobian = self._rows(self._read(X, ensure_min_samples=2))
         noise = noise_of(noise_keys(rows, n_draws, self.random_state), n_draws, rows)
-        value, error = self.model_.entropy(rows, *noise)
-        value -= float(log_jacobian.mean())
-        error = math.hypot(error, log_jacobian.std(ddof=1) / math.sqrt(len(rows)))
-        return (value, error) if return_std else value
+        terms = self.model_.entropy_terms(rows, *noise).cpu().numpy() - log_jacobian
+        return _mean(terms, return_std)
 
     @one_thread()
-    def kl_bound(self, X, data_entropy, *, n_draws=64, return_std=False):
+    def kl_bound(self, X, data_entropy, *, n_draws=128, return_std=False):
         """Upper bound on the divergence of the data from the SDE model.
 
         Parameters
@@ -248,7 +245,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
             Draws from the data's density, held out from training.
         data_entropy : float
             Entropy of the data's density in nats, in the units of X; known for simulated data.
-        n_draws : int, default=64
+        n_draws : int, default=128
             Even number of noise levels a row.
         return_std : bool, default=False
             Also return the standard error.
@@ -271,10 +268,7 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         see :func:`skdiffusion.diffusion.likelihood.kl_bound` for the last form.
         """
         data_entropy = finite_number(data_entropy, "data_entropy")
-        bound = self.nll_bound(X, n_draws=n_draws)
-        value = float(bound.mean() - data_entropy)
-        error = float(bound.std(ddof=1) / math.sqrt(len(bound))) if len(bound) > 1 else math.nan
-        return (value, error) if return_std else value
+        return _mean(self.nll_bound(X, n_draws=n_draws) - data_entropy, return_std)
 
     @memory_advice(_FEWER_ROWS)
     @one_thread()
@@ -398,3 +392,9 @@ class DiffusionDensity(OneToOneFeatureMixin, TransformerMixin, PortableEstimator
         """Rows of the model, on its device, and the log-determinants."""
         rows, log_jacobian = self.coordinates_.forward(codes, self._spreading(codes))
         return tensor_for(rows, self.model_), log_jacobian
+
+
+def _mean(terms, return_std):
+    """Mean of what rows add and, where asked for, its standard error, NaN for a single row."""
+    error = float(terms.std(ddof=1)) / math.sqrt(len(terms)) if len(terms) > 1 else math.nan
+    return (float(terms.mean()), error) if return_std else float(terms.mean())

@@ -10,7 +10,12 @@ from skdiffusion.columns.columns import in_blocks
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import FORMS, learn_encoding, validated
 from skdiffusion.inputs.encoding import Encoding
-from skdiffusion.inputs.frames import has_dates_as_text, has_times, is_frame
+from skdiffusion.inputs.frames import (
+    has_dates_as_text,
+    has_times,
+    is_frame,
+    refuse_repeated_names,
+)
 from skdiffusion.inputs.native import (
     as_pandas,
     is_labelled_array,
@@ -98,6 +103,8 @@ class SeriesReader:
         """
         X, about = _opened(X, estimator)
         kind, form, parts = recognise(X, estimator.window_length, estimator.panel_columns)
+        for part in filter(is_frame, parts):
+            refuse_repeated_names(part)
         _warn_unread_index(parts, kind, timestamps)
         encoding = learn_encoding(parts)
         data = validated(estimator, X, kind, form, parts, encoding, reset=True)

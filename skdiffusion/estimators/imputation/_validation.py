@@ -1,23 +1,16 @@
 """Checks of what an imputer is given, part by part."""
 
-from functools import cache
-
 import numpy as np
-import torch
 from sklearn.utils import check_array
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
-from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
-from skdiffusion.diffusion.solve import solve
+from skdiffusion.diffusion.solve import NORMAL_SPREADS, spread_of_normal
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
 from skdiffusion.inputs.panels import LongFrame
 from skdiffusion.inputs.series import SeriesInput, rows_of
-
-# What the draws of a standard normal may have as standard deviation, and how many are drawn.
-_NARROWEST, _WIDEST, _N_NORMALS = 0.6, 1.5, 4000
 
 # Standard deviations that half of a column is off only where its units are others.
 _FAR = 10
@@ -41,25 +34,13 @@ def warn_few_steps(denoiser, settings):
     """
     solver = denoiser.default_solver if settings.solver == "auto" else settings.solver
     n_steps = settings.n_steps or denoiser.default_steps
-    spread = _spread(solver, tuple(denoiser.noise_levels(n_steps, solver)))
-    if not _NARROWEST < spread < _WIDEST:
+    spread = spread_of_normal(solver, tuple(denoiser.noise_levels(n_steps, solver)))
+    if not NORMAL_SPREADS[0] < spread < NORMAL_SPREADS[1]:
         warn(
             f"n_steps={n_steps} are too few for solver={solver!r}: of a standard normal it would "
             f"draw with standard deviation {spread:.2g}, and bands are as wrong. Raise n_steps, or "
             "set solver='auto'."
         )
-
-
-@cache
-def _spread(solver, levels):
-    """Standard deviation of what a solver draws of a standard normal, whose denoiser is known."""
-    generator = torch_generator(0)
-    normals = lambda *_: torch.randn(_N_NORMALS, 1, generator=generator, dtype=torch.float64)  # noqa: E731
-    levels = list(levels)
-    draws = solve(
-        lambda z, s: z / (1 + s**2), levels[0] * normals(), levels, step=solver, noise=normals
-    )
-    return float(draws.std())
 
 
 def learn_encoding(parts):

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdiffusion.columns.discrete import Category
-from skdiffusion.columns.standard import column_moments
+from skdiffusion.columns.standard import column_moments, unresolved
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
 from skdiffusion.diffusion.target.recognise import FunctionTarget, from_distribution
 from skdiffusion.diffusion.target.targets import (
@@ -24,7 +24,7 @@ from skdiffusion.diffusion.target.targets import (
 )
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
 from skdiffusion.inputs.arguments import require_arguments
-from skdiffusion.inputs.frames import infinity_named
+from skdiffusion.inputs.frames import check_columns, infinity_named, is_frame
 from skdiffusion.inputs.series import unmasked
 
 # Below a hundredth of a standard deviation a learnt score resolves nothing.
@@ -86,6 +86,8 @@ def check_target(target):
 
 def validated(sampler, X, **kwargs):
     """Checked array; points to the imputer where X has missing values."""
+    if is_frame(X):
+        check_columns(X)
     try:
         with infinity_named(X):
             return validate_data(sampler, unmasked(X), **kwargs)
@@ -100,11 +102,17 @@ def validated(sampler, X, **kwargs):
 
 def refuse_constant(X, names):
     """Refuse columns that have no density."""
-    constant = np.flatnonzero(column_moments(X)[1] == 0)
+    scale = column_moments(X)[1]
+    if (lost := unresolved(X, scale)).any():
+        raise ValueError(
+            f"Columns {names[lost].tolist()} of X vary by less than double precision resolves at "
+            "their size: subtract their offset, or give them in other units."
+        )
+    constant = np.flatnonzero(scale == 0)
     if len(constant):
         raise ValueError(
-            f"column {names[constant[0]]!r} is constant, and the density of a constant is not "
-            "bounded: drop the column."
+            f"column {names[constant].tolist()[0]!r} is constant, and the density of a constant is "
+            "not bounded: drop the column."
         )
 
 
@@ -119,6 +127,21 @@ def can_score(sampler):
     return True
 
 
+def _refuse_degenerate(target, weights, means, covariances, kind):
+    """Refuse a mixture with components that are no densities."""
+    known = np.nan_to_num(covariances, nan=0.0, posinf=0.0)
+    if kind in ("full", "tied"):
+        known = np.linalg.eigvalsh(known)
+    narrowest = known.reshape(1 if kind == "tied" else len(means), -1).min(1)
+    proper = (weights >= 0) & np.isfinite(means).all(1) & (narrowest > 0)
+    if not proper.all():
+        raise ValueError(
+            f"Components {np.flatnonzero(~proper).tolist()} of target {type(target).__name__} are "
+            "no densities: their weight is negative, a number in them is NaN or infinite, or their "
+            "covariance has no inverse. Fit it again, for example with a larger reg_covar."
+        )
+
+
 def as_target(target, n_features, dtype, device, extent=None, support=None):
     """Recognise what the user gave; its points lie on a support, if there is one."""
     if isinstance(target, Target):
@@ -127,6 +150,7 @@ def as_target(target, n_features, dtype, device, extent=None, support=None):
         return from_distribution(target, dtype, device, support)
     if hasattr(target, "covariance_type") and hasattr(target, "means_"):
         arrays = (target.weights_, target.means_, target.covariances_, target.covariance_type)
+        _refuse_degenerate(target, *arrays)
         return MixtureTarget(gaussian_mixture(*arrays).to(device=device, dtype=dtype))
     if hasattr(target, "tree_"):
         return MixtureTarget(_kernel_density(target).to(device=device, dtype=dtype))

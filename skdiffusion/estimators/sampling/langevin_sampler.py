@@ -541,7 +541,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
 
     def _learn(self, X):
         """Score of the rows at every noise level, by denoising score matching."""
-        refuse_constant(X, getattr(self, "feature_names_in_", range(X.shape[1])))
+        refuse_constant(X, getattr(self, "feature_names_in_", np.arange(X.shape[1])))
         model = ScoreSDE(
             max_iter=self.max_iter,
             device=self.device,
