@@ -16,8 +16,7 @@ _BATCH, _EPOCHS, _FEWEST, _MOST = 128, 40, 2000, 10_000
 _N_EVALUATIONS, _EMA_DECAY, _WEIGHT_DECAY = 20, 0.995, 1e-2
 _LEARNING_RATE = 8e-3
 # Evaluations in a row without a gain of so many nats a row in all columns together: then it stops.
-# Less than a hundredth was seen to come in a third of the steps that some tables took.
-_PATIENCE, _TOLERANCE = 4, 1e-2
+_PATIENCE, _TOLERANCE = 4, 1e-3
 # Standard errors of a column's held-out gain below which it is taken as independent of the others.
 _N_ERRORS = 2
 
