@@ -1,6 +1,7 @@
 """The chain of columns: a density with sharp dependence, its map and what follows from it."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,7 +212,6 @@ def test_all_rows_go_to_mixtures_only_where_a_chain_is_not_far_ahead(is_sharp, m
         return fit_stacks(train, *rest)
 
     monkeypatch.setattr(_bases, "fit_stacks", seen)
-    monkeypatch.setattr(_selection, "_SKETCH_FROM", 500)
     monkeypatch.setattr(_selection, "_SKETCH_ROWS", 150)
     monkeypatch.setattr(training, "_FEWEST", 300)
     monkeypatch.setattr(training, "_EPOCHS", 1)
@@ -219,6 +219,42 @@ def test_all_rows_go_to_mixtures_only_where_a_chain_is_not_far_ahead(is_sharp, m
     fitted = ScoreSDE(hidden_layer_sizes=(8,), max_iter=1, random_state=0).fit(rows)
     assert fitted.base_.startswith("chain") == is_sharp
     assert set(sizes) == ({150} if is_sharp else {150, 900})
+
+
+def test_full_fits_are_for_the_maps_that_are_not_clearly_behind():
+    noise = torch.as_tensor(np.random.default_rng(0).normal(size=1000))
+    gains = {None: 0 * noise, "histogram": noise - noise.mean() - 0.03, "copula": 0.1 * noise - 1}
+    tried = [
+        SimpleNamespace(option=o, best=SimpleNamespace(log_densities=g)) for o, g in gains.items()
+    ]
+    # 0.03 is one standard error of the mean of the second, 1 is far more than that of the third.
+    assert _selection._not_behind(tried, tried[0]) == [None, "histogram"]
+
+
+def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
+    seeds, tried, fit, clusters = [], {}, _bases._mixtures.fit, _bases._clusters
+
+    def seen_clusters(rows, size, seed):
+        seeds.append(seed)
+        return clusters(rows, size, seed)
+
+    def seen_fit(rows, start, shape):
+        tried.setdefault(seeds[-1], set()).add(shape)
+        return fit(rows, start, shape)
+
+    monkeypatch.setattr(_bases, "_clusters", seen_clusters)
+    monkeypatch.setattr(_bases._mixtures, "fit", seen_fit)
+    rows = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 1, 1], [0, 0.05, 0], [0, 0, 0.05]]
+    stack = _bases.fit_stack(rows[:200], rows[200:], 0)
+    first, *others = tried.values()
+    assert (len(first), len(others)) == (5, 2)
+    for again in others:
+        assert set(stack.shapes) <= again < first
+        # A strip along the diagonal is nothing for columns that are independent.
+        assert not any(shape.diagonal for shape in again)
+    tried.clear()
+    _bases.fit_stack(rows[:200], rows[200:], 0, sketched=True)
+    assert len(tried) == 1
 
 
 def test_bases_show_how_long_they_take(capsys):

@@ -3,6 +3,7 @@
 import math
 import warnings
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -76,8 +77,8 @@ class Stack:
         return Stack(self.weights, self.shapes, mixtures)
 
 
-def fit_stack(train, held_out, seed, progress=False):
-    """Stack Gaussian mixtures of many sizes and shapes.
+def fit_stack(train, held_out, seed, sketched=False, progress=False):
+    """Stack Gaussian mixtures of many sizes and shapes; a sketch has one start and fewer shapes.
 
     Each mixture is fitted to the training rows; the weights of their average maximise the
     held-out likelihood [1]_. What has little weight is dropped.
@@ -88,22 +89,22 @@ def fit_stack(train, held_out, seed, progress=False):
        Learning 1999, https://doi.org/10.1023/A:1007511322260.
     """
     few = train[:_SEARCH_ROWS]
-    shapes, mixtures = zip(*_candidates(few, held_out, seed, progress), strict=True)
-    weights = stacking_weights(np.column_stack([m.log_density(held_out) for m in mixtures]))
-    kept = np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
-    stack = Stack(weights[kept], [shapes[i] for i in kept], [mixtures[i] for i in kept])
+    tried = _candidates(few, held_out, seed, sketched or len(few) >= _MANY_ROWS, progress)
+    weights, kept = _useful(tried)
+    shapes, mixtures, _ = zip(*(tried[i] for i in kept), strict=True)
+    stack = Stack(weights[kept], shapes, mixtures)
     return stack if len(few) == len(train) else stack.refitted(train)
 
 
-def fit_stacks(train, held_out, everything, seed, progress=False):
+def fit_stacks(train, held_out, everything, seed, sketched=False, progress=False):
     """Return the stack of mixtures of the training rows and that of all rows."""
-    stack = fit_stack(train, held_out, seed, progress)
+    stack = fit_stack(train, held_out, seed, sketched, progress)
     return stack, stack.refitted(everything)
 
 
 def fit_mixture(train, held_out, everything, seed, progress=False):
     """Return the densities of :func:`fit_stacks`."""
-    stacks = fit_stacks(train, held_out, everything, seed, progress)
+    stacks = fit_stacks(train, held_out, everything, seed, progress=progress)
     return tuple(stack.density for stack in stacks)
 
 
@@ -163,11 +164,28 @@ def _thinned(rows):
     return rows[:: math.ceil(len(rows) / _FIT_ROWS)]
 
 
-def _candidates(train, held_out, seed, progress):
-    """Shapes and fitted mixtures; sizes grow until the held-out likelihood falls twice."""
-    candidates, shapes = [], _shapes(*train.shape)
+class _Tried(NamedTuple):
+    """A mixture that may be averaged, its shape, and its log-densities of the held-out rows."""
+
+    shape: Shape
+    mixture: _mixtures.FittedMixture
+    held_out: np.ndarray
+
+
+def _useful(tried):
+    """Weights of mixtures in their average, and the numbers of those that are worth their time."""
+    weights = stacking_weights(np.column_stack([one.held_out for one in tried]))
+    return weights, np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
+
+
+def _candidates(train, held_out, seed, quick, progress):
+    """Mixtures of all shapes; sizes grow until the held-out likelihood falls twice.
+
+    Shapes that the average of the first start has no use for are not started again.
+    """
+    tried, shapes = [], _shapes(train.shape[1], quick)
     sizes = _mixture_sizes(*_distinct(train).shape)
-    for start in range(_N_SEEDS if len(train) < _MANY_ROWS else 1):
+    for start in range(1 if quick else _N_SEEDS):
         labels = {}
         for shape in tqdm(shapes, desc="ScoreSDE, mixtures", disable=not progress):
             n_worse, last = 0, -math.inf
@@ -175,13 +193,16 @@ def _candidates(train, held_out, seed, progress):
                 if size not in labels:
                     labels[size] = _clusters(train, size, (seed + start) % 2**31)
                 mixture = _mixtures.fit(train, labels[size], shape)
-                score = mixture.log_density(held_out).mean()
-                candidates.append((shape, mixture))
+                tried.append(_Tried(shape, mixture, mixture.log_density(held_out)))
+                score = tried[-1].held_out.mean()
                 n_worse = n_worse + 1 if score < last else 0
                 last = score
                 if n_worse == 2:
                     break
-    return candidates
+        if start == 0 and not quick:
+            useful = {tried[i].shape for i in _useful(tried)[1]}
+            shapes = [shape for shape in shapes if shape in useful]
+    return tried
 
 
 def _clusters(rows, size, seed):
@@ -207,7 +228,7 @@ def fit_kde(train, everything):
     return kernel_density(train, bandwidth), kernel_density(everything, shrunk)
 
 
-def _shapes(n_rows, n_features):
+def _shapes(n_features, quick):
     """Shapes of covariances worth trying.
 
     The ridge is what held-out likelihood prefers between 1e-4, for tables with narrow directions,
@@ -215,7 +236,7 @@ def _shapes(n_rows, n_features):
     """
     if n_features <= 2:
         return [Shape(0, 1e-6)]
-    if n_rows >= _MANY_ROWS:
+    if quick:
         return [Shape(0, 1e-4), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
     own = [Shape(0, 1e-3), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
     return [*own, Shape(2, 1e-4), Shape(math.inf, 1e-4)]

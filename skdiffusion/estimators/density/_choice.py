@@ -127,9 +127,14 @@ class Mapped:
     stack: Any
 
     @property
+    def best(self):
+        """The base with the best held-out likelihood."""
+        return max(self.candidates, key=lambda candidate: candidate.score)
+
+    @property
     def score(self):
         """Mean held-out log-likelihood of the best base."""
-        return max(candidate.score for candidate in self.candidates)
+        return self.best.score
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ _MIN_NETWORK_ROWS = 1000
 _FEWEST_STEPS = 25
 # Columns up to which a network alone has been seen to beat one on a base.
 _MAX_UNIT_FEATURES = 3
-# A chain costs what mixtures of so many rows cost. Where it is ahead of these by so much, in nats
-# a row and in standard errors, they are left as they are.
-_SKETCH_ROWS, _SKETCH_FROM, _FAR_AHEAD, _FAR_ERRORS = 2500, 5000, 1.0, 3
+# Beside a chain mixtures are first sketched, on so many rows. Where it is ahead of these by so
+# much, in nats a row and in standard errors, they are left as they are.
+_SKETCH_ROWS, _FAR_AHEAD, _FAR_ERRORS = 3000, 1.0, 3
 # Rows that a network on a chain learns from at most.
 _MOST_ROWS = 200_000
 # The choice of a network deserves a finer likelihood than the states of its training.
@@ -67,17 +67,17 @@ def choose(rows, settings):
         What was chosen.
     """
     history, trained, chained = {}, [], None
-    wants_chain = _wants_chain(rows, settings)
-    sketched = wants_chain and len(rows.train) >= _SKETCH_FROM
-    tried = _try_maps(rows, settings, _SKETCH_ROWS if sketched else None)
+    wants_chain, options = _wants_chain(rows, settings), _map_options(rows, settings)
+    tried = _try_maps(options, rows, settings, sketched=wants_chain)
     mapped = max(tried, key=lambda mapped: mapped.score)
     course = settings.recipe.course
     if wants_chain:
         # Histograms know the ends of columns, which no smooth density of a column does.
         behind = next((one for one in tried if one.option == "histogram"), mapped)
         chained, history["columns"] = _with_chain(behind, settings)
-    if sketched and settings.base == "auto" and not _is_far_ahead(chained, mapped):
-        mapped = max(_try_maps(rows, settings), key=lambda mapped: mapped.score)
+    if wants_chain and settings.base == "auto" and not _is_far_ahead(chained, mapped):
+        options = _not_behind(tried, mapped)
+        mapped = max(_try_maps(options, rows, settings), key=lambda mapped: mapped.score)
     candidates = [] if settings.base == "chain" else mapped.candidates
     candidates = candidates if chained is None else [*candidates, chained]
     bare = max(candidates, key=lambda candidate: candidate.score)
@@ -105,13 +105,12 @@ def choose(rows, settings):
     return Choice(kept, mapped, scores, history, _model(denoiser, kept, settings))
 
 
-def _try_maps(rows, settings, n_rows=None):
-    """Rows under every map of the columns that is to be tried, with their bases.
+def _try_maps(options, rows, settings, *, sketched=False):
+    """Rows under some maps of the columns, with their bases.
 
-    The mixtures among these are fitted to ``n_rows`` of the rows, or to all.
+    The mixtures among these are sketched, of some rows from one start, or fitted in full.
     """
-    few = rows if n_rows is None else rows.sketch(n_rows)
-    options = _map_options(rows, settings)
+    few = rows.sketch(_SKETCH_ROWS) if sketched else rows
     columns = () if options == [None] else range(rows.n_features)
     histograms = [fit_marginals(part, columns) for part in (rows.train, rows.all)]
     tried, stack = [], None
@@ -120,20 +119,19 @@ def _try_maps(rows, settings, n_rows=None):
         if option is None:
             maps = [Marginals({})] * 2
         elif option == "copula":
-            stack = stack or _bases.fit_stack(few.train, few.held_out, settings.seed)
+            stack = stack or _bases.fit_stack(few.train, few.held_out, settings.seed, sketched)
             maps, stacks = _bases.fit_copulas(histograms, stack, (few.train, few.all))
-        tried.append(_mapped(option, maps, rows, stacks, settings, n_rows))
+        tried.append(_mapped(option, maps, rows, stacks, settings, sketched))
         if option is None:
             stack = tried[-1].stack
     return tried
 
 
-def _mapped(option, maps, rows, stacks, settings, n_rows):
+def _mapped(option, maps, rows, stacks, settings, sketched):
     """Rows under one map, and the bases fitted to them."""
     (train, _), (held_out, log_jacobian) = map(maps[0].forward, (rows.train, rows.held_out))
     there = replace(rows, train=train, held_out=held_out, all=maps[1].forward(rows.all)[0])
-    few = there if n_rows is None else there.sketch(n_rows)
-    bases, proposal, stacks = _fit_bases(there, few, stacks, settings)
+    bases, proposal, stacks = _fit_bases(there, stacks, settings, sketched)
     x, condition = split_condition(torch.as_tensor(held_out), rows.n_features)
     log_jacobian = torch.as_tensor(log_jacobian)
     candidates = [
@@ -142,6 +140,15 @@ def _mapped(option, maps, rows, stacks, settings, n_rows):
     ]
     stack = None if stacks is None else stacks[0]
     return Mapped(option, maps[1], maps[0], there, candidates, proposal, log_jacobian, stack)
+
+
+def _not_behind(tried, best):
+    """Names of the maps that held-out rows do not clearly like less than the best."""
+    return [
+        mapped.option
+        for mapped in tried
+        if not _is_worth_it(best.best.log_densities - mapped.best.log_densities)
+    ]
 
 
 def require_consistent(base, marginals, encoder):
@@ -176,11 +183,10 @@ def _map_options(rows, settings):
     return [None, "histogram"] if no_copula else [None, "histogram", "copula"]
 
 
-def _fit_bases(rows, few, copulas, settings):
+def _fit_bases(rows, copulas, settings, sketched):
     """Bases by name, of training rows and of all rows, a proposal for impute, and the stacks.
 
-    Mixtures are fitted to a few of the rows. Stacks that the maps of the columns were aimed at are
-    taken as they are.
+    Stacks that the maps of the columns were aimed at are taken as they are.
     """
     base, parts = settings.base, (rows.train, rows.held_out, rows.all)
     unit = _bases.fit_unit(rows.n_features)
@@ -193,8 +199,9 @@ def _fit_bases(rows, few, copulas, settings):
     if base == "gaussian":
         bases["gaussian"] = tuple(map(_bases.fit_gaussian, (rows.train, rows.all)))
     if base in ("auto", "mixture", "chain", None):
-        few_parts, progress = (few.train, few.held_out, few.all), settings.recipe.progress
-        stacks = copulas or _bases.fit_stacks(*few_parts, settings.seed, progress)
+        few = rows.sketch(_SKETCH_ROWS) if sketched else rows
+        few, progress = (few.train, few.held_out, few.all), settings.recipe.progress
+        stacks = copulas or _bases.fit_stacks(*few, settings.seed, sketched, progress)
         proposal = stacks[1].density
         if base is not None:
             bases["mixture"] = stacks[0].density, proposal
@@ -243,8 +250,7 @@ def _wants_chain(rows, settings):
 
 def _is_far_ahead(chained, mapped):
     """Whether a chain is so far ahead of sketched mixtures that all rows need not be tried."""
-    best = max(mapped.candidates, key=lambda candidate: candidate.score)
-    gains = chained.log_densities - best.log_densities
+    gains = chained.log_densities - mapped.best.log_densities
     error = float(gains.std()) / math.sqrt(len(gains))
     return float(gains.mean()) > max(_FAR_AHEAD, _FAR_ERRORS * error)
 
