@@ -107,7 +107,11 @@ class SeriesInput:
             Rows around a part of one long series that tell of it; None never cuts one.
         """
         if self._is_long(margin):
-            yield from self._runs(n_rows, margin)
+            n = len(self.rows[0])
+            for i in range(0, n, n_rows):
+                low, end = max(0, i - margin), min(i + n_rows, n)
+                part = self._between(low, end + margin)
+                yield Piece(part, slice(0, 1), i, slice(i - low, end - low))
         elif _is_array(self.rows):
             n, length = self.rows.shape[:2]
             step = max(1, n_rows // length)
@@ -134,14 +138,6 @@ class SeriesInput:
     def _is_long(self, margin):
         """Whether this is one series that may be cut, with rows around the cut."""
         return margin is not None and not _is_array(self.rows) and len(self.rows) == 1
-
-    def _runs(self, n_rows, margin):
-        """Runs of the rows of one series, each with the rows around it."""
-        n = len(self.rows[0])
-        for i in range(0, n, n_rows):
-            low, end = max(0, i - margin), min(i + n_rows, n)
-            part = self._between(low, end + margin)
-            yield Piece(part, slice(0, 1), i, slice(i - low, end - low))
 
     def _between(self, low, high):
         """Some consecutive rows of one series."""
