@@ -187,7 +187,7 @@ def test_training_without_gain_keeps_the_base():
 
 
 def test_the_standard_error_of_the_bound_shrinks_and_is_finite():
-    model = small().fit(ROWS)
+    model = small(base="mixture").fit(np.r_[ROWS, ROWS + 6])
     errors = [model.nll_bound(ROWS, n_draws=n, return_std=True)[1].mean() for n in (16, 256)]
     assert errors[1] < errors[0] / 2
     far = np.array([[1e6, -1e6]])
