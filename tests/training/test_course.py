@@ -452,7 +452,7 @@ def test_the_closed_form_ends_whatever_the_time(kind, clock, monkeypatch):
         place = "skdiffusion.estimators.imputation._fitting.fit_base"
     module, _, name = place.rpartition(".")
     monkeypatch.setattr(place, clock.taking(99.0, getattr(sys.modules[module], name)))
-    with pytest.warns(ConvergenceWarning, match="99 seconds.*longer than max_time=15.*No network"):
+    with pytest.warns(ConvergenceWarning, match="seconds.*longer than max_time=15.*No network"):
         model = make().set_params(max_time=15.0).fit(data)
     assert all(np.isfinite(np.asarray(a)).all() for a in answers(model)[:1])
 

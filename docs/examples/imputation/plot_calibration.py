@@ -6,8 +6,8 @@ An interval of 50 % should hold the truth half of the time. We look whether thos
 imputer do, on hours of weather it has never seen, and on rows for which its model is wrong. There
 :func:`~skdiffusion.estimators.conformalize` puts right what the model gets wrong.
 
-**What to see:** on the weather what the intervals hold is near what they promise. On rows of two
-kinds the line is off the diagonal, and the points of the adjusted intervals lie on it.
+**What to see:** on the weather what the intervals hold is near what they promise. Where a device
+has worn the line is off the diagonal, and the points of the adjusted intervals lie on it.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -44,15 +44,15 @@ PITDisplay.from_draws(season, draws, mask=hidden).plot(axis)
 plt.show()
 
 # %%
-# Rows of two kinds
-# -----------------
-# In this table the spread of a row is either small or ten times as large. A Gaussian with one
-# spread for all is too wide for most rows. Cells that are hidden in rows kept for the purpose tell
-# by how much each quantile must be moved.
+# A device that has worn
+# ----------------------
+# In the rows that come after the fit, one in two spreads three times as wide as before, and the
+# imputer's intervals are too narrow. Cells that are hidden in rows kept for the purpose tell by how
+# much each quantile must be moved.
 
 rng = np.random.default_rng(0)
 n = 3000
-spread = rng.choice([0.3, 3], size=(n, 1))
+spread = np.where(np.arange(n) < n // 3, 1, rng.choice([1, 3], n))[:, None]
 X = spread * (rng.standard_normal((n, 1)) + 0.3 * rng.standard_normal((n, 5)))
 fitting, calibration, new = np.split(X, 3)
 imputer = CSDIImputer(method="gaussian", random_state=0).fit(fitting)
