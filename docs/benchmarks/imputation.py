@@ -650,8 +650,8 @@ channels, 4 heads. One thread; CPU-seconds. Figures are medians of the runs (sma
 
 
 FOLD_PROTOCOL = """\
-All windows of the CSDI paper's first fold of PhysioNet 2012 set-a: learnt from 2799 or so, filled
-799, with the paper's 10 % of the observed cells hidden. The published network has an MAE of 0.217
+All windows of the CSDI paper's first fold of PhysioNet 2012 set-a: 2800 to learn from, 800 to fill,
+with the paper's 10 % of the observed cells hidden. The published network has an MAE of 0.217
 and the paper's CRPS of 0.238 on five such folds, from 100 draws and hours of training on a GPU."""
 PROTOCOLS = {"physionet": PANEL_PROTOCOL, "physionet_fold": FOLD_PROTOCOL}
 
