@@ -260,3 +260,20 @@ def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
 def test_bases_show_how_long_they_take(capsys):
     ScoreSDE(verbose=1, max_iter=0, random_state=0).fit(sharp(60))
     assert "ScoreSDE, mixtures" in capsys.readouterr().err
+
+
+def test_a_chain_stays_behind_the_maps_that_it_was_learnt_behind(monkeypatch):
+    """Those of all rows have their edges elsewhere."""
+
+    class Seen(Exception):
+        pass
+
+    def look(mapped, settings):
+        x = np.linspace(-2, 2, 50)[:, None].repeat(3, 1)
+        maps = mapped.marginals, mapped.fitted_marginals
+        raise Seen(all(np.array_equal(a, b) for a, b in zip(*(m.forward(x) for m in maps))))
+
+    monkeypatch.setattr(_selection, "_with_chain", look)
+    X = np.random.default_rng(0).gamma(1.0, size=(400, 3))
+    with pytest.raises(Seen, match="True"):
+        ScoreSDE(base="chain", random_state=0).fit(X)

@@ -78,7 +78,7 @@ class Stack:
 
 
 def fit_stack(train, held_out, seed, sketched=False, progress=False):
-    """Stack Gaussian mixtures of many sizes and shapes; a sketch has one start and fewer shapes.
+    """Stack Gaussian mixtures of many sizes and shapes; a sketch has one start.
 
     Each mixture is fitted to the training rows; the weights of their average maximise the
     held-out likelihood [1]_. What has little weight is dropped.
@@ -89,7 +89,8 @@ def fit_stack(train, held_out, seed, sketched=False, progress=False):
        Learning 1999, https://doi.org/10.1023/A:1007511322260.
     """
     few = train[:_SEARCH_ROWS]
-    tried = _candidates(few, held_out, seed, sketched or len(few) >= _MANY_ROWS, progress)
+    n_starts = 1 if sketched or len(few) >= _MANY_ROWS else _N_SEEDS
+    tried = _candidates(few, held_out, seed, n_starts, progress)
     weights, kept = _useful(tried)
     shapes, mixtures, _ = zip(*(tried[i] for i in kept), strict=True)
     stack = Stack(weights[kept], shapes, mixtures)
@@ -178,14 +179,14 @@ def _useful(tried):
     return weights, np.flatnonzero(weights > min(_MIN_WEIGHT, weights.max() / 2))
 
 
-def _candidates(train, held_out, seed, quick, progress):
+def _candidates(train, held_out, seed, n_starts, progress):
     """Mixtures of all shapes; sizes grow until the held-out likelihood falls twice.
 
     Shapes that the average of the first start has no use for are not started again.
     """
-    tried, shapes = [], _shapes(train.shape[1], quick)
+    tried, shapes = [], _shapes(*train.shape)
     sizes = _mixture_sizes(*_distinct(train).shape)
-    for start in range(1 if quick else _N_SEEDS):
+    for start in range(n_starts):
         labels = {}
         for shape in tqdm(shapes, desc="ScoreSDE, mixtures", disable=not progress):
             n_worse, last = 0, -math.inf
@@ -199,7 +200,7 @@ def _candidates(train, held_out, seed, quick, progress):
                 last = score
                 if n_worse == 2:
                     break
-        if start == 0 and not quick:
+        if start == 0 and n_starts > 1:
             useful = {tried[i].shape for i in _useful(tried)[1]}
             shapes = [shape for shape in shapes if shape in useful]
     return tried
@@ -228,15 +229,16 @@ def fit_kde(train, everything):
     return kernel_density(train, bandwidth), kernel_density(everything, shrunk)
 
 
-def _shapes(n_features, quick):
+def _shapes(n_rows, n_features):
     """Shapes of covariances worth trying.
 
     The ridge is what held-out likelihood prefers between 1e-4, for tables with narrow directions,
-    and 1e-2. Where rows are few, covariances that lean on their average are tried as well.
+    and 1e-2. Where rows are few, covariances that lean on their average are tried as well: without
+    them a sketch of 2102 rows of 20 columns was two nats a row behind, and the chain taken wrongly.
     """
     if n_features <= 2:
         return [Shape(0, 1e-6)]
-    if quick:
+    if n_rows >= _MANY_ROWS:
         return [Shape(0, 1e-4), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
     own = [Shape(0, 1e-3), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
     return [*own, Shape(2, 1e-4), Shape(math.inf, 1e-4)]

@@ -74,6 +74,9 @@ def choose(rows, settings):
     if wants_chain:
         # Histograms know the ends of columns, which no smooth density of a column does.
         behind = next((one for one in tried if one.option == "histogram"), mapped)
+        # It is learnt behind the maps of the training rows, and stays there: those of all rows move
+        # sharp edges of columns (1.6 and 3.7 nats on other rows of a table with grids).
+        behind = replace(behind, marginals=behind.fitted_marginals)
         chained, history["columns"] = _with_chain(behind, settings)
     if wants_chain and settings.base == "auto" and not _is_far_ahead(chained, mapped):
         options = _not_behind(tried, mapped)
