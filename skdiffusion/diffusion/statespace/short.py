@@ -68,25 +68,22 @@ def fit_short(pieces, *, n_steps, ridge, max_order, noises, done):
         return _climbed(model, pieces, steps, ridge, done)
 
     starts = [climb(first_guess(pieces, noise), _FEW_STEPS) for noise in noises]
-    first, _ = climb(max(starts, key=lambda found: found[1])[0], n_steps)
-    found = [(first, _likelihood(first, pieces))]
+    found = [climb(max(starts, key=lambda start: start[1])[0], n_steps)]
+    first = found[0][0]
+    smoothed = smooth(first, pieces.values, pieces.observed)
+    mean, _ = first.cells(smoothed.mean, smoothed.covariance)
+    completed = torch.where(pieces.observed, pieces.values, mean)
     for order in range(1, max_order + 1):
-        found += [climb(model, _FEW_STEPS) for model in _of_order(first, pieces, order)]
+        begins = _of_order(first, completed, pieces.real, order)
+        found += [climb(model, _FEW_STEPS) for model in begins]
     return min(found, key=lambda one: _criterion(*one, pieces))[0]
 
 
-def _of_order(model, pieces, order):
+def _of_order(model, completed, real, order):
     """Models of an order to begin from: the same one raised, and regressions of its rows."""
-    mean, _ = model.cells(*_moments(model, pieces))
-    completed = torch.where(pieces.observed, pieces.values, mean)
-    regression = regressed(model, completed, pieces.real, order)
+    regression = regressed(model, completed, real, order)
     quiet = replace(regression, noise=torch.full_like(model.noise, LEAST_NOISE))
     return [regression, quiet] if order == model.order else [raise_order(model), regression, quiet]
-
-
-def _moments(model, pieces):
-    smoothed = smooth(model, pieces.values, pieces.observed)
-    return smoothed.mean, smoothed.covariance
 
 
 def _climbed(model, pieces, steps, ridge, done):
