@@ -1,13 +1,34 @@
 """Mixtures with shrunken covariances: scikit-learn's, their moments, the formula."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
-from skdiffusion.estimators.density import _mixtures
-from skdiffusion.estimators.density._mixtures import FittedMixture, Shape, fit
+from skdiffusion.diffusion.analytic import em
+from skdiffusion.diffusion.analytic.em import Components, Shape
+
+
+def fit(X, start, shape):
+    """Mixture of rows, whose parts are arrays."""
+    start = Components(*map(torch.as_tensor, start)) if isinstance(start, tuple) else start
+    start = start if isinstance(start, Components) else torch.as_tensor(start)
+    return Arrays(*map(np.asarray, em.fit(torch.as_tensor(X), start, shape)))
+
+
+class Arrays(NamedTuple):
+    """Components as arrays."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+
+    def log_density(self, X):
+        return Components(*map(torch.as_tensor, self)).log_density(torch.as_tensor(X)).numpy()
 
 
 def three_groups(n=300, d=3, seed=0):
@@ -22,8 +43,8 @@ def three_groups(n=300, d=3, seed=0):
 @pytest.fixture
 def to_the_end(monkeypatch):
     """Iterate until nothing changes."""
-    monkeypatch.setattr(_mixtures, "_TOL", 1e-12)
-    monkeypatch.setattr(_mixtures, "_MAX_ITER", 2000)
+    monkeypatch.setattr(em, "_TOL", 1e-12)
+    monkeypatch.setattr(em, "_MAX_ITER", 2000)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +96,10 @@ def test_mean_and_covariance_are_those_of_the_rows(trust, k, seed):
 def test_small_components_are_drawn_further_to_the_average():
     X, _ = three_groups(300)
     label = np.repeat([0, 1], [280, 20])
-    raw, shrunk = (
-        _mixtures._maximise(*_mixtures._moments([X], [np.eye(2)[label]]), Shape(trust, 0.0))
-        for trust in (0.0, 2.0)
-    )
-    counts, own = np.array([280.0, 20.0]), raw.covariances
+    shares = torch.eye(2, dtype=torch.float64)[torch.as_tensor(label)]
+    moments = em._moments([torch.as_tensor(X)], [shares])
+    raw, shrunk = (em.maximised(moments, Shape(trust, 0.0)) for trust in (0.0, 2.0))
+    counts, own = np.array([280.0, 20.0]), raw.covariances.numpy()
     doubt = 6 / (6 + counts)
     average = np.einsum("k,kij->ij", counts * doubt, own) / (counts * doubt).sum()
     expected = own + doubt[:, None, None] * (average - own)
@@ -89,7 +109,7 @@ def test_small_components_are_drawn_further_to_the_average():
 def test_parts_of_rows_change_nothing(monkeypatch):
     X, label = three_groups()
     whole = fit(X, label, Shape(1.0, 1e-3))
-    monkeypatch.setattr(_mixtures, "_MAX_NUMBERS", 500)
+    monkeypatch.setattr(em, "_MAX_NUMBERS", 500)
     parts = fit(X, label, Shape(1.0, 1e-3))
     np.testing.assert_allclose(parts.covariances, whole.covariances, rtol=1e-9)
     np.testing.assert_allclose(parts.log_density(X), whole.log_density(X), rtol=1e-9)
@@ -103,7 +123,7 @@ def test_an_empty_component_does_no_harm():
 
 def test_likelihood_rises_when_a_fit_goes_on():
     X, _ = three_groups()
-    start = FittedMixture(np.full(3, 1 / 3), X[:3].copy(), np.tile(np.eye(3), (3, 1, 1)))
+    start = Arrays(np.full(3, 1 / 3), X[:3].copy(), np.tile(np.eye(3), (3, 1, 1)))
     once = fit(X, start, Shape(0.0, 1e-6))
     again = fit(X, once, Shape(0.0, 1e-6))
     first, second, third = (m.log_density(X).mean() for m in (start, once, again))

@@ -232,7 +232,7 @@ def test_full_fits_are_for_the_maps_that_are_not_clearly_behind():
 
 
 def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
-    seeds, tried, fit, clusters = [], {}, _bases._mixtures.fit, _bases._clusters
+    seeds, tried, fit, clusters = [], {}, _bases.em.fit, _bases.clusters
 
     def seen_clusters(rows, size, seed):
         seeds.append(seed)
@@ -242,8 +242,8 @@ def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
         tried.setdefault(seeds[-1], set()).add(shape)
         return fit(rows, start, shape)
 
-    monkeypatch.setattr(_bases, "_clusters", seen_clusters)
-    monkeypatch.setattr(_bases._mixtures, "fit", seen_fit)
+    monkeypatch.setattr(_bases, "clusters", seen_clusters)
+    monkeypatch.setattr(_bases.em, "fit", seen_fit)
     rows = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 1, 1], [0, 0.05, 0], [0, 0, 0.05]]
     stack = _bases.fit_stack(rows[:200], rows[200:], 0)
     first, *others = tried.values()

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import torch
 
+from skdiffusion.diffusion.analytic.em import Moments
 from skdiffusion.diffusion.window.gaussian import identity_on, pick
 from skdiffusion.diffusion.window.series import alike
 
@@ -181,6 +182,38 @@ class RowMixture:
         distance = (centred * pull).sum(-1) + (pull_on * shift).sum(-1)
         size = self.log_sizes + _log_diagonal(factor)
         return Parts(self.weights.log() - 0.5 * distance - size, mean, covariance, missing)
+
+    def batches(self, values, observed):
+        """What the components say of rows, some at a time."""
+        size = self.rows_at_once
+        return (self.parts(*part) for part in zip(values.split(size), observed.split(size)))
+
+    def expect(self, values, observed):
+        """Moments of rows with gaps: the step E of expectation maximisation.
+
+        Parameters
+        ----------
+        values, observed : tensors of shape (n_rows, P)
+            As for :meth:`parts`.
+
+        Returns
+        -------
+        moments : Moments
+            Expected ones, given what is observed.
+        """
+        count, total, second = (torch.zeros_like(x) for x in self.arrays().values())
+        log_density = 0.0
+        for part in self.batches(values, observed):
+            weights = part.weights
+            log_density += float(torch.logsumexp(part.log_density, 1).sum())
+            count += weights.sum(0)
+            weighted = weights[..., None] * part.mean
+            total += weighted.sum(0)
+            second += weighted.permute(1, 2, 0) @ part.mean.transpose(0, 1)
+            within = (weights[..., None, None] * part.covariance).transpose(0, 1).flatten(1)
+            place = part.missing[:, :, None] * second.shape[2] + part.missing[:, None]
+            second.flatten(1).index_add_(1, place.flatten(), within)
+        return Moments(count, total, second, log_density / len(values))
 
     def prepare(self, series):
         """Return the series: every row is conditioned by itself."""

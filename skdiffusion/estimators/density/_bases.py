@@ -1,20 +1,18 @@
 """Fit the analytic base of a density to standardised rows."""
 
 import math
-import warnings
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
+from skdiffusion.diffusion.analytic import em
 from skdiffusion.diffusion.analytic.build import gaussian, gaussian_mixture, kernel_density, union
-from skdiffusion.estimators.density import _mixtures
-from skdiffusion.estimators.density._mixtures import Shape
+from skdiffusion.diffusion.analytic.em import Shape
+from skdiffusion.estimators._clusters import clusters
 
 # Steps of about a half more: the average over neighbours makes up for sizes in between. Held-out
 # likelihood ends the list early on all but clouds of many clusters.
@@ -56,7 +54,7 @@ class Stack:
         Weights.
     shapes : sequence of Shape
         What the covariances of each mixture may be.
-    mixtures : sequence of FittedMixture
+    mixtures : sequence of Components
         The mixtures.
     """
 
@@ -66,14 +64,14 @@ class Stack:
     @cached_property
     def density(self):
         """The average, with its closed-form noisy versions."""
-        densities = [gaussian_mixture(m.weights, m.means, m.covariances) for m in self.mixtures]
+        densities = [gaussian_mixture(*mixture) for mixture in self.mixtures]
         return union(self.weights, densities)
 
     def refitted(self, rows):
         """Return the average of the mixtures after going on with their fits on other rows."""
-        rows = _thinned(rows)
+        rows = torch.as_tensor(_thinned(rows))
         both = zip(self.mixtures, self.shapes, strict=True)
-        mixtures = [_mixtures.fit(rows, mixture, shape) for mixture, shape in both]
+        mixtures = [em.fit(rows, mixture, shape) for mixture, shape in both]
         return Stack(self.weights, self.shapes, mixtures)
 
 
@@ -169,7 +167,7 @@ class _Tried(NamedTuple):
     """A mixture that may be averaged, its shape, and its log-densities of the held-out rows."""
 
     shape: Shape
-    mixture: _mixtures.FittedMixture
+    mixture: em.Components
     held_out: np.ndarray
 
 
@@ -186,15 +184,16 @@ def _candidates(train, held_out, seed, n_starts, progress):
     """
     tried, shapes = [], _shapes(*train.shape)
     sizes = _mixture_sizes(*_distinct(train).shape)
+    rows, others = torch.as_tensor(train), torch.as_tensor(held_out)
     for start in range(n_starts):
         labels = {}
         for shape in tqdm(shapes, desc="ScoreSDE, mixtures", disable=not progress):
             n_worse, last = 0, -math.inf
             for size in sizes:
                 if size not in labels:
-                    labels[size] = _clusters(train, size, (seed + start) % 2**31)
-                mixture = _mixtures.fit(train, labels[size], shape)
-                tried.append(_Tried(shape, mixture, mixture.log_density(held_out)))
+                    labels[size] = torch.as_tensor(clusters(train, size, seed + start))
+                mixture = em.fit(rows, labels[size].long(), shape)
+                tried.append(_Tried(shape, mixture, mixture.log_density(others).numpy()))
                 score = tried[-1].held_out.mean()
                 n_worse = n_worse + 1 if score < last else 0
                 last = score
@@ -204,14 +203,6 @@ def _candidates(train, held_out, seed, n_starts, progress):
             useful = {tried[i].shape for i in _useful(tried)[1]}
             shapes = [shape for shape in shapes if shape in useful]
     return tried
-
-
-def _clusters(rows, size, seed):
-    """Clusters of rows that a mixture starts from."""
-    with warnings.catch_warnings():
-        # Fewer distinct rows than clusters leave some empty, which does no harm.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(size, n_init=1, random_state=seed).fit(rows).labels_
 
 
 def _distinct(rows):

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from skdiffusion._random import normals, row_keys
+from skdiffusion.diffusion.analytic import em
 from skdiffusion.diffusion.analytic.build import gaussian
 from skdiffusion.diffusion.conditional import ConditionalMixture
 from skdiffusion.diffusion.likelihood import trace_directions
 from skdiffusion.diffusion.model import MAX_EXACT_FEATURES, N_PROBES
+from skdiffusion.diffusion.window.mixture import RowMixture
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._rows import split_groups
 
@@ -87,6 +89,8 @@ _N_COPIES = 3
 # Passes of expectation maximisation: where gaps depend on the values, ten leave the mean short of
 # its limit. Then rounds of drawing gaps and fitting a mixture, the first draws being a Gaussian's.
 _N_EM_STEPS, _N_ROUNDS = 20, 2
+# A thousandth of a standard deviation, for columns that repeat each other.
+_SHAPE = em.Shape(0, 1e-6)
 
 
 def completed_copies(rows, groups, seed):
@@ -139,22 +143,16 @@ def gaussian_of_incomplete(rows):
     density : Mixture
         The Gaussian.
     """
-    mean, covariance = np.nanmean(rows, axis=0), np.diag(np.nanvar(rows, axis=0))
-    for _ in range(_N_EM_STEPS):
-        density = gaussian(mean, covariance + 1e-6 * np.eye(len(mean)))
-        full, extra = rows.copy(), np.zeros_like(covariance)
-        for missing, chosen in patterns(rows):
-            conditional = ConditionalMixture(density, ~missing)
-            given = conditional.given(torch.as_tensor(rows[chosen][:, ~missing]))
-            full[np.ix_(chosen, missing)] = given.mean().numpy()
-            spread = conditional.eigenvectors[0] * conditional.eigenvalues[0]
-            extra[np.ix_(missing, missing)] += (
-                len(chosen) * (spread @ conditional.eigenvectors[0].T).numpy()
-            )
-        mean = full.mean(0)
-        centred = full - mean
-        covariance = (centred.T @ centred + extra) / len(rows)
-    return gaussian(mean, covariance + 1e-6 * np.eye(len(mean)))
+    values, observed = torch.as_tensor(rows), torch.as_tensor(~np.isnan(rows))
+    mean, variance = np.nanmean(rows, axis=0), np.nanvar(rows, axis=0) + _SHAPE.ridge
+    one = np.ones(1), mean[None], np.diag(variance)[None]
+    found = em.climb(
+        em.Components(*map(torch.as_tensor, one)),
+        lambda components: RowMixture(*components).expect(values, observed),
+        _SHAPE,
+        _N_EM_STEPS,
+    )
+    return gaussian(found.means[0].numpy(), found.covariances[0].numpy())
 
 
 def patterns(rows):

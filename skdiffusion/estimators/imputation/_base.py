@@ -15,7 +15,7 @@ from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
-from skdiffusion.diffusion.window.mixture_fit import ROWS_TO_LEARN, best_mixture
+from skdiffusion.estimators.imputation._row_mixtures import ROWS_TO_LEARN, best_mixture
 
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
@@ -44,7 +44,7 @@ def fit_base(windows, stationary, owner, seed, progress=False):
         # What is held out is for a network: how many components there are is decided apart.
         rows = torch.cat([windows.train, windows.held_out]).sort().values
         table = series.values[rows], series.observed[rows], torch.as_tensor(owner)
-        mixture = best_mixture(*table, torch_generator(seed))
+        mixture = best_mixture(*table, seed)
         if mixture is not None:
             return mixture
     return _fit_free(series, windows.train)

@@ -1,10 +1,8 @@
-"""Mixtures of Gaussians of rows with gaps: expectation maximisation, and how many components.
+"""Mixtures of Gaussians of rows with gaps: how many components a table gets.
 
-Every pass weighs the components by how well they explain what is observed of a row, and replaces
-their second moments by the expectation given these cells (E), as for a single Gaussian. Their
-covariances are then shrunk towards the mean of all of them (M), as those of a few rows would be
-singular [1]_. How many there are is decided by the CRPS of cells hidden in rows held out: a density
-of the rows would reward components that sit on values which are repeated.
+Covariances are shrunk towards the mean of all of them, as those of a few rows would be singular
+[1]_. How many components there are is decided by the CRPS of cells hidden in rows held out: a
+density of the rows would reward components that sit on values which are repeated.
 
 References
 ----------
@@ -12,10 +10,15 @@ References
    clustering", Journal of Classification 24, 2007, https://doi.org/10.1007/s00357-007-0004-5.
 """
 
+from functools import partial
+
 import torch
 
+from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.analytic import em
 from skdiffusion.diffusion.window.fit import NUGGET, free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
+from skdiffusion.estimators._clusters import clusters
 
 # Numbers of components that are tried while they gain, each of so many rows. Two clusters may be
 # too few to gain where four are enough.
@@ -30,11 +33,11 @@ _PARTS, _N_HELD_OUT = 4, 2
 # How often, and what share of its features, is hidden in a row held out, and how much more
 # components must gain.
 _MASKS, _HIDDEN, _GAIN = 3, 0.3, 0.01
-# Passes of EM, fewer where it only decides, and of k-means, the best of whose starts it gets.
-_N_PASSES, _N_TRIAL_PASSES, _N_KMEANS, _N_STARTS = 20, 10, 10, 4
+# Passes of EM at most, fewer where it only decides, and starts of k-means.
+_N_PASSES, _N_TRIAL_PASSES, _N_STARTS = 20, 10, 4
 
 
-def best_mixture(values, observed, owner, generator):
+def best_mixture(values, observed, owner, seed):
     """Mixture of rows if it predicts hidden cells better than their Gaussian, or None.
 
     Parameters
@@ -45,8 +48,8 @@ def best_mixture(values, observed, owner, generator):
         Which values are observed.
     owner : int64 tensor of shape (n_cells,)
         The feature that each cell belongs to; the cells of one are hidden together.
-    generator : torch.Generator
-        Source of the choice of rows, of what is hidden in them and of first guesses.
+    seed : int
+        Seed of the choice of rows, of what is hidden in them and of first guesses.
 
     Returns
     -------
@@ -56,14 +59,14 @@ def best_mixture(values, observed, owner, generator):
     n_rows, n_cells = values.shape
     if n_rows < _FEWEST_ROWS or not 1 < n_cells <= _MOST_CELLS:
         return None
-    rows = torch.randperm(n_rows, generator=generator)[:ROWS_TO_LEARN]
+    rows = torch.randperm(n_rows, generator=torch_generator(seed))[:ROWS_TO_LEARN]
     values, observed = values[rows].double(), observed[rows]
-    trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, generator)
+    trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, seed)
     size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
     if size == 1:
         return None
     gaussian = free_gaussian(values[:, None], observed[:, None])
-    return fit_mixture(values, observed, gaussian, size, generator)
+    return fit_mixture(values, observed, gaussian, size, seed)
 
 
 def _best_size(trial, most):
@@ -85,12 +88,13 @@ class Trial:
 
     Parameters
     ----------
-    values, observed, owner, generator
+    values, observed, owner, seed
         As for :func:`best_mixture`.
     """
 
-    def __init__(self, values, observed, owner, generator):
-        self.values, self.observed, self.generator = values, observed, generator
+    def __init__(self, values, observed, owner, seed):
+        self.values, self.observed, self.seed = values, observed, seed
+        generator = torch_generator(seed + 1)
         features, place = owner.unique(return_inverse=True)
         share = torch.rand(_MASKS, len(values), len(features), generator=generator)
         # What stands for a label is drawn anew, whatever a mixture says of it, and does not count.
@@ -109,9 +113,8 @@ class Trial:
         total, count = 0.0, 0
         for part, gaussian in zip(self.parts, self.gaussians):
             rest = self._rest(part)
-            shape = gaussian, n_components, self.generator
-            data = self.values[rest], self.observed[rest]
-            mixture = fit_mixture(*data, *shape, n_passes=_N_TRIAL_PASSES)
+            data = self.values[rest], self.observed[rest], gaussian
+            mixture = fit_mixture(*data, n_components, self.seed, n_passes=_N_TRIAL_PASSES)
             for hidden in self.hidden:
                 loss = self._crps(mixture, part, hidden)
                 total, count = total + float(loss.sum()), count + len(loss)
@@ -146,7 +149,7 @@ def _more_than_two(values, observed):
     return torch.tensor([len(x[seen].unique()) > 2 for x, seen in pairs])
 
 
-def fit_mixture(values, observed, gaussian, n_components, generator, n_passes=_N_PASSES):
+def fit_mixture(values, observed, gaussian, n_components, seed, n_passes=_N_PASSES):
     """Fit a mixture of Gaussians to rows with gaps, by EM.
 
     Parameters
@@ -159,10 +162,10 @@ def fit_mixture(values, observed, gaussian, n_components, generator, n_passes=_N
         Gaussian of the rows: it fills them for a first guess, and is the mixture of one component.
     n_components : int
         Number of components.
-    generator : torch.Generator
-        Source of the first guess.
+    seed : int
+        Seed of the first guess.
     n_passes : int, default=20
-        Passes of EM.
+        Passes of EM at most.
 
     Returns
     -------
@@ -174,76 +177,22 @@ def fit_mixture(values, observed, gaussian, n_components, generator, n_passes=_N
     )
     if n_components == 1:
         return one
-    filled = torch.cat([part.mean[:, 0] for part in _parts(one, values, observed)])
-    nearest = _clusters(filled, n_components, generator)
-    near = torch.nn.functional.one_hot(nearest, n_components).double()
+    # As if there were so many more rows with the mean covariance.
+    shape = em.Shape((values.shape[1] + 2) / values.shape[1], NUGGET)
+    filled = torch.cat([part.mean[:, 0] for part in one.batches(values, observed)])
+    nearest = torch.as_tensor(clusters(filled.numpy(), n_components, seed, _N_STARTS))
+    near = torch.nn.functional.one_hot(nearest.long(), n_components).double()
     # A row belongs to the others a little: a cluster of one row must not be the last word.
     near = 0.9 * near + 0.1 / n_components
     second = torch.einsum("nk,np,nq->kpq", near, filled, filled)
-    mixture = _maximised(near.sum(0), near.T @ filled, second)
-    for _ in range(n_passes):
-        mixture = _maximised(*_expected(mixture, values, observed))
-    return mixture
+    start = em.maximised(em.Moments(near.sum(0), near.T @ filled, second), shape)
+    expect = partial(_expected, values=values, observed=observed)
+    return RowMixture(*em.climb(start, expect, shape, n_passes))
 
 
-def _parts(mixture, values, observed):
-    """What components say of rows, some at a time."""
-    size = mixture.rows_at_once
-    return (mixture.parts(*part) for part in zip(values.split(size), observed.split(size)))
-
-
-def _expected(mixture, values, observed):
-    """Numbers of rows of the components, sums of their values and of the products of these."""
-    count, total, second = (torch.zeros_like(x) for x in mixture.arrays().values())
-    for part in _parts(mixture, values, observed):
-        weights = part.weights
-        count += weights.sum(0)
-        weighted = weights[..., None] * part.mean
-        total += weighted.sum(0)
-        second += weighted.permute(1, 2, 0) @ part.mean.transpose(0, 1)
-        within = (weights[..., None, None] * part.covariance).transpose(0, 1).flatten(1)
-        place = part.missing[:, :, None] * second.shape[2] + part.missing[:, None]
-        second.flatten(1).index_add_(1, place.flatten(), within)
-    return count, total, second
-
-
-def _maximised(count, total, second):
-    """Mixture of such moments, its covariances shrunk towards their mean."""
-    n_cells = total.shape[1]
-    known = count.clamp(min=1e-9)
-    means = total / known[:, None]
-    scatter = second - known[:, None, None] * means[:, :, None] * means[:, None]
-    # As if there were so many more rows with the mean covariance.
-    more = n_cells + 2
-    pooled = scatter.sum(0) / count.sum()
-    covariances = (scatter + more * pooled) / (count + more)[:, None, None]
-    covariances = covariances + NUGGET * torch.eye(n_cells, dtype=covariances.dtype)
-    return RowMixture((count + 1) / (count + 1).sum(), means, covariances)
-
-
-def _clusters(x, n_clusters, generator):
-    """Number of the nearest of so many centres of each row, by k-means from several starts."""
-    starts = [_k_means(x, n_clusters, generator) for _ in range(_N_STARTS)]
-    return min((torch.cdist(x, centres).min(1) for centres in starts), key=_inertia).indices
-
-
-def _inertia(nearest):
-    return float(nearest.values.square().sum())
-
-
-def _k_means(x, n_clusters, generator):
-    """Centres of clusters of rows."""
-    centres = x[torch.randint(len(x), (1,), generator=generator)]
-    for _ in range(n_clusters - 1):
-        # The next first centre is likely to be far from those before.
-        far = torch.cdist(x, centres).min(1).values.square() + 1e-12
-        centres = torch.cat([centres, x[torch.multinomial(far, 1, generator=generator)]])
-    for _ in range(_N_KMEANS):
-        nearest = torch.cdist(x, centres).argmin(1)
-        near = torch.nn.functional.one_hot(nearest, n_clusters).to(x.dtype)
-        count = near.sum(0)[:, None]
-        centres = torch.where(count > 0, near.T @ x / count.clamp(min=1), centres)
-    return centres
+def _expected(components, values, observed):
+    """Moments of rows with gaps under such components."""
+    return RowMixture(*components).expect(values, observed)
 
 
 def mixture_crps(y, weights, means, deviations):
