@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
 from skdiffusion.estimators.density._nonsense import warn_nonsense
-from skdiffusion.estimators.imputation._judging import Judged, _warn_missed
+from skdiffusion.estimators.imputation._judging import Judged, warn_missed
 from skdiffusion.metrics import get_scorer
 
 RNG = np.random.default_rng(0)
@@ -314,7 +314,7 @@ WARNINGS = {
         lambda: ScoreSDE(**NETWORK | {"learning_rate": 1e3}).fit(X), "did not raise the held-out",
     ),
     "bands that miss": (
-        lambda: _warn_missed(Judged(0.5, 0.4, 1000)), "Bands made for 88% .* hold 40% of 1000",
+        lambda: warn_missed(Judged(0.5, 0.4, 1000)), "Bands made for 88% .* hold 40% of 1000",
     ),
     "draws far outside": (
         lambda: warn_nonsense(torch.full((30, 2), 50.0), torch.nn.Identity(), "heun", 32),

@@ -83,7 +83,7 @@ class FillingImputer(TransformerMixin, PortableEstimator, ABC):
         data = self._reader.with_statics(data, self.direction == "past")
         keys = self._keys(data, random_state) if keys is None else keys
         warn_empty(data, self._columns.valid)
-        if model.name != "gaussian" and self.direction == "both":
+        if model.solves and self.direction == "both":
             warn_few_steps(model.denoiser, Bunch(**self.get_params(deep=False)))
         n_rows, out = sum(map(len, data.rows)), None
         for piece in data.pieces(ROWS_OF_A_PIECE, self._margin(model)):

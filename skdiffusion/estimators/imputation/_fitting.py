@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
-from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._random import torch_generator
 from skdiffusion._warn import warn
 from skdiffusion.columns.columns import Columns
@@ -20,12 +18,13 @@ from skdiffusion.estimators.imputation._base import (
     is_grouped,
     refit_alone,
 )
-from skdiffusion.estimators.imputation._judging import SHARE, Judge
+from skdiffusion.estimators.imputation._choice import nothing_trained, with_network
+from skdiffusion.estimators.imputation._judging import Judge
 from skdiffusion.estimators.imputation._maps import bent, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
-from skdiffusion.training.imputation import hides_nothing, train_imputer
+from skdiffusion.training.imputation import hides_nothing
 from skdiffusion.training.masking import (
     STRATEGIES,
     by_feature,
@@ -37,8 +36,6 @@ _log = logging.getLogger(__name__)
 
 # With fewer windows than this there is nothing to spare for validation.
 _FEWEST_WINDOWS = 10
-# Default size of a training batch: so many windows or rows, fewer if they have many cells.
-_LARGEST_BATCH, _LARGEST_TABLE_BATCH, _CELLS_PER_BATCH = 8, 256, 8192
 # A target strategy that hides nothing in so many windows, fewer if they are large, is refused.
 _MOST_WINDOWS_TO_ASK, _FEWEST_WINDOWS_TO_ASK, _CELLS_TO_ASK = 512, 32, 500_000
 # As in the published setting, 64 channels and 8 heads.
@@ -71,11 +68,6 @@ class Windows:
     def to(self, device):
         """Return the same windows of series on another device."""
         return replace(self, series=self.series.to(device))
-
-
-def nothing_trained():
-    """History of a model without training."""
-    return {"loss": [], "validation": [], "best_step": 0}
 
 
 def learn_columns(flat, settings, names, encoding, kind):
@@ -248,26 +240,14 @@ def fit_imputation_model(
         )
     elif settings.method == "diffusion":
         _require_targets(windows, strategy, settings, seed)
-        denoiser, history = _with_network(
-            denoiser, windows, columns, strategy, settings, seed, course
-        )
-    if denoiser.name != blueprint.name:
+        judge = Judge(windows, columns, strategy, settings, seed)
+        trees = getattr(previous, "denoiser", None)
+        denoiser, history = with_network(denoiser, judge, course, trees)
+    if denoiser.name == "gaussian" != blueprint.name:
         return _closed(refit_alone(denoiser.base, windows.series), blueprint), history
+    if denoiser.name != blueprint.name:
+        blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history
-
-
-def _with_network(denoiser, windows, columns, strategy, settings, seed, course):
-    """Train; return the network or its Gaussian, whichever is better, and the history."""
-    device = resolve_device(settings.device)
-    denoiser, windows = denoiser.to(device), windows.to(device)
-    judge = Judge(windows, columns, strategy, settings, seed)
-    course.set_aside(SHARE, judge.try_share, denoiser)
-    history = _train(denoiser, windows, strategy, settings, seed, course)
-    _warn_useless(denoiser, history)
-    denoiser = judge.better(denoiser)
-    n_steps, kept = len(history["loss"]), denoiser.name != "gaussian"
-    _log.info("trained the network for %d steps, kept: %s", n_steps, kept)
-    return denoiser, history
 
 
 def _closed(base, blueprint):
@@ -349,44 +329,4 @@ def _require_targets(windows, strategy, settings, seed):
         raise ValueError(
             f"target_strategy hides no observed cell of {n} windows of X, so that there is "
             'nothing to learn: hide some, or take target_strategy="block".'
-        )
-
-
-def _train(denoiser, windows, strategy, settings, seed, course):
-    """Train ``denoiser`` in place; return the history."""
-    series = windows.series
-    n_cells = series.length * series.values.shape[1]
-    most = _LARGEST_BATCH if series.length > 1 else _LARGEST_TABLE_BATCH
-    with memory_advice("Too little memory to train: lower batch_size or n_channels."):
-        return train_imputer(
-            denoiser,
-            series,
-            windows.train,
-            windows.held_out,
-            strategy,
-            batch_size=_batch_size(settings, len(windows.train), most, n_cells),
-            seed=seed,
-            n_steps=settings.max_iter,
-            learning_rate=settings.learning_rate,
-            course=course,
-            progress=settings.verbose > 0,
-            description="Learning",
-        )
-
-
-def _batch_size(settings, n_windows, most, n_cells):
-    """Windows of a batch: as asked for, within what can be computed."""
-    if settings.batch_size is None:
-        return max(1, min(most, _CELLS_PER_BATCH // n_cells))
-    return min(settings.batch_size, max(n_windows, _MOST_WINDOWS_TO_ASK))
-
-
-def _warn_useless(denoiser, history):
-    """Say so if training led nowhere and there is no closed form to answer instead."""
-    useless = history["validation"] and history["best_step"] == 0
-    if useless and denoiser.closed_form() is None:
-        warn(
-            f"{len(history['loss'])} training steps did not lower the loss on held-out windows "
-            "(see history_): raise max_iter or lower learning_rate.",
-            ConvergenceWarning,
         )

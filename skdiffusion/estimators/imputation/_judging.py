@@ -1,4 +1,4 @@
-"""How a network and its Gaussian predict held-out cells: which is kept, and whether bands hold."""
+"""How denoisers predict held-out cells, and whether their bands hold."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from skdiffusion.estimators.imputation._model import draw_standardised
 from skdiffusion.metrics import crps_loss
 from skdiffusion.training.imputation import Masked
 
-# Network and Gaussian are compared on windows with about so many observed cells, some of them
+# Denoisers are compared on windows with about so many observed cells, some of them
 # hidden, the same windows under several masks if need be, but at most so often, with so many draws.
 # On 64 windows, some hundred hidden cells of a table, the choice was little more than chance.
 _CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
@@ -66,27 +66,19 @@ class Judge:
     settings: Any
     seed: int
 
-    def better(self, denoiser):
-        """The trained denoiser, or its closed form if that predicts held-out cells better."""
-        alone = denoiser.closed_form()
-        if len(self.windows.held_out) == 0 or alone is None:
-            return denoiser
-        trained, closed = self(denoiser), self(alone)
-        kept = denoiser if trained.crps < closed.crps else alone
-        _warn_missed(trained if kept is denoiser else closed)
-        return kept
+    @property
+    def can(self):
+        """Whether there is anything to judge by."""
+        return len(self.windows.held_out) > 0
 
     def try_share(self, denoiser):
-        """Do a share of the work of :meth:`better`, to see how long all of it will take."""
-        if len(self.windows.held_out) == 0 or denoiser.closed_form() is None:
-            return
+        """Do a share of the work of judging, to see how long all of it will take."""
         trained = deepcopy(denoiser)
         with torch.no_grad():
             # As after training: untrained networks are known to be their closed form.
             for weight in trained.parameters():
                 weight.add_(1e-3)
-        for one in (trained, denoiser.closed_form()):
-            self(one, SHARE)
+        self(trained, SHARE)
 
     def __call__(self, denoiser, share=1):
         """How a denoiser predicts the cells, of one window in ``share``."""
@@ -109,7 +101,7 @@ class Judge:
         return Judged(crps, float(inside.mean()), len(truth))
 
 
-def _warn_missed(judged):
+def warn_missed(judged):
     """Say so if the bands of the draws miss held-out cells much too often."""
     if judged.n_cells >= _FEWEST_CELLS and judged.coverage < _LEAST_COVERAGE:
         warn(

@@ -13,6 +13,7 @@ from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.mixture import RowMixture
+from skdiffusion.estimators.imputation._trees import TreeDenoiser
 from skdiffusion.nn import CSDINetwork
 from skdiffusion.nn.encoder import EncoderDenoiser
 
@@ -32,7 +33,7 @@ class Blueprint:
 
     Attributes
     ----------
-    name : {"gaussian", "encoder", "csdi"}
+    name : {"gaussian", "trees", "encoder", "csdi"}
         Kind of denoiser.
     length, n_features : int
         Size of a window.
@@ -53,6 +54,8 @@ class Blueprint:
         generator = torch_generator(self.seed)
         if self.name == "gaussian":
             return GaussianDenoiser(base)
+        if self.name == "trees":
+            return TreeDenoiser(base, None)
         if self.name == "csdi":
             return CSDINetwork(self.n_features, **self.sizes, generator=generator)
         return EncoderDenoiser(
@@ -80,9 +83,14 @@ class ImputationModel:
         """Kind of denoiser."""
         return self.denoiser.name
 
+    @property
+    def solves(self):
+        """Whether draws take the steps of a solver."""
+        return self.name not in ("gaussian", "trees")
+
     def reach(self, settings):
         """Rows around a piece of a series that say something of its draws."""
-        if self.name == "gaussian":
+        if not self.solves:
             return _FORGOTTEN
         # A step of a solver asks twice at most, and every answer joins cells of a window.
         n_steps = settings.n_steps or self.denoiser.default_steps
@@ -144,6 +152,7 @@ class ImputationModel:
             "blueprint": self.blueprint,
             "base": self.base_arrays(),
             "weights": self.weights(),
+            "trees": getattr(self.denoiser, "trees", None),
         }
 
     def __setstate__(self, state):
@@ -152,6 +161,8 @@ class ImputationModel:
             kind, arrays = state["base"]
             base = _BASES[kind].from_arrays(**{k: torch.from_numpy(x) for k, x in arrays.items()})
         denoiser = load_numpy_state(self.blueprint.build(base), state["weights"])
+        if self.blueprint.name == "trees":
+            denoiser.trees = state["trees"]
         self.denoiser = denoiser.eval().requires_grad_(False)
 
 

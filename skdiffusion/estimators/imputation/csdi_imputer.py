@@ -376,7 +376,7 @@ class CSDIImputer(DiffusionImputer):
             "scale_": reader.encoding.of_features(columns.scale),
             "window_length_": reader.length,
             "time_step_": reader.step,
-            "method_": "gaussian" if model.name == "gaussian" else "diffusion",
+            "method_": "diffusion" if model.solves else model.name,
             "history_": history,
             "n_iter_": max(1, len(history["loss"])),
         }

@@ -1,0 +1,262 @@
+"""Boosted trees that correct what a state space says of the missing cells of series.
+
+A state space knows all that is linear, and takes the errors of a column for equally large at all
+times. Trees tell, cell by cell, from its mean and deviation, from what is observed before and after
+and from the other columns, where it errs and how much: calm nights, a wind that turns, a patient
+whose pulse varies. With ``m`` and ``s`` the mean and the deviation of the state space, the trees'
+location ``a`` and scale ``b`` and the shape ``h`` of what they leave, the draws are
+
+    y = m + s (a + b h(u)) ,
+
+where ``u`` are the standard normal residuals of the state space's draws: they keep its dependence
+over time and columns.
+
+What trees learn from are cells hidden from the state space as they will be missing. Those of half
+of the windows teach the trees that foretell those of the other half: only residuals on unseen cells
+are as large as those of new cells will be. As cells are hidden several times, halves are of rows.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
+
+# On a year of weather, and of air quality, half as many trees lost 1 %, twice as many gained none.
+_LOCATION = {
+    "loss": "absolute_error",
+    "max_iter": 150,
+    "learning_rate": 0.08,
+    "min_samples_leaf": 50,
+    "early_stopping": False,
+}
+# Sizes of residuals are noisy: fewer and smaller trees. The deviance of gamma laws weighs small and
+# large ones alike, and a mean, unlike that of logarithms, does not hang on the smallest.
+_SCALE = {
+    "loss": "gamma",
+    "max_iter": 60,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 100,
+    "early_stopping": False,
+}
+# Cells to learn from, passes that hide them at most, and fewer than this in a half teach nothing.
+_MOST_CELLS, _MOST_PASSES, _FEWEST_CELLS = 80_000, 8, 250
+# Series are shown in stretches of so many rows, of which a pass takes so many rows in all: what a
+# smoother keeps of a row is the square of its states.
+_STRETCH, _ROWS_OF_A_PASS = 512, 2**14
+# Of a stretch of several windows every other one hides cells, so that gaps have surroundings.
+_SHARE_OF_WINDOWS = 0.5
+# Observations further away than this say nothing.
+_FAR = 256
+# Residuals beyond so many deviations are outliers; those below so small a share of one are alike.
+_BOUND, _LEAST = 8.0, 1e-3
+# Rows before and after a cell at which its column is looked at.
+_NEIGHBOURS = (-3, -1, 1, 3)
+
+
+class TreeDenoiser(GaussianDenoiser):
+    """State space whose answers are corrected by trees.
+
+    Parameters
+    ----------
+    base : SeriesGaussian
+        The state space.
+    trees : Trees
+        What corrects it.
+    """
+
+    name = "trees"
+
+    def __init__(self, base, trees):
+        super().__init__(base)
+        self.trees = trees
+
+    def draw(self, series, normals, n_draws, **options):
+        """Draw the wanted cells of series; see :meth:`ImputationDenoiser.draw`."""
+        plain = replace(self.base, shape=Shape.normal(self.base.n_features).map(self._like))
+        drawn = plain.draw(series, normals, n_draws)
+        row, column = torch.nonzero(series.wanted, as_tuple=True)
+        inputs, mean, sd = seen_from(plain.prepare(series), series, row, column)
+        location, scale = (self._like(x) for x in self.trees.predict(inputs))
+        u = (drawn.double() - mean) / sd
+        residual = self.trees.shape.map(self._like)(u, column, scale)
+        return (mean + sd * (location + scale * residual)).to(drawn.dtype)
+
+    def _like(self, x):
+        """Move a tensor or an array to where the state space is."""
+        return torch.as_tensor(x).to(self.base.model.noise.device)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Location and scale of residuals in predicted deviations, and the shape of what is left.
+
+    Parameters
+    ----------
+    locations : sequence of HistGradientBoostingRegressor
+        Their mean is the location.
+    scale : HistGradientBoostingRegressor
+        Mean size of what is left.
+    shape : Shape
+        From standard normal residuals to those in units of the scale.
+    """
+
+    locations: Any
+    scale: Any
+    shape: Any
+
+    def predict(self, inputs):
+        """Location and scale of cells, as arrays."""
+        location = np.mean([trees.predict(inputs) for trees in self.locations], axis=0)
+        return location, self.scale.predict(inputs)
+
+
+def fit_trees(base, windows, strategy, seed):
+    """Learn to correct a state space.
+
+    Parameters
+    ----------
+    base : SeriesGaussian or any other base
+        What is to be corrected.
+    windows : Windows
+        Series; cells of held-out windows are not learnt from.
+    strategy : callable
+        Target strategy of :mod:`skdiffusion.training.masking`.
+    seed : int
+        Fixes what is hidden.
+
+    Returns
+    -------
+    trees : Trees or None
+        None for another base than a state space and where there are too few cells.
+    """
+    if not isinstance(base, SeriesGaussian):
+        return None
+    inputs, residual, even = _lessons(base, windows, strategy, torch_generator(seed + 3))
+    if min(even.sum(), (~even).sum()) < _FEWEST_CELLS:
+        return None
+    halves = even, ~even
+    make = HistGradientBoostingRegressor
+    locations = [
+        make(random_state=0, **_LOCATION).fit(inputs[half], residual[half]) for half in halves
+    ]
+    parts = [trees.predict(inputs) for trees in locations[::-1]]
+    left = residual - np.where(even, *parts)
+    scale = make(random_state=0, **_SCALE).fit(inputs, np.abs(left) + _LEAST)
+    left, column = left / scale.predict(inputs), inputs[:, 0].astype(int)
+    shape = Shape.of(torch.from_numpy(left), torch.from_numpy(column), base.n_features)
+    return Trees(locations, scale, shape)
+
+
+def _lessons(base, windows, strategy, generator):
+    """What is seen of hidden cells, their residuals in predicted deviations, and their half."""
+    found, n_cells = [], 0
+    for _ in range(_MOST_PASSES):
+        shown, truth, targets, even = _hidden(windows, strategy, generator)
+        row, column = torch.nonzero(targets, as_tuple=True)
+        inputs, mean, sd = seen_from(base.prepare(shown), shown, row, column)
+        residual = ((truth[row, column] - mean) / sd).clamp(-_BOUND, _BOUND)
+        found.append((inputs, residual.cpu().numpy(), even[row].cpu().numpy()))
+        n_cells += len(row)
+        if n_cells >= _MOST_CELLS:
+            break
+    return (np.concatenate(part)[:_MOST_CELLS] for part in zip(*found, strict=True))
+
+
+def _hidden(windows, strategy, generator):
+    """Stretches of series some of whose cells are hidden, the truth and what is hidden.
+
+    Returns
+    -------
+    shown : WindowedSeries
+        The stretches.
+    truth : tensor of shape (n_rows, K)
+        Their values.
+    targets : bool tensor of shape (n_rows, K)
+        What is hidden.
+    even : bool tensor of shape (n_rows,)
+        The half that each row is in.
+    """
+    series = windows.series
+    size = min(_STRETCH, int(series.offsets.diff().min()))
+    stretches = replace(series, length=size)
+    starts = stretches.regular_starts(size)
+    chosen = torch.randperm(len(starts), generator=generator)[: max(1, _ROWS_OF_A_PASS // size)]
+    starts = starts[chosen.sort().values.to(starts.device)]
+    shown = stretches.around(starts, 0)
+    learnt = torch.ones(len(series.values), dtype=torch.bool, device=series.values.device)
+    learnt[series.rows(windows.held_out)] = False
+    rows = stretches.rows(starts)
+    learnt, even = learnt[rows][..., None], rows.flatten() // series.length % 2 == 0
+    observed = shown.observed.view(len(starts), size, -1)
+    targets = _targets(observed.cpu(), series.length, strategy, generator).to(observed.device)
+    targets = (targets & learnt).flatten(0, 1)
+    truth, shown.observed = shown.values, shown.observed & ~targets
+    shown.values = truth.masked_fill(targets, 0.0)
+    return shown, truth, targets, even
+
+
+def _targets(observed, length, strategy, generator):
+    """Observed cells of stretches (n, T, K) that a strategy for windows hides."""
+    n, size, n_features = observed.shape
+    n_windows = size // length
+    first = int(torch.randint(size - n_windows * length + 1, (1,), generator=generator))
+    inside = slice(first, first + n_windows * length)
+    cut = observed[:, inside].reshape(-1, length, n_features)
+    pool = lambda k: cut[torch.randint(len(cut), (k,), generator=generator)]  # noqa: E731
+    hidden = strategy(cut, generator, pool)
+    if n_windows > 1:
+        hidden = hidden & (torch.rand(len(cut), 1, 1, generator=generator) < _SHARE_OF_WINDOWS)
+    targets = torch.zeros_like(observed)
+    targets[:, inside] = hidden.view(n, -1, n_features)
+    return targets
+
+
+def seen_from(smoothed, series, row, column):
+    """What is seen from cells, and what the state space says of them.
+
+    Parameters
+    ----------
+    smoothed : SmoothedSeries
+        What the state space says of the series.
+    series : WindowedSeries
+        The series.
+    row, column : int64 tensors of shape (n_cells,)
+        The cells.
+
+    Returns
+    -------
+    inputs : float32 ndarray of shape (n_cells, 10 + K)
+        Column; predicted mean and deviation; distances of the observations of the column before and
+        after; these observations and predicted means of neighbouring rows, less the mean of the
+        cell; predicted means of all columns.
+    mean, sd : float64 tensors of shape (n_cells,)
+        Predicted mean and deviation.
+    """
+    mean, sd = smoothed.mean[row, column], smoothed.sd[row, column]
+    number = torch.searchsorted(series.offsets, row, right=True) - 1
+    first, end = series.offsets[number], series.offsets[number + 1]
+    rows = torch.arange(len(series.values), device=row.device)[:, None]
+    before = torch.where(series.observed, rows, -1).cummax(0).values[row, column]
+    after = torch.where(series.observed, rows, len(rows)).flip(0).cummin(0).values.flip(0)
+    after = after[row, column]
+    known = [(before, before >= first, row - before), (after, after < end, after - row)]
+    values, distances = [], []
+    for at, inside, distance in known:
+        near = inside & (distance <= _FAR)
+        value = series.values[at.clamp(0, len(rows) - 1), column] - mean
+        values.append(torch.where(near, value, torch.nan))
+        distances.append(torch.where(near, distance, _FAR + 1).to(mean.dtype))
+    beside = [
+        smoothed.mean[torch.minimum((row + k).clamp(min=first), end - 1), column] - mean
+        for k in _NEIGHBOURS
+    ]
+    own = torch.stack([column.to(mean.dtype), mean, sd, *distances, *values, *beside], 1)
+    inputs = torch.cat([own, smoothed.mean[row]], 1).cpu().numpy()
+    return inputs, mean.double(), sd.double().clamp(min=1e-3)
