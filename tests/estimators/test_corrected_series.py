@@ -75,7 +75,9 @@ def test_errors_that_depend_on_a_column_get_bands_that_do(fitted):
         else:
             # One width for all is too narrow in the loud hours, or far too wide in the calm ones.
             assert coverage[1] > 0.98 or coverage[0] < 0.8
-    assert losses["trees"] < 0.85 * losses["gaussian"]
+    # Who knows state and noise has the CRPS of normal laws, their deviation over the root of pi.
+    floor = np.where(loud, 1.0, 0.05)[np.nonzero(hidden)[0]].mean() / np.sqrt(np.pi)
+    assert losses["trees"] < 1.1 * floor < losses["gaussian"]
 
 
 def test_a_curve_is_followed():
