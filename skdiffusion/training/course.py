@@ -63,6 +63,11 @@ class Course:
         """Whether there is time to train."""
         return self._end == math.inf or monotonic() + self._aside < self._end
 
+    def has_room(self, seconds):
+        """Whether so many seconds are left, and as many again as the fit has taken."""
+        now = monotonic()
+        return now + seconds + (now - self._start) < self._end
+
     def expect(self, n_legs):
         """Divide the time that is left among trainings to come."""
         self._n_to_come = n_legs

@@ -20,6 +20,8 @@ _MOST_WINDOWS = 512
 # Share of the CRPS of held-out cells that trees must gain to be kept without trying a network: on
 # years of weather and air quality the default network gained 2 % on the state space, or nothing.
 _CLEAR_GAIN = 0.02
+# What trees take of most cells, besides smoothing; where time is limited they need that much.
+_SECONDS_OF_TREES = 10
 
 
 def nothing_trained():
@@ -56,7 +58,7 @@ def with_network(denoiser, judge, course, previous):
     judged = {}
     if judge.can and alone is not None:
         judged[alone] = judge(alone)
-        trees = _corrected(alone, judge, previous)
+        trees = _corrected(alone, judge, previous) if course.has_room(_SECONDS_OF_TREES) else None
         if trees is not None:
             judged[trees] = judge(trees)
             if judged[trees].crps < (1 - _CLEAR_GAIN) * judged[alone].crps:

@@ -43,9 +43,11 @@ class CSDIImputer(DiffusionImputer):
     method : {"diffusion", "gaussian"}, default="diffusion"
         ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a series or a row,
         in tables a mixture of Gaussians where known cells are then predicted better, conditioned
-        on whatever is observed. ``"diffusion"`` trains a network on top; where that does not help
-        on held-out windows, the closed form alone is kept, and a mixture that has learnt from all
-        rows of a table (8192 at most) is left alone from the start.
+        on whatever is observed. ``"diffusion"`` goes on from there, and keeps what predicts
+        held-out windows best: the closed form; for series, boosted trees that correct its mean
+        and deviation cell by cell; or a network on top, which is not trained where the trees gain
+        2 % and more. A mixture that has learnt from all rows of a table (8192 at most) is left
+        alone from the start.
     network : {"encoder", "csdi"}, default="encoder"
         ``"encoder"`` reads a window once and denoises the missing cells only, starting from the
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
@@ -145,8 +147,8 @@ class CSDIImputer(DiffusionImputer):
         Number of optimisation steps taken; the closed form counts as one.
     history_ : dict
         ``"loss"``, ``"validation"`` and ``"best_step"`` of the training.
-    method_ : {"diffusion", "gaussian"}
-        What is used: ``"gaussian"`` for the closed form, if the network did not help.
+    method_ : {"diffusion", "trees", "gaussian"}
+        What is used: the network, the closed form corrected by trees, or the closed form alone.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
