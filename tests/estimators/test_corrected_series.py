@@ -138,7 +138,7 @@ def test_trees_that_know_nothing_change_no_draw(fitted):
     found = nothing.draw(series, noise, 30)
     torch.testing.assert_close(found, expected.draw(series, noise, 30), atol=1e-4, rtol=1e-4)
     # Location and scale are in predicted deviations, and moments of the draws say so.
-    moved = TreeDenoiser(denoiser.base, Trees([Constant(2.0)], Constant(3.0), plain))
+    moved = TreeDenoiser(denoiser.base, Trees([Constant(2.0)], Constant(3.0**0.5), plain))
     row, column = torch.nonzero(series.wanted, as_tuple=True)
     _, mean, sd = seen_from(denoiser.base.prepare(series), series, row, column)
     twice = (moved.draw(series, noise, 30) - mean) / sd

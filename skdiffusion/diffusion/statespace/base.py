@@ -1,7 +1,7 @@
 """A state space as the base of an imputer: what it says of the missing cells of series."""
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -40,7 +40,7 @@ class SmoothedSeries:
         Which values are known.
     mean, sd : float32 tensors of shape (n_rows, K)
         Of every cell given all that is observed of its series.
-    covariance, gain : float32 tensors of shape (n_rows, n, n)
+    covariance, gain : float32 tensors of shape (n_rows, n, n) or None
         As in :class:`~skdiffusion.diffusion.statespace.kalman.Smoothed`.
     """
 
@@ -100,6 +100,11 @@ class SeriesGaussian:
         """Rebuild what :meth:`arrays` took apart."""
         shape = Shape(**{f.name: arrays.pop(f.name) for f in fields(Shape)})
         return cls(StateSpace(**arrays), shape, Season(periods, coefficients))
+
+    def plain(self):
+        """The same with normal errors."""
+        shape = Shape.normal(self.n_features)
+        return replace(self, shape=shape.map(lambda x: x.to(self.model.noise.device)))
 
     def prepare(self, series):
         """Smooth series, each given all its observations.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.base import SeriesGaussian, SmoothedSeries
 
 # Columns of a group, and columns outside it that are modelled with it. With 207 columns this is a
 # twentieth of the cost of all at once.
@@ -124,6 +124,34 @@ class GroupedGaussian:
         kept = [split[i] for i in range(len(split))]
         groups = [Group(part.pop("own"), part.pop("neighbours")) for part in kept]
         return cls(groups, [SeriesGaussian.from_arrays(**part) for part in kept])
+
+    @property
+    def n_features(self):
+        """Number of columns."""
+        return sum(len(group.own) for group in self.groups)
+
+    def plain(self):
+        """The same with normal errors."""
+        return replace(self, parts=[part.plain() for part in self.parts])
+
+    def prepare(self, series):
+        """Smooth series, each given all its observations.
+
+        Parameters
+        ----------
+        series : WindowedSeries
+            The series.
+
+        Returns
+        -------
+        smoothed : SmoothedSeries
+            Means and deviations of every cell; None for what joins cells.
+        """
+        mean, sd = torch.zeros_like(series.values), torch.zeros_like(series.values)
+        for group, part in zip(self.groups, self.parts):
+            smoothed, n_own = part.prepare(_columns(series, group)), len(group.own)
+            mean[:, group.own], sd[:, group.own] = smoothed.mean[:, :n_own], smoothed.sd[:, :n_own]
+        return SmoothedSeries(series.values, series.observed, mean, sd, None, None)
 
     def draw(self, series, normals, n_draws, past=False):
         """Draw the wanted cells of series; see :meth:`.base.SeriesGaussian.draw`."""

@@ -37,7 +37,7 @@ def with_network(denoiser, judge, course, previous):
     Parameters
     ----------
     denoiser : ImputationDenoiser
-        The network, not trained.
+        The network, not trained, or the base if there is none for such data.
     judge : Judge
         Windows, strategy and settings, and what the choice is by.
     course : Course
@@ -64,6 +64,9 @@ def with_network(denoiser, judge, course, previous):
             if judged[trees].crps < (1 - _CLEAR_GAIN) * judged[alone].crps:
                 warn_missed(judged[trees])
                 return trees, nothing_trained()
+    if denoiser.name == "gaussian":
+        return min(judged, key=lambda one: judged[one].crps, default=denoiser), nothing_trained()
+    if judged:
         course.set_aside(SHARE, judge.try_share, denoiser)
     history = _train(denoiser, windows, judge.strategy, settings, judge.seed, course)
     _warn_useless(denoiser, history)

@@ -232,13 +232,13 @@ def fit_imputation_model(
             f"X has only {len(windows.train)} windows, too few to train a network and to check "
             "it: the Gaussian over the window is used alone.",
         )
-    elif settings.method == "diffusion" and wide:
-        warn(
-            f"X has {windows.series.values.shape[1]} columns, more than the {WIDEST} for which "
-            "the default network is made: state spaces of groups of columns are used alone, as "
-            'with method="gaussian". network="csdi" trains on any number.',
-        )
     elif settings.method == "diffusion":
+        if wide:
+            warn(
+                f"X has {windows.series.values.shape[1]} columns, more than the {WIDEST} for which "
+                "the default network is made: state spaces of groups of columns are used, and "
+                'trees on top. network="csdi" trains on any number.',
+            )
         _require_targets(windows, strategy, settings, seed)
         judge = Judge(windows, columns, strategy, settings, seed)
         trees = getattr(previous, "denoiser", None)

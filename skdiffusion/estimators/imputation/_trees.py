@@ -25,6 +25,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
+from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 
@@ -36,10 +37,10 @@ _LOCATION = {
     "min_samples_leaf": 50,
     "early_stopping": False,
 }
-# Sizes of residuals are noisy: fewer and smaller trees. The deviance of gamma laws weighs small and
-# large ones alike, and a mean, unlike that of logarithms, does not hang on the smallest.
+# Sizes of residuals are noisy: fewer and smaller trees. They learn the root of a size: logarithms
+# hang on the smallest, sizes themselves on the largest, and the deviance of gamma laws runs away
+# where a spike makes residuals of nearly nothing.
 _SCALE = {
-    "loss": "gamma",
     "max_iter": 60,
     "max_leaf_nodes": 15,
     "min_samples_leaf": 100,
@@ -54,10 +55,12 @@ _STRETCH, _ROWS_OF_A_PASS = 512, 2**14
 _SHARE_OF_WINDOWS = 0.5
 # Observations further away than this say nothing.
 _FAR = 256
-# Residuals beyond so many deviations are outliers; those below so small a share of one are alike.
-_BOUND, _LEAST = 8.0, 1e-3
+# Residuals beyond so many deviations are outliers; scales below so small a share of one are alike.
+_BOUND, _LEAST = 8.0, 0.0025
 # Rows before and after a cell at which its column is looked at.
 _NEIGHBOURS = (-3, -1, 1, 3)
+# The other columns are looked at where there are no more than this.
+_MOST_COLUMNS = 48
 
 
 class TreeDenoiser(GaussianDenoiser):
@@ -65,7 +68,7 @@ class TreeDenoiser(GaussianDenoiser):
 
     Parameters
     ----------
-    base : SeriesGaussian
+    base : SeriesGaussian or GroupedGaussian
         The state space.
     trees : Trees
         What corrects it.
@@ -79,18 +82,13 @@ class TreeDenoiser(GaussianDenoiser):
 
     def draw(self, series, normals, n_draws, **options):
         """Draw the wanted cells of series; see :meth:`ImputationDenoiser.draw`."""
-        plain = replace(self.base, shape=Shape.normal(self.base.n_features).map(self._like))
-        drawn = plain.draw(series, normals, n_draws)
+        drawn = self.base.plain().draw(series, normals, n_draws)
         row, column = torch.nonzero(series.wanted, as_tuple=True)
-        inputs, mean, sd = seen_from(plain.prepare(series), series, row, column)
-        location, scale = (self._like(x) for x in self.trees.predict(inputs))
-        u = (drawn.double() - mean) / sd
-        residual = self.trees.shape.map(self._like)(u, column, scale)
+        inputs, mean, sd = seen_from(self.base.prepare(series), series, row, column)
+        here = lambda x: torch.as_tensor(x, device=mean.device)  # noqa: E731
+        location, scale = map(here, self.trees.predict(inputs))
+        residual = self.trees.shape.map(here)((drawn.double() - mean) / sd, column, scale)
         return (mean + sd * (location + scale * residual)).to(drawn.dtype)
-
-    def _like(self, x):
-        """Move a tensor or an array to where the state space is."""
-        return torch.as_tensor(x).to(self.base.model.noise.device)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Trees:
     locations : sequence of HistGradientBoostingRegressor
         Their mean is the location.
     scale : HistGradientBoostingRegressor
-        Mean size of what is left.
+        Mean root of the size of what is left.
     shape : Shape
         From standard normal residuals to those in units of the scale.
     """
@@ -114,7 +112,12 @@ class Trees:
     def predict(self, inputs):
         """Location and scale of cells, as arrays."""
         location = np.mean([trees.predict(inputs) for trees in self.locations], axis=0)
-        return location, self.scale.predict(inputs)
+        return location, _size(self.scale.predict(inputs))
+
+
+def _size(root):
+    """Scale, positive, from its predicted root."""
+    return np.maximum(root, _LEAST**0.5) ** 2
 
 
 def fit_trees(base, windows, strategy, seed):
@@ -122,7 +125,7 @@ def fit_trees(base, windows, strategy, seed):
 
     Parameters
     ----------
-    base : SeriesGaussian or any other base
+    base : SeriesGaussian, GroupedGaussian or any other base
         What is to be corrected.
     windows : Windows
         Series; cells of held-out windows are not learnt from.
@@ -136,11 +139,16 @@ def fit_trees(base, windows, strategy, seed):
     trees : Trees or None
         None for another base than a state space and where there are too few cells.
     """
-    if not isinstance(base, SeriesGaussian):
+    if not isinstance(base, (SeriesGaussian, GroupedGaussian)):
         return None
     inputs, residual, even = _lessons(base, windows, strategy, torch_generator(seed + 3))
     if min(even.sum(), (~even).sum()) < _FEWEST_CELLS:
         return None
+    return learnt(inputs, residual, even, base.n_features)
+
+
+def learnt(inputs, residual, even, n_features):
+    """Trees of what was seen of cells, their residuals and the half that each is in."""
     halves = even, ~even
     make = HistGradientBoostingRegressor
     locations = [
@@ -148,9 +156,9 @@ def fit_trees(base, windows, strategy, seed):
     ]
     parts = [trees.predict(inputs) for trees in locations[::-1]]
     left = residual - np.where(even, *parts)
-    scale = make(random_state=0, **_SCALE).fit(inputs, np.abs(left) + _LEAST)
-    left, column = left / scale.predict(inputs), inputs[:, 0].astype(int)
-    shape = Shape.of(torch.from_numpy(left), torch.from_numpy(column), base.n_features)
+    scale = make(random_state=0, **_SCALE).fit(inputs, np.sqrt(np.abs(left)))
+    left, column = left / _size(scale.predict(inputs)), inputs[:, 0].astype(int)
+    shape = Shape.of(torch.from_numpy(left), torch.from_numpy(column), n_features)
     return Trees(locations, scale, shape)
 
 
@@ -232,10 +240,10 @@ def seen_from(smoothed, series, row, column):
 
     Returns
     -------
-    inputs : float32 ndarray of shape (n_cells, 10 + K)
+    inputs : float32 ndarray of shape (n_cells, 11 + K)
         Column; predicted mean and deviation; distances of the observations of the column before and
         after; these observations and predicted means of neighbouring rows, less the mean of the
-        cell; predicted means of all columns.
+        cell; predicted means of all columns, if they are not too many.
     mean, sd : float64 tensors of shape (n_cells,)
         Predicted mean and deviation.
     """
@@ -258,5 +266,6 @@ def seen_from(smoothed, series, row, column):
         for k in _NEIGHBOURS
     ]
     own = torch.stack([column.to(mean.dtype), mean, sd, *distances, *values, *beside], 1)
-    inputs = torch.cat([own, smoothed.mean[row]], 1).cpu().numpy()
-    return inputs, mean.double(), sd.double().clamp(min=1e-3)
+    if smoothed.mean.shape[1] <= _MOST_COLUMNS:
+        own = torch.cat([own, smoothed.mean[row]], 1)
+    return own.cpu().numpy(), mean.double(), sd.double().clamp(min=1e-3)
