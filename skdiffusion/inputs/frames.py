@@ -121,7 +121,7 @@ def has_times(frame):
 
 def has_dates_as_text(frame):
     """Whether the first labels of the index are dates that are not read as such yet."""
-    labels = list(frame.index[:3])
+    labels = list(frame.index.get_level_values(-1)[:3])
     if not labels or not all(isinstance(x, (str, datetime.date)) for x in labels):
         return False
     texts = [x for x in labels if isinstance(x, str)]
@@ -131,6 +131,41 @@ def has_dates_as_text(frame):
         warnings.simplefilter("ignore")
         read = sys.modules["pandas"].to_datetime(labels, errors="coerce", format="mixed")
     return bool(read.notna().all())
+
+
+def without_zones(times, name):
+    """Dates among objects in UTC and without a time zone; they must all have one, or none."""
+    # What is not equal to itself is missing.
+    dated = [row for row, t in enumerate(times) if hasattr(t, "tzinfo") and t == t]
+    aware = [row for row in dated if times[row].tzinfo is not None]
+    if not aware:
+        return times
+    if len(aware) < len(dated):
+        others = sorted(set(dated) - set(aware))
+        raise ValueError(
+            f"{name} has times with a time zone and times without, as in the rows {aware[0]} and "
+            f"{others[0]}: give all of them the zone that they are of (tz_localize), or pass "
+            "pd.to_datetime(times, utc=True), which takes those without for UTC."
+        )
+    times = times.copy()
+    for row in aware:
+        times[row] = times[row].astimezone(datetime.UTC).replace(tzinfo=None)
+    return times
+
+
+def hint_to_datetime(frames):
+    """How dates that are text or objects in the index become times, in words."""
+    pd = sys.modules["pandas"]
+    try:
+        pd.to_datetime([label for f in frames for label in f.index.get_level_values(-1)])
+        options = ""
+    except (TypeError, ValueError):
+        # Several ways to write dates, or several time zones.
+        options = ", format='mixed', utc=True"
+    return (
+        "The index of X, or its column of times, holds dates as text or objects, which are not "
+        f"read as times: turn them into times, pd.to_datetime(...{options})."
+    )
 
 
 def numeric_frame(frame):

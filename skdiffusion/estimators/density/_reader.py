@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import is_tied
+from skdiffusion.inputs.arrays import detached, unmasked
 from skdiffusion.inputs.frames import check_columns, dense_frame, holds_labels, infinity_named
 from skdiffusion.inputs.native import as_pandas, as_polars
-from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
 
 
@@ -47,7 +47,7 @@ class TableReader:
             Numbers, and codes of categories.
         """
         codes = self._read(estimator, X, True, allow_nan, checks)
-        X = dense_frame(as_pandas(X))
+        X = dense_frame(as_pandas(detached(X)))
         types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
         self.table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
         return codes

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 from skdiffusion.inputs.arguments import require_same_order
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import (
     check_columns,
     dense_frame,
@@ -26,7 +27,6 @@ from skdiffusion.inputs.imputers import (
     require_imputer_alone,
 )
 from skdiffusion.inputs.native import as_pandas
-from skdiffusion.inputs.series import unmasked
 
 
 class Copies:
@@ -154,7 +154,7 @@ def read_table(estimator, X, y, *, function, reset=True):
     y : ndarray or None
         Targets; None where they stand in ``X``.
     """
-    X, wanted = dense_frame(as_pandas(unmasked(X))), reset and not function
+    X, y, wanted = dense_frame(as_pandas(unmasked(X))), unmasked(y), reset and not function
     _check_target(y)
     fewest = 2 if reset else 1
     if not is_frame(X):
