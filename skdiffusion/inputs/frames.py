@@ -147,7 +147,7 @@ def without_zones(times, name):
             f"{others[0]}: give all of them the zone that they are of (tz_localize), or pass "
             "pd.to_datetime(times, utc=True), which takes those without for UTC."
         )
-    times = times.copy()
+    times = np.array([t if t == t else None for t in times], dtype=object)
     for row in aware:
         times[row] = times[row].astimezone(datetime.UTC).replace(tzinfo=None)
     return times

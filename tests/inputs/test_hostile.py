@@ -163,3 +163,13 @@ def test_a_kernel_estimate_of_repeated_rows_is_that_of_the_rows(max_iter):
     once = ScoreSDE(max_iter=0, **options).fit(rows).score(fresh)
     often = ScoreSDE(max_iter=max_iter, **options).fit(np.repeat(rows, 5, axis=0)).score(fresh)
     assert often == pytest.approx(once, abs=0.05 if max_iter else 1e-9)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 2, 17])
+def test_tables_of_few_different_rows_are_filled_with_what_they_hold(n_distinct):
+    rows = 5.0 + np.repeat(X[:n_distinct, :1], 400 // n_distinct, axis=0) * [1, -1, 2]
+    hidden = RNG.random(rows.shape) < 0.2
+    hidden[:, 0] = False
+    filled = imputer().fit(np.where(hidden, np.nan, rows)).transform(np.where(hidden, np.nan, rows))
+    # The columns follow from each other, but for a hundredth of their spread.
+    assert np.abs(filled - rows).max() < 0.1 * max(1e-3, rows.std())
