@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -173,3 +174,28 @@ def test_tables_of_few_different_rows_are_filled_with_what_they_hold(n_distinct)
     filled = imputer().fit(np.where(hidden, np.nan, rows)).transform(np.where(hidden, np.nan, rows))
     # The columns follow from each other, but for a hundredth of their spread.
     assert np.abs(filled - rows).max() < 0.1 * max(1e-3, rows.std())
+
+
+def test_a_column_of_three_values_is_named_however_few_its_different_rows():
+    for n_features in (1, 2):
+        few = np.random.default_rng(0).choice([0.1, 0.5, np.pi], size=(300, n_features))
+        with pytest.warns(UserWarning, match="repeat more than half"):
+            density().fit(few)
+
+
+def test_copies_say_the_same_thing_once():
+    model = pooled().set_params(n_imputations=6).fit(GAPS, Y)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.predict(10 * GAPS + 1000)
+    texts = [str(w.message) for w in said]
+    assert sorted(text[:12] for text in texts) == [f"Column x{j} of" for j in range(3)]
+    assert {w.filename for w in said} == {__file__}
+
+
+def test_training_that_leaves_the_numbers_says_so():
+    network = {"base": None, "hidden_layer_sizes": (16,), "max_iter": 60, "random_state": 0}
+    start = ScoreSDE(**network | {"max_iter": 0}).fit(X)
+    with pytest.warns(ConvergenceWarning, match=r"not finite from step 3 on.* of step 0"):
+        found = ScoreSDE(learning_rate=1e3, **network).fit(X)
+    assert found.score(X) == pytest.approx(start.score(X), abs=1e-3)

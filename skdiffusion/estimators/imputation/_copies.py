@@ -10,6 +10,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
+from skdiffusion._warn import said_once
 from skdiffusion.inputs.arguments import require_same_order
 from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import (
@@ -65,9 +66,10 @@ class Copies:
         """
         single = drawing_method(self.imputer) is not None and not self.bootstrap
         data = self._rows(data)
-        self.imputers = [
-            self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
-        ]
+        with said_once():
+            self.imputers = [
+                self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
+            ]
         return self
 
     def draw(self, data):
@@ -85,13 +87,12 @@ class Copies:
         """
         each, rows = len(self.seeds) // len(self.imputers), self._rows(data)
         pairs = [(imputer, seed) for imputer, (*_, seed) in zip(self.imputers, self.seeds)]
+        draw = completed_frames if is_frame(data) else answers
+        with said_once():
+            draws = [draw(imputer, rows, each, seed) for imputer, seed in pairs]
         if not is_frame(data):
-            draws = [answers(imputer, rows, each, seed) for imputer, seed in pairs]
             return list(np.moveaxis(np.concatenate(draws, axis=1), 1, 0))
-        copies = [
-            copy for imputer, seed in pairs for copy in completed_frames(imputer, rows, each, seed)
-        ]
-        return [_typed(copy, data) for copy in copies]
+        return [_typed(copy, data) for copies in draws for copy in copies]
 
     def _fitted(self, data, row_seed, seed, _):
         """An imputer with its own seed, on resampled rows if wanted."""
