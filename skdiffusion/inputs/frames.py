@@ -12,6 +12,10 @@ import numpy as np
 _MOST_LISTED = 10
 
 
+# How numpy says that the cells of a table are lists or other objects.
+_NO_NUMBERS = ("float() argument must be", "setting an array element with a sequence")
+
+
 @contextmanager
 def infinity_named(X):
     """Say in which columns of X its infinity, its text or its times are; scikit-learn does not."""
@@ -20,8 +24,13 @@ def infinity_named(X):
         refuse_time_array(X)
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         text = str(error)
+        if any(start in text for start in _NO_NUMBERS) and (columns := _text_columns(X)):
+            raise TypeError(
+                f"Columns {listed(columns)} of X hold objects that are no numbers: turn them into "
+                "numbers or drop them."
+            ) from error
         if "X contains infinity" in text and (columns := _infinite_columns(X)):
             raise ValueError(
                 f"Input X contains infinity in the columns {listed(columns)}: correct these "
@@ -49,6 +58,8 @@ def _refuse_what_is_no_table(X):
             f"X is a {'dict' if isinstance(X, dict) else 'structured array'}: pass "
             "pandas.DataFrame(X)."
         )
+    if isinstance(X, set | frozenset) or hasattr(X, "__next__"):
+        raise TypeError(f"X is a {type(X).__name__}: pass a table of numbers.")
     if isinstance(X, str):
         raise ValueError(f"X is the text {X!r}: pass a table of numbers.")
     if isinstance(X, list | tuple) and len({_length(row) for row in X}) > 1:

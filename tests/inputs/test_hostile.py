@@ -199,3 +199,33 @@ def test_training_that_leaves_the_numbers_says_so():
     with pytest.warns(ConvergenceWarning, match=r"not finite from step 3 on.* of step 0"):
         found = ScoreSDE(learning_rate=1e3, **network).fit(X)
     assert found.score(X) == pytest.approx(start.score(X), abs=1e-3)
+
+
+@pytest.mark.parametrize("form", ["array", "frame"])
+def test_a_column_without_values_is_refused_by_multiple_imputation(form):
+    # An imputer drops it, and y would take its place among the columns that predict y.
+    empty = np.c_[GAPS, np.full(N, np.nan)]
+    empty = pd.DataFrame(empty, columns=[*NAMES, "d"]) if form == "frame" else empty
+    with pytest.raises(
+        ValueError, match=r"Columns \['d'\]" if form == "frame" else r"Columns \[3\]"
+    ):
+        pooled().fit(empty, Y)
+
+
+@pytest.mark.parametrize("cell", [[1], {}, pd.Interval(0, 1), pd.Period("2020")])
+@pytest.mark.parametrize("new", [density, lambda: LangevinSampler(n_steps=5), imputer])
+def test_cells_that_are_no_numbers_are_named(new, cell):
+    with pytest.raises((TypeError, ValueError), match=r"Columns \['a'\] of X"):
+        new().fit(pd.DataFrame({"a": [cell] * N, "b": X[:, 0]}))
+
+
+def test_rows_that_lie_in_a_plane_are_said_to():
+    with pytest.warns(UserWarning, match="20 rows for 30 columns: they lie in a plane"):
+        density().fit(np.random.default_rng(0).normal(size=(20, 30)))
+
+
+@pytest.mark.parametrize("new", [density, lambda: LangevinSampler(n_steps=5), imputer, pooled])
+@pytest.mark.parametrize("data", [{1, 2}, iter([])])
+def test_what_is_no_table_is_refused_by_its_kind(new, data):
+    with pytest.raises((TypeError, ValueError), match=r"X is a (set|list_iterator)|X has no chunk"):
+        new().fit(data, *([Y] if new is pooled else []))

@@ -66,6 +66,7 @@ class Copies:
         """
         single = drawing_method(self.imputer) is not None and not self.bootstrap
         data = self._rows(data)
+        self._refuse_empty(data)
         with said_once():
             self.imputers = [
                 self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
@@ -93,6 +94,16 @@ class Copies:
         if not is_frame(data):
             return list(np.moveaxis(np.concatenate(draws, axis=1), 1, 0))
         return [_typed(copy, data) for copies in draws for copy in copies]
+
+    def _refuse_empty(self, data):
+        """Refuse columns that the imputer would drop, so that copies have those of the data."""
+        empty = np.flatnonzero(~known_cells(data).any(axis=0))
+        if len(empty) and not getattr(self.imputer, "keep_empty_features", False):
+            names = data.columns if is_frame(data) else np.arange(data.shape[1])
+            raise ValueError(
+                f"Columns {names[empty].tolist()} of X have no observed value, from which they "
+                "could be filled: drop them."
+            )
 
     def _fitted(self, data, row_seed, seed, _):
         """An imputer with its own seed, on resampled rows if wanted."""

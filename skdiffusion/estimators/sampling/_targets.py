@@ -25,7 +25,7 @@ from skdiffusion.diffusion.target.targets import (
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.arrays import unmasked
-from skdiffusion.inputs.frames import check_columns, infinity_named, is_frame
+from skdiffusion.inputs.frames import check_columns, dense_frame, infinity_named, is_frame
 
 # Below a hundredth of a standard deviation a learnt score resolves nothing.
 _SMALLEST_SCALE = 1e-2
@@ -86,7 +86,7 @@ def check_target(target):
 
 def validated(sampler, X, **kwargs):
     """Checked array; points to the imputer where X has missing values."""
-    X = unmasked(X)
+    X = dense_frame(unmasked(X))
     if is_frame(X):
         check_columns(X)
     try:
