@@ -21,6 +21,8 @@ from skdiffusion.columns.marginals import LOG_ROOT_2PI
 
 # Rows below which repeated values say little about a column.
 _FEWEST_ROWS = 20
+# Rows a value that no measured quantity repeats so often.
+_OFTEN = 10
 
 
 class Grid:
@@ -124,3 +126,10 @@ def is_tied(column):
     """Whether a column of numbers that is not constant repeats more than half of its values."""
     column = column[~np.isnan(column)]
     return len(column) >= _FEWEST_ROWS and 1 < len(np.unique(column)) <= len(column) / 2
+
+
+def has_few_values(column):
+    """Whether a column of numbers has fewer values than say something, each of them often."""
+    column = column[~np.isnan(column)]
+    n_values = len(np.unique(column))
+    return 1 < n_values < _FEWEST_ROWS and len(column) >= _OFTEN * n_values

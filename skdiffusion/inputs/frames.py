@@ -12,6 +12,10 @@ import numpy as np
 _MOST_LISTED = 10
 
 
+# How numpy says that the cells of a table are lists or other objects.
+_NO_NUMBERS = ("float() argument must be", "setting an array element with a sequence")
+
+
 @contextmanager
 def infinity_named(X):
     """Say in which columns of X its infinity, its text or its times are; scikit-learn does not."""
@@ -20,8 +24,13 @@ def infinity_named(X):
         refuse_time_array(X)
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         text = str(error)
+        if any(start in text for start in _NO_NUMBERS) and (columns := _text_columns(X)):
+            raise TypeError(
+                f"Columns {listed(columns)} of X hold objects that are no numbers: turn them into "
+                "numbers or drop them."
+            ) from error
         if "X contains infinity" in text and (columns := _infinite_columns(X)):
             raise ValueError(
                 f"Input X contains infinity in the columns {listed(columns)}: correct these "
@@ -49,6 +58,8 @@ def _refuse_what_is_no_table(X):
             f"X is a {'dict' if isinstance(X, dict) else 'structured array'}: pass "
             "pandas.DataFrame(X)."
         )
+    if isinstance(X, set | frozenset) or hasattr(X, "__next__"):
+        raise TypeError(f"X is a {type(X).__name__}: pass a table of numbers.")
     if isinstance(X, str):
         raise ValueError(f"X is the text {X!r}: pass a table of numbers.")
     if isinstance(X, list | tuple) and len({_length(row) for row in X}) > 1:
@@ -121,7 +132,7 @@ def has_times(frame):
 
 def has_dates_as_text(frame):
     """Whether the first labels of the index are dates that are not read as such yet."""
-    labels = list(frame.index[:3])
+    labels = list(frame.index.get_level_values(-1)[:3])
     if not labels or not all(isinstance(x, (str, datetime.date)) for x in labels):
         return False
     texts = [x for x in labels if isinstance(x, str)]
@@ -131,6 +142,41 @@ def has_dates_as_text(frame):
         warnings.simplefilter("ignore")
         read = sys.modules["pandas"].to_datetime(labels, errors="coerce", format="mixed")
     return bool(read.notna().all())
+
+
+def without_zones(times, name):
+    """Dates among objects in UTC and without a time zone; they must all have one, or none."""
+    # What is not equal to itself is missing.
+    dated = [row for row, t in enumerate(times) if hasattr(t, "tzinfo") and t == t]
+    aware = [row for row in dated if times[row].tzinfo is not None]
+    if not aware:
+        return times
+    if len(aware) < len(dated):
+        others = sorted(set(dated) - set(aware))
+        raise ValueError(
+            f"{name} has times with a time zone and times without, as in the rows {aware[0]} and "
+            f"{others[0]}: give all of them the zone that they are of (tz_localize), or pass "
+            "pd.to_datetime(times, utc=True), which takes those without for UTC."
+        )
+    times = np.array([t if t == t else None for t in times], dtype=object)
+    for row in aware:
+        times[row] = times[row].astimezone(datetime.UTC).replace(tzinfo=None)
+    return times
+
+
+def hint_to_datetime(frames):
+    """How dates that are text or objects in the index become times, in words."""
+    pd = sys.modules["pandas"]
+    try:
+        pd.to_datetime([label for f in frames for label in f.index.get_level_values(-1)])
+        options = ""
+    except (TypeError, ValueError):
+        # Several ways to write dates, or several time zones.
+        options = ", format='mixed', utc=True"
+    return (
+        "The index of X, or its column of times, holds dates as text or objects, which are not "
+        f"read as times: turn them into times, pd.to_datetime(...{options})."
+    )
 
 
 def numeric_frame(frame):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import check_array
 
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import infinity_named, is_frame
 from skdiffusion.inputs.native import from_columns
 from skdiffusion.inputs.panels import LongFrame
@@ -303,17 +304,6 @@ def recognise(X, window_length, panel_columns=None):
             "(n_samples, n_times, n_features): reshape X."
         )
     return ("table", "table", [X]) if window_length is None else ("series", "series", [X])
-
-
-def unmasked(X, placeholder=np.nan):
-    """Masked arrays, or those in a list, with a placeholder in their masked cells."""
-    if isinstance(X, np.ma.MaskedArray):
-        if X.dtype.kind in "iub" and np.isnan(placeholder):
-            X = X.astype(float)
-        return X.data if X.dtype.kind in "mM" else X.filled(placeholder)
-    if isinstance(X, (list, tuple)) and any(isinstance(x, np.ma.MaskedArray) for x in X):
-        return [unmasked(x, placeholder) for x in X]
-    return X
 
 
 def n_dimensions(X, name):

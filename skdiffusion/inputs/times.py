@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skdiffusion._warn import warn
-from skdiffusion.inputs.frames import has_times
+from skdiffusion.inputs.frames import has_times, without_zones
 
 # Slots that are kept of a gap without rows: over more, a state space forgets what came before.
 _LONGEST_GAP = 1000
@@ -72,6 +72,8 @@ def as_stamps(timestamps, name, zone="UTC"):
         timestamps = timestamps.tz_convert(zone) if zone else timestamps
         timestamps = timestamps.tz_localize(None)
     times = np.asarray(timestamps)
+    if times.dtype.kind == "O":
+        times = without_zones(times, name)
     if times.dtype.kind == "m":
         times = np.datetime64(0, np.datetime_data(times.dtype)[0]) + times
     if times.dtype.kind not in "Mifu":

@@ -10,6 +10,7 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from skdiffusion._warn import warn
 from skdiffusion.datasets import ampute
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.imputers import (
     answers,
@@ -32,7 +33,6 @@ from skdiffusion.inputs.series import (
     is_target,
     one_frame,
     require_alike,
-    unmasked,
 )
 from skdiffusion.metrics._labels import HeldOut, label_codes, label_names
 from skdiffusion.metrics._losses import FEW_DRAWS, LOSSES, OF_A_STATISTIC

@@ -5,9 +5,11 @@ import math
 from time import monotonic
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
 from skdiffusion._threads import one_thread
+from skdiffusion._warn import warn
 from skdiffusion.training.course import Course
 
 
@@ -127,6 +129,7 @@ def train(
             # Time is up; what is written goes on as if it were not.
             keeper.look(averaged, run.step)
     module.load_state_dict(keeper.state)
+    _warn_diverged(keeper, learning_rate, description)
     return {"loss": run.losses, "validation": keeper.trace, "best_step": keeper.step}
 
 
@@ -135,6 +138,18 @@ def _schedule(step, n_steps, n_warm_up):
     n_warm_up = min(n_warm_up, max(1, n_steps // 5))
     decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / n_steps))
     return min(1.0, (step + 1) / n_warm_up) * decay
+
+
+def _warn_diverged(keeper, learning_rate, description):
+    """Say so if the weights left the numbers while the loss of each batch was still one."""
+    lost = [step for step, loss in keeper.trace if not math.isfinite(loss)]
+    if lost:
+        warn(
+            f"{description} diverged: the held-out loss is not finite from step {lost[0]} on, and "
+            f"the weights of step {keeper.step} are kept: lower learning_rate (now "
+            f"{learning_rate:.3g}).",
+            ConvergenceWarning,
+        )
 
 
 def _step(loss, step, optimizer, weights, rate, max_grad_norm):
@@ -224,6 +239,8 @@ class _Keeper:
         self.validate, self.tol, self.patience, self.stop = validate, tol, patience, stop
         self.trace, self.best, self.n_without_gain = [], math.inf, 0
         self.latest, self.stopped, self.seconds = math.nan, False, 0.0
+        # Kept where no look gives a number.
+        self.step, self.state = 0, copy.deepcopy(module.state_dict())
         start = monotonic()
         self.look(module, 0)
         self.seconds = monotonic() - start

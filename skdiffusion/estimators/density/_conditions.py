@@ -12,10 +12,10 @@ from skdiffusion.diffusion.conditional import ConditionalMixture, LocatedMixture
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._regression import LocationScaleRegression
 from skdiffusion.inputs.arguments import finite_number
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.encoding import Encoding, is_label
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
-from skdiffusion.inputs.series import unmasked
 
 
 class Labels:
@@ -81,7 +81,7 @@ class Values:
     """
 
     def __init__(self, y):
-        self.names, y = _names_of(y), as_pandas(y)
+        self.names, y = _names_of(y), as_pandas(unmasked(y))
         self.encoding = Encoding.learn([y]) if _holds_labels(y) else None
         y = self._check(y)
         self.low, self.high = y.min(axis=0), y.max(axis=0)

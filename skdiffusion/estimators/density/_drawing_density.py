@@ -120,7 +120,8 @@ class DrawingDensity(DiffusionDensity):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with NaN where a value is missing; any columns may be missing.
+            Rows with NaN where a value is missing; any columns may be missing. A row without any
+            value is drawn from the density, as by :meth:`sample`.
         n_draws : int, optional
             Draws of each row; None returns one.
         random_state : int, RandomState instance or None, default=None

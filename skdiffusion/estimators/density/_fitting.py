@@ -78,7 +78,7 @@ def fit_density(estimator, X, y, sample_weight, course):
     joined, groups = _joined(codes, condition, sample_weight, reader.table.discrete, seed)
     course.require_data(joined, groups)
     d, names = codes.shape[1], column_names(estimator)
-    tied = tied_columns(joined[np.unique(groups, return_index=True)[1], :d], names)
+    tied = tied_columns(joined[:, :d], groups, names)
     mean, scale, data = standardised(joined[:, :d], names, tied)
     rows = np.hstack([data, joined[:, d:]])
     if np.isnan(rows).any():

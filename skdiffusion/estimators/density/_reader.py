@@ -8,10 +8,10 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._warn import warn
-from skdiffusion.columns.discrete import is_tied
+from skdiffusion.columns.discrete import has_few_values, is_tied
+from skdiffusion.inputs.arrays import detached, unmasked
 from skdiffusion.inputs.frames import check_columns, dense_frame, holds_labels, infinity_named
 from skdiffusion.inputs.native import as_pandas, as_polars
-from skdiffusion.inputs.series import unmasked
 from skdiffusion.inputs.table import Table
 
 
@@ -47,7 +47,7 @@ class TableReader:
             Numbers, and codes of categories.
         """
         codes = self._read(estimator, X, True, allow_nan, checks)
-        X = dense_frame(as_pandas(X))
+        X = dense_frame(as_pandas(detached(X)))
         types = X.dtypes if hasattr(X, "iloc") else [np.asarray(X).dtype] * codes.shape[1]
         self.table.fit(X, codes, [getattr(t, "kind", "O") in "iu" for t in types])
         return codes
@@ -144,9 +144,11 @@ def column_names(estimator):
     return getattr(estimator, "feature_names_in_", np.arange(estimator.n_features_in_))
 
 
-def tied_columns(rows, names):
-    """Columns that are tied in distinct rows, and a warning of what they do."""
-    tied = np.array([is_tied(column) for column in rows.T])
+def tied_columns(rows, groups, names):
+    """Columns that are tied, and a warning of what they do; rows of a group are one row."""
+    distinct = rows[np.unique(groups, return_index=True)[1]]
+    # Of a few values there are few different rows, in which they do not seem to repeat.
+    tied = np.array([is_tied(x) for x in distinct.T]) | [has_few_values(x) for x in rows.T]
     if tied.any():
         warn(
             f"Columns {names[tied].tolist()} of X repeat more than half of their "

@@ -220,6 +220,12 @@ def standardised(values, names, tied):
 def _warn_dependent(rows, names):
     """Name the columns that follow from each other: their joint density has no bound."""
     known = rows[~np.isnan(rows).any(1)]
+    if len(rows) <= rows.shape[1]:
+        warn(
+            f"X has {len(rows)} rows for {rows.shape[1]} columns: they lie in a plane, and the "
+            "density around it is a guess. Give more rows than columns, or fewer columns, by PCA "
+            "for example.",
+        )
     if not rows.shape[1] < len(known):
         return
     sizes, axes = np.linalg.eigh(np.atleast_2d(np.cov(np.clip(known, -_FURTHEST, _FURTHEST).T)))

@@ -10,7 +10,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
+from skdiffusion._warn import said_once
 from skdiffusion.inputs.arguments import require_same_order
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import (
     check_columns,
     dense_frame,
@@ -26,7 +28,6 @@ from skdiffusion.inputs.imputers import (
     require_imputer_alone,
 )
 from skdiffusion.inputs.native import as_pandas
-from skdiffusion.inputs.series import unmasked
 
 
 class Copies:
@@ -65,9 +66,11 @@ class Copies:
         """
         single = drawing_method(self.imputer) is not None and not self.bootstrap
         data = self._rows(data)
-        self.imputers = [
-            self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
-        ]
+        self._refuse_empty(data)
+        with said_once():
+            self.imputers = [
+                self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
+            ]
         return self
 
     def draw(self, data):
@@ -85,13 +88,22 @@ class Copies:
         """
         each, rows = len(self.seeds) // len(self.imputers), self._rows(data)
         pairs = [(imputer, seed) for imputer, (*_, seed) in zip(self.imputers, self.seeds)]
+        draw = completed_frames if is_frame(data) else answers
+        with said_once():
+            draws = [draw(imputer, rows, each, seed) for imputer, seed in pairs]
         if not is_frame(data):
-            draws = [answers(imputer, rows, each, seed) for imputer, seed in pairs]
             return list(np.moveaxis(np.concatenate(draws, axis=1), 1, 0))
-        copies = [
-            copy for imputer, seed in pairs for copy in completed_frames(imputer, rows, each, seed)
-        ]
-        return [_typed(copy, data) for copy in copies]
+        return [_typed(copy, data) for copies in draws for copy in copies]
+
+    def _refuse_empty(self, data):
+        """Refuse columns that the imputer would drop, so that copies have those of the data."""
+        empty = np.flatnonzero(~known_cells(data).any(axis=0))
+        if len(empty) and not getattr(self.imputer, "keep_empty_features", False):
+            names = data.columns if is_frame(data) else np.arange(data.shape[1])
+            raise ValueError(
+                f"Columns {names[empty].tolist()} of X have no observed value, from which they "
+                "could be filled: drop them."
+            )
 
     def _fitted(self, data, row_seed, seed, _):
         """An imputer with its own seed, on resampled rows if wanted."""
@@ -154,7 +166,7 @@ def read_table(estimator, X, y, *, function, reset=True):
     y : ndarray or None
         Targets; None where they stand in ``X``.
     """
-    X, wanted = dense_frame(as_pandas(unmasked(X))), reset and not function
+    X, y, wanted = dense_frame(as_pandas(unmasked(X))), unmasked(y), reset and not function
     _check_target(y)
     fewest = 2 if reset else 1
     if not is_frame(X):

@@ -192,7 +192,10 @@ def _inverse(estimator, X, weights):
     size = np.abs(centred).max(axis=0)
     size = np.where(size > 0, size, 1.0)
     root = np.sqrt(weights)[:, None] * centred / size
-    inner = np.linalg.pinv(root.T @ root, hermitian=True) / np.outer(size, size)
+    inner = np.linalg.pinv(root.T @ root, hermitian=True)
+    # What overflows is named by pooled_results.
+    with np.errstate(over="ignore"):
+        inner = inner / size[:, None] / size
     return np.ravel(estimator.coef_), inner, origin
 
 
@@ -251,6 +254,11 @@ def pooled_results(results):
             f"pooled_ is missing: {n} samples are no more than the "
             f"{len(first.values)} estimates; give more samples or fewer columns."
         )
+    if wrong := _not_finite(results):
+        return (
+            f"pooled_ is missing: the estimates {wrong} or their variances are not finite. If the "
+            "columns are very small or large numbers, give them in other units."
+        )
     dfs = [result.df for result in results]
     pooled = pool_rubin(
         [result.values for result in results],
@@ -286,6 +294,13 @@ def _other_names(results):
     return sorted(map(str, set.union(*names) - set.intersection(*names)))
 
 
+def _not_finite(results):
+    """Names of estimates that, or whose variances, are not finite in some copy."""
+    finite = np.all([np.isfinite(r.values) & np.isfinite(r.variances) for r in results], axis=0)
+    names = results[0].names or range(len(finite))
+    return [name for name, good in zip(names, finite) if not good]
+
+
 def table_of(pooled):
     """Pooled estimates as a DataFrame, a row for each."""
     import pandas as pd
@@ -305,3 +320,20 @@ def warn_collinear(fitted, X):
             "are not determined and those in pooled_ mean nothing; drop such columns (one of "
             'each OneHotEncoder by drop="first").',
         )
+    elif (lost := _cut_off(model, design)).any():
+        names = [name for name, cut in zip(names, lost) if cut]
+        warn(
+            f"LinearRegression finds no coefficients for the columns {names} of X, which are too "
+            "small beside the others, or too close to each other, for its tol: those in pooled_ "
+            "mean nothing. Give the columns in like units, by a StandardScaler in a pipeline for "
+            "example.",
+        )
+
+
+def _cut_off(model, X):
+    """Mask of the columns in directions that are too short for least squares as fitted."""
+    n_cut = X.shape[1] - getattr(model, "rank_", X.shape[1])
+    X = X - X.mean(axis=0) if model.fit_intercept else X
+    right = np.linalg.svd(np.linalg.qr(X, mode="r"))[2]
+    # A tenth of a direction: columns that only lean on it keep their coefficients.
+    return (np.abs(right[X.shape[1] - n_cut :]) > 0.1).any(axis=0)

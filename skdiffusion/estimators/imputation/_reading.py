@@ -9,10 +9,12 @@ from skdiffusion._warn import warn
 from skdiffusion.columns.columns import in_blocks
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import FORMS, learn_encoding, validated
+from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import (
     has_dates_as_text,
     has_times,
+    hint_to_datetime,
     is_frame,
     refuse_repeated_names,
 )
@@ -24,16 +26,12 @@ from skdiffusion.inputs.native import (
     stacked,
 )
 from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, with_statics
-from skdiffusion.inputs.series import recognise, unmasked
+from skdiffusion.inputs.series import recognise
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
 _HINT_WINDOW_LENGTH = (
     "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
     "samples. Set window_length (for example 24 for hourly data) to use the order in time."
-)
-_HINT_TO_DATETIME = (
-    "The index of X holds dates as text or objects, which are not read as times: set "
-    "X.index = pd.to_datetime(X.index)."
 )
 _TAKEN = {"table": "independent rows", "series": "one series"}
 # Windows of lists of series, where the user names no length: a day of hourly values.
@@ -322,7 +320,7 @@ def _warn_unread_index(parts, kind, timestamps):
             f"but are taken as features of {_TAKEN[kind]}: set panel_columns={pair!r}."
         )
     if not has_times(parts[0]) and has_dates_as_text(parts[0]):
-        warn(_HINT_TO_DATETIME)
+        warn(hint_to_datetime(parts))
 
 
 def _window_rows(data, window_length):

@@ -61,6 +61,9 @@ def best_mixture(values, observed, owner, seed):
         return None
     rows = torch.randperm(n_rows, generator=torch_generator(seed))[:ROWS_TO_LEARN]
     values, observed = values[rows].double(), observed[rows]
+    # Of constant columns few rows differ: no components, and nothing to hold out.
+    if int(_numbers(values, observed).max()) + 1 < _SIZES[0] * _ROWS_OF_COMPONENT:
+        return None
     trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, seed)
     size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
     if size == 1:
@@ -102,10 +105,10 @@ class Trial:
         self.hidden = observed & (share < _HIDDEN)[..., place]
         self.scored = counts if bool(counts.any()) else torch.ones_like(counts)
         # Rows that are there twice, as in a bootstrap sample, are held out together.
-        shown = torch.cat([torch.where(observed, values, 0.0), observed], 1)
-        number = shown.unique(dim=0, return_inverse=True)[1]
-        part = torch.randint(_PARTS, (len(values),), generator=generator)[number]
-        self.parts = [torch.nonzero(part == i)[:, 0] for i in range(_N_HELD_OUT)]
+        part = torch.randint(_PARTS, (len(values),), generator=generator)
+        part = part[_numbers(values, observed)]
+        parts = [torch.nonzero(part == i)[:, 0] for i in range(_N_HELD_OUT)]
+        self.parts = [rows for rows in parts if len(rows)]
         self.gaussians = [self._gaussian(part) for part in self.parts]
 
     def loss(self, n_components):
@@ -141,6 +144,12 @@ class Trial:
                 mixture_crps(self.values[rows][row, cell], given.weights[row], *components)
             )
         return torch.cat(found)
+
+
+def _numbers(values, observed):
+    """Number of every row, the same for rows that are equal."""
+    shown = torch.cat([torch.where(observed, values, 0.0), observed], 1)
+    return shown.unique(dim=0, return_inverse=True)[1]
 
 
 def _more_than_two(values, observed):

@@ -19,6 +19,7 @@ from skdiffusion.estimators.sampling._targets import (
     units_of,
 )
 from skdiffusion.inputs.arguments import require_arguments
+from skdiffusion.inputs.arrays import unmasked
 
 # Rows drawn from a density model to see how far it reaches.
 _N_ROWS = 1000
@@ -351,7 +352,7 @@ class Starts:
 
 def start_array(init, n_features=None):
     """Checked array of starting points."""
-    array = np.asarray(init, dtype=np.float64)
+    array = np.asarray(unmasked(init), dtype=np.float64)
     if array.ndim != 2 or len(array) == 0 or n_features not in (None, array.shape[1]):
         wanted = "n_features" if n_features is None else n_features
         raise ValueError(f"init must have shape (n_points, {wanted}), got {array.shape}")

@@ -24,8 +24,8 @@ from skdiffusion.diffusion.target.targets import (
 )
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
 from skdiffusion.inputs.arguments import require_arguments
-from skdiffusion.inputs.frames import check_columns, infinity_named, is_frame
-from skdiffusion.inputs.series import unmasked
+from skdiffusion.inputs.arrays import unmasked
+from skdiffusion.inputs.frames import check_columns, dense_frame, infinity_named, is_frame
 
 # Below a hundredth of a standard deviation a learnt score resolves nothing.
 _SMALLEST_SCALE = 1e-2
@@ -86,11 +86,12 @@ def check_target(target):
 
 def validated(sampler, X, **kwargs):
     """Checked array; points to the imputer where X has missing values."""
+    X = dense_frame(unmasked(X))
     if is_frame(X):
         check_columns(X)
     try:
         with infinity_named(X):
-            return validate_data(sampler, unmasked(X), **kwargs)
+            return validate_data(sampler, X, **kwargs)
     except ValueError as error:
         if "contains NaN" not in str(error):
             raise
