@@ -14,7 +14,7 @@ error over test rows, and CPU-seconds to fit and to score. From all lines of tha
 each set, seed and model, the script writes ``docs/benchmarks/results/density.md``. ``--ablate``
 runs ScoreSDE with parts taken away, instead of the comparison; ``--methods`` selects some.
 
-    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [--methods ...] [set ...]
+    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [--methods ...] [set]
 """
 
 import argparse
