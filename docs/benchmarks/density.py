@@ -12,9 +12,9 @@ installed. Every result is one line of JSON, on standard output and added to
 ``docs/benchmarks/results/density.jsonl``: negative log-likelihood in nats a row with its standard
 error over test rows, and CPU-seconds to fit and to score. From all lines of that file, the last of
 each set, seed and model, the script writes ``docs/benchmarks/results/density.md``. ``--ablate``
-runs ScoreSDE with parts taken away, instead of the comparison.
+runs ScoreSDE with parts taken away, instead of the comparison; ``--methods`` selects some.
 
-    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [set ...]
+    python docs/benchmarks/density.py [--data FOLDER] [--seeds 3] [--ablate] [--methods ...] [set]
 """
 
 import argparse
@@ -217,10 +217,12 @@ def ablations(name, seed):
     }
 
 
-def run(name, seed, folder, compared):
-    """Fit and test every model on one set; print a line each."""
+def run(name, seed, folder, compared, labels=None):
+    """Fit and test the models, or some of them, on one set; print a line each."""
     train, test = rows(name, seed, folder)
     for label, model in compared(name, seed).items():
+        if labels and label not in labels:
+            continue
         begin = time.process_time()
         model.fit(train)
         seconds = time.process_time() - begin
@@ -362,14 +364,16 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--methods", nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    compared = ablations if options.ablate else models
     warnings.simplefilter("ignore")
     for seed in range(options.seeds):
         for name in options.sets:
             if name in ("power-plant", "energy", "concrete") and options.data is None:
                 continue
-            run(name, seed, options.data, ablations if options.ablate else models)
+            run(name, seed, options.data, compared, options.methods)
     write_table()
 
 

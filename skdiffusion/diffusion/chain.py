@@ -130,20 +130,30 @@ class Components(NamedTuple):
         logit = torch.special.log_ndtr(scores) - torch.special.log_ndtr(-scores)
         # The quantile of a mixture lies between the quantiles of its components.
         ends = self.means + torch.exp(self.log_scales.clamp(_LEAST, _LARGEST)) * logit[..., None]
-        low, high = ends.amin(-1), ends.amax(-1)
-        x = (self.log_weights.exp() * ends).sum(-1)
+        first = (self.log_weights.exp() * ends).sum(-1)
+        found, todo = first.flatten().clone(), torch.arange(first.numel(), device=first.device)
+        here = Components(*(part.reshape(-1, part.shape[-1]) for part in self))
+        state = [one.flatten() for one in (first, ends.amin(-1), ends.amax(-1), logit)]
         for _ in range(_MAX_STEPS):
-            below, above = self.log_probabilities(x)
-            excess = below - above - logit
-            low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
-            # Newton's step for logit F, which is straight in the tails.
-            ahead = x - excess * torch.exp(below + above - self.log_density(x))
-            ahead = torch.where((ahead > low) & (ahead < high), ahead, (low + high) / 2)
-            moved = (ahead - x).abs().max() if x.numel() else 0.0
-            x = torch.where(excess == 0, x, ahead)
-            if moved < _TOLERANCE:
+            ahead, low, high = here._step(*state)
+            found[todo] = ahead
+            # Most values take a few steps, the slowest of thousands all of them.
+            moves = (ahead - state[0]).abs() >= _TOLERANCE
+            if not moves.any():
                 break
-        return x
+            todo, here = todo[moves], Components(*(part[moves] for part in here))
+            state = [one[moves] for one in (ahead, low, high, state[3])]
+        return found.view(first.shape)
+
+    def _step(self, x, low, high, logit):
+        """Values closer to where ``logit F`` is as wanted, and the interval that holds them."""
+        below, above = self.log_probabilities(x)
+        excess = below - above - logit
+        low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
+        # Newton's step for logit F, which is straight in the tails.
+        ahead = x - excess * torch.exp(below + above - self.log_density(x))
+        ahead = torch.where((ahead > low) & (ahead < high), ahead, (low + high) / 2)
+        return torch.where(excess == 0, x, ahead), low, high
 
     def _standard(self, x):
         """Values in units of each component."""

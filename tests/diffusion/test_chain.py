@@ -88,3 +88,14 @@ def test_an_average_has_the_average_density(components):
     found = averaged([components, other], torch.tensor([0.3, 0.7]).double().log())
     expected = 0.3 * components.log_density(x).exp() + 0.7 * other.log_density(x).exp()
     np.testing.assert_allclose(found.log_density(x).exp(), expected, rtol=1e-6)
+
+
+def test_a_value_of_a_score_does_not_wait_for_others_nor_depend_on_them():
+    generator = torch.Generator().manual_seed(0)
+    parts = 2 * torch.randn(3, 4000, 6, generator=generator, dtype=torch.float64)
+    many = Components(parts[0].log_softmax(-1), 5 * parts[1], parts[2])
+    scores = torch.randn(4000, generator=generator, dtype=torch.float64)
+    values = many.values(scores)
+    torch.testing.assert_close(many.scores(values)[0], scores, atol=1e-8, rtol=0)
+    few = Components(*(part[:3] for part in many)).values(scores[:3])
+    assert torch.equal(few, values[:3])

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from skdiffusion import ScoreSDE
-from skdiffusion.estimators.density import _bases, _chain, _order, _selection
+from skdiffusion.estimators.density import _bases, _chain, _fitting, _order, _selection
 from skdiffusion.training import chain as training
 
 
@@ -221,14 +221,21 @@ def test_all_rows_go_to_mixtures_only_where_a_chain_is_not_far_ahead(is_sharp, m
     assert set(sizes) == ({150} if is_sharp else {150, 900})
 
 
-def test_full_fits_are_for_the_maps_that_are_not_clearly_behind():
+def test_full_fits_are_for_the_best_map_and_those_whose_sketches_are_not_clearly_behind():
     noise = torch.as_tensor(np.random.default_rng(0).normal(size=1000))
     gains = {None: 0 * noise, "histogram": noise - noise.mean() - 0.03, "copula": 0.1 * noise - 1}
-    tried = [
-        SimpleNamespace(option=o, best=SimpleNamespace(log_densities=g)) for o, g in gains.items()
-    ]
+
+    def mapped(option, gain, *others):
+        of_base = lambda name, one: SimpleNamespace(name=name, log_densities=one)  # noqa: E731
+        pairs = [("mixture", gain), *others]
+        return SimpleNamespace(option=option, candidates=[of_base(*pair) for pair in pairs])
+
+    tried = [mapped(option, gain) for option, gain in gains.items()]
     # 0.03 is one standard error of the mean of the second, 1 is far more than that of the third.
     assert _selection._not_behind(tried, tried[0]) == [None, "histogram"]
+    # A kernel estimate is of all rows, which says nothing of sketches of other maps.
+    tried[2] = mapped("copula", gains["copula"], ("kde", noise + 1))
+    assert _selection._not_behind(tried, tried[2]) == [None, "histogram", "copula"]
 
 
 def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
@@ -277,3 +284,23 @@ def test_a_chain_stays_behind_the_maps_that_it_was_learnt_behind(monkeypatch):
     X = np.random.default_rng(0).gamma(1.0, size=(400, 3))
     with pytest.raises(Seen, match="True"):
         ScoreSDE(base="chain", random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_of_very_many_rows_some_are_learnt_from_whatever_stands_beside_them(weighted, monkeypatch):
+    sizes, split = [], _fitting.split_rows
+
+    def seen(rows, *rest):
+        sizes.append(len(np.unique(rows, axis=0)))
+        left, right = (set(rows[sign * rows[:, 0] > 0.5, 1]) for sign in (-1, 1))
+        assert len(left) == len(right) == 1
+        assert left != right
+        return split(rows, *rest)
+
+    monkeypatch.setattr(_fitting, "split_rows", seen)
+    monkeypatch.setattr(_fitting, "_MOST_ROWS", 100)
+    x = np.random.default_rng(0).uniform(0.1, 1, 300) * np.tile([1, -1], 150)
+    weight = np.ones(300) if weighted else None
+    model = ScoreSDE(condition="label", base="mixture", max_iter=0, random_state=0)
+    model.fit(x[:, None], np.where(x > 0, "right", "left"), sample_weight=weight)
+    assert sizes == [100]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from skdiffusion.diffusion.analytic import em
@@ -21,9 +20,13 @@ _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 _N_SEEDS, _MANY_ROWS = 3, 3000
 # Weight in the average below which a mixture is not worth its time.
 _MIN_WEIGHT = 0.03
+# Steps of the weights at most: what thousands of rows say stands by then.
+_MOST_STEPS = 1000
 # Rows that sizes and shapes are compared on, and rows that mixtures are fitted to, at most: the
 # errors of means and covariances are then far below those of the form of a mixture.
 _SEARCH_ROWS, _FIT_ROWS = 10_000, 50_000
+# Rows whose densities are evaluated at once.
+_CHUNK = 500
 # Turns between aiming the maps of the columns and fitting the mixtures to the mapped rows: more
 # gained nothing on the training rows, and all rows go on from where these have ended.
 _COPULA_TURNS = (2, 1)
@@ -138,8 +141,8 @@ def fit_copulas(histograms, stack, parts):
 def stacking_weights(log_densities):
     """Weights of an average of densities with the best likelihood, by expectation maximisation.
 
-    It begins at equal weights and takes one step a row: where rows are few, that keeps it from
-    betting on few densities.
+    It begins at equal weights and takes one step a row, a thousand at most: where rows are few,
+    that keeps it from betting on few densities.
 
     Parameters
     ----------
@@ -151,11 +154,37 @@ def stacking_weights(log_densities):
     weights : ndarray of shape (n_densities,)
         Weights that sum to one.
     """
-    weights = np.full(log_densities.shape[1], 1 / log_densities.shape[1])
-    for _ in range(len(log_densities)):
-        joint = np.log(np.maximum(weights, 1e-300)) + log_densities
-        weights = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)).mean(0)
+    n_rows, n_densities = log_densities.shape
+    relative = np.exp(log_densities - log_densities.max(1, keepdims=True))
+    weights = np.full(n_densities, 1 / n_densities)
+    for _ in range(min(n_rows, _MOST_STEPS)):
+        # The best density of a row may have lost its weight.
+        together = np.maximum(relative @ weights, 1e-300)
+        weights = weights * (relative.T @ (1 / together)) / n_rows
     return weights
+
+
+def log_densities(base, x, condition):
+    """Log-densities of rows, part by part: each row takes the numbers of all components.
+
+    Parameters
+    ----------
+    base : Mixture, ConditionalMixture, LabelledMixture or LocatedMixture
+        The density.
+    x : tensor of shape (n_samples, n_features)
+        Rows.
+    condition : tensor of shape (n_samples, n_conditions) or None
+        What they are conditioned on.
+
+    Returns
+    -------
+    log_densities : tensor of shape (n_samples,)
+        Log-densities in nats.
+    """
+    parts = x.split(_CHUNK)
+    conditions = [None] * len(parts) if condition is None else condition.split(_CHUNK)
+    pairs = zip(parts, conditions, strict=True)
+    return torch.cat([base.given(one).log_density(part) for part, one in pairs])
 
 
 def _thinned(rows):

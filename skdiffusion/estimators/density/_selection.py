@@ -47,6 +47,8 @@ _SKETCH_ROWS, _FAR_AHEAD, _FAR_ERRORS = 3000, 1.0, 3
 _MOST_ROWS = 200_000
 # The choice of a network deserves a finer likelihood than the states of its training.
 _CHOICE_STEPS = 2 * HELD_OUT_STEPS
+# Gain in nats a row below which a network, which makes scores a hundred times as slow, is not kept.
+_LEAST_GAIN = 0.01
 # Without any gain on new rows, one to two standard errors were seen: see _is_worth_it.
 _N_ERRORS = 2
 
@@ -78,7 +80,7 @@ def choose(rows, settings):
         # sharp edges of columns (1.6 and 3.7 nats on other rows of a table with grids).
         behind = replace(behind, marginals=behind.fitted_marginals)
         chained, history["columns"] = _with_chain(behind, settings)
-    if wants_chain and settings.base == "auto" and not _is_far_ahead(chained, mapped):
+    if wants_chain and settings.base == "auto" and not _is_far_ahead(chained, mapped.best):
         options = _not_behind(tried, mapped)
         mapped = max(_try_maps(options, rows, settings), key=lambda mapped: mapped.score)
     candidates = [] if settings.base == "chain" else mapped.candidates
@@ -93,11 +95,11 @@ def choose(rows, settings):
         network, history[candidate.name] = _with_network(candidate, settings)
         trained.append(network)
     kept = max([bare, *trained], key=lambda candidate: candidate.score)
-    # A network is slow to evaluate: a gain that may be chance does not pay for it.
+    # A network is slow to evaluate: a gain that is small or may be chance does not pay for it.
     if (
         settings.base is not None
         and kept is not bare
-        and not _is_worth_it(kept.log_densities - bare.log_densities)
+        and not _is_worth_it(kept.log_densities - bare.log_densities, _LEAST_GAIN)
     ):
         kept = bare
     if settings.base is None and trained:
@@ -138,7 +140,9 @@ def _mapped(option, maps, rows, stacks, settings, sketched):
     x, condition = split_condition(torch.as_tensor(held_out), rows.n_features)
     log_jacobian = torch.as_tensor(log_jacobian)
     candidates = [
-        Candidate(name, fitted, base, fitted.given(condition).log_density(x) + log_jacobian, there)
+        Candidate(
+            name, fitted, base, _bases.log_densities(fitted, x, condition) + log_jacobian, there
+        )
         for name, (fitted, base) in bases.items()
     ]
     stack = None if stacks is None else stacks[0]
@@ -146,11 +150,20 @@ def _mapped(option, maps, rows, stacks, settings, sketched):
 
 
 def _not_behind(tried, best):
-    """Names of the maps that held-out rows do not clearly like less than the best."""
+    """Names of the best map and of those whose mixtures held-out rows do not clearly like less.
+
+    Sketches are compared with sketches: a kernel estimate, which is of all rows, was ahead of that
+    of a copula which, of all rows too, is .05 nats a row ahead of it (a checkerboard).
+    """
+    sketches = [
+        next(one.log_densities for one in mapped.candidates if one.name == "mixture")
+        for mapped in tried
+    ]
+    first = max(sketches, key=lambda log_densities: float(log_densities.mean()))
     return [
         mapped.option
-        for mapped in tried
-        if not _is_worth_it(best.best.log_densities - mapped.best.log_densities)
+        for mapped, sketch in zip(tried, sketches, strict=True)
+        if mapped is best or not _is_worth_it(first - sketch)
     ]
 
 
@@ -230,7 +243,8 @@ def _to_train(candidates, bare, rows, settings):
     """Bases that a network is trained on.
 
     In few columns a network alone, on N(0, I), has a chance where normals are too smooth for
-    the data, which shows in a kernel estimate that beats their mixture.
+    the data, which shows in a kernel estimate that beats their mixture. What is not far behind a
+    chain has its chance too: a network can add more to it than to the chain.
     """
     auto = settings.base == "auto" and not settings.own_network
     n_rows = len(rows.train) + len(rows.held_out)
@@ -239,7 +253,10 @@ def _to_train(candidates, bare, rows, settings):
     sharp = rows.n_features <= _MAX_UNIT_FEATURES and bare.name == "kde"
     unit = [candidate for candidate in candidates if candidate.name == "unit"]
     alone = bare.name != "unit" and (sharp or settings.own_network)
-    return [bare, *unit] if alone else [bare]
+    rivals = [candidate for candidate in candidates if candidate.chain is None]
+    rival = max(rivals, key=lambda candidate: candidate.score, default=bare)
+    chased = bare.chain is not None and rival is not bare and not _is_far_ahead(bare, rival)
+    return [bare, *([rival] if chased else []), *(unit if alone else [])]
 
 
 def _wants_chain(rows, settings):
@@ -251,9 +268,9 @@ def _wants_chain(rows, settings):
     return plain and enough and settings.max_iter > 0 and settings.recipe.course.has_time()
 
 
-def _is_far_ahead(chained, mapped):
-    """Whether a chain is so far ahead of sketched mixtures that all rows need not be tried."""
-    gains = chained.log_densities - mapped.best.log_densities
+def _is_far_ahead(chained, other):
+    """Whether a chain is so far ahead of a density that more work on that one is in vain."""
+    gains = chained.log_densities - other.log_densities
     error = float(gains.std()) / math.sqrt(len(gains))
     return float(gains.mean()) > max(_FAR_AHEAD, _FAR_ERRORS * error)
 
@@ -327,14 +344,14 @@ def _warn_useless(history):
         )
 
 
-def _is_worth_it(gains):
-    """Whether the mean gain of held-out rows counts: above the tolerance and two standard errors.
+def _is_worth_it(gains, least=TOLERANCE):
+    """Whether the mean gain of held-out rows counts: above ``least`` and two standard errors.
 
     The same rows have chosen the best of twenty states of the network: without any gain on new
     rows, one to two standard errors were seen.
     """
     error = float(gains.std()) / math.sqrt(len(gains))
-    return float(gains.mean()) > max(TOLERANCE, _N_ERRORS * error)
+    return float(gains.mean()) > max(least, _N_ERRORS * error)
 
 
 def _load_start(network, weights):
