@@ -10,6 +10,7 @@ from skdiffusion.estimators.sampling._alarms import (
     disagreement,
     few_draws,
     slow_chains,
+    slow_funnel,
     stuck_chains,
     wrong_draws,
 )
@@ -121,6 +122,7 @@ def diagnose(coordinates, plan, starts, X, seed, device):
         stuck_chains(trial.rate, coordinates.inverse(trial.draws[-1]), plan),
         disagreement(found, target, plan, trial.draws.shape[1] // n_groups, n_groups),
         slow_chains(found, plan, target),
+        slow_funnel(found, coordinates.stretch),
     ]
     if not any(warnings):
         # Where chains are known to be elsewhere, it would say the same less clearly.
