@@ -7,7 +7,8 @@ logarithms of what is positive, logits of shares, with the Jacobian. The referen
 of blackjax NUTS in double precision with another seed, for the two hierarchies in centred form in
 that without a funnel. Runs are recorded in
 ``results/posteriors.jsonl`` and not run again, the table is written to ``results/posteriors.md``.
-An argument is the number of CPU seconds after which no further model begins.
+A number as an argument is that of CPU seconds after which no further model begins; ``ours`` runs
+the rows of skdiffusion again and keeps those of NUTS.
 """
 
 import os
@@ -16,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import datetime
+import json
 import platform
 import sys
 import time
@@ -27,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from records import keep_record, read_records
+from records import read_records
 
 from skdiffusion.estimators import LangevinSampler
 from skdiffusion.metrics import effective_sample_size, r_hat
@@ -338,12 +340,13 @@ def error(x, reference):
     return worst
 
 
-def compare(model):
+def compare(model, with_nuts):
     """Records of one posterior, one a sampler."""
     reference = reference_draws(model)
     runs = {}
-    draws, gradients, seconds = nuts(model, N_CHAINS, N_DRAWS + 20, seed=0)
-    runs["blackjax nuts"] = draws[:, 20:], gradients, seconds, []
+    if with_nuts:
+        draws, gradients, seconds = nuts(model, N_CHAINS, N_DRAWS + 20, seed=0)
+        runs["blackjax nuts"] = draws[:, 20:], gradients, seconds, []
     for name, how in HOW.items():
         *found, method = ours(model, 0, **how)
         runs[f"skdiffusion, {name.format(method)}"] = found
@@ -396,13 +399,25 @@ def page(records):
 
 
 def main(arguments):
-    limit = float(arguments[0]) if arguments else float("inf")
-    known = {r["posterior"] for r in read_records(RECORDS)}
+    again = "ours" in arguments
+    limit = min([float(a) for a in arguments if a != "ours"], default=float("inf"))
     for model in MODELS:
-        if model.__name__.replace("_", " ") not in known and time.process_time() < limit:
-            for record in list(compare(model)):
-                keep_record(record, RECORDS)
+        name, known = model.__name__.replace("_", " "), read_records(RECORDS)
+        is_known = name in {r["posterior"] for r in known}
+        if (is_known and not again) or time.process_time() > limit:
+            continue
+        found = list(compare(model, not is_known))
+        old = [r for r in known if r["posterior"] != name or (is_known and "nuts" in r["sampler"])]
+        lines = [json.dumps(record) for record in sorted(old + found, key=place)]
+        RECORDS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print("\n".join(map(str, found)), flush=True)
     RESULTS.write_text("\n".join(page(read_records(RECORDS))) + "\n", encoding="utf-8")
+
+
+def place(record):
+    """Where a record stands in the table."""
+    names = [model.__name__.replace("_", " ") for model in MODELS]
+    return names.index(record["posterior"]), "nuts" not in record["sampler"]
 
 
 if __name__ == "__main__":

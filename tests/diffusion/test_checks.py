@@ -10,6 +10,7 @@ from skdiffusion.diffusion.target.checks import (
     jumps,
     stein,
     tail_powers,
+    value_noise,
     wrong_curls,
     wrong_slopes,
 )
@@ -125,3 +126,44 @@ def test_scouts_climb_to_both_hills_and_not_to_a_low_one():
     assert {True, False} == set((found[arrived] > 0).flatten().tolist())
     assert not arrived[(x[:, 0].abs() < 15)].any()
     assert arrived.sum() > 40
+
+
+def single(function):
+    return lambda x: function(x.float()).double()
+
+
+def offset(x):
+    """A normal density whose values are about -5000, as those of many rows are."""
+    return normal(x) - 5000.0
+
+
+def test_rounding_of_single_precision_is_measured_and_no_wrong_gradient():
+    """Numbers about 5000 are 2**-11 apart, and rounding errors spread evenly over that."""
+    x = normals(128, 5)
+    target = target_of(single(offset), 5)
+    noise = value_noise(lambda x: target.evaluate(x)[0], x, x)
+    assert noise == pytest.approx(2**-11 / math.sqrt(12), rel=0.3)
+    assert not wrong_slopes(target, x, noise)[0].any()
+    assert value_noise(offset, x, x) < 1e-11
+
+
+def test_wrong_gradients_of_single_precision_are_still_seen():
+    x = normals(128, 5)
+    both = lambda x: (offset(x.float()).double(), -2 * x.float().double())  # noqa: E731
+    target = target_of(both, 5)
+    wrong, clear = wrong_slopes(target, x, value_noise(lambda x: target.evaluate(x)[0], x, x))
+    assert clear.sum() > 64
+    assert wrong.sum() > 0.9 * clear.sum()
+
+
+@pytest.mark.parametrize(("function", "expected"), [(normal, False), (single(normal), True)])
+def test_a_function_that_computes_in_single_precision_is_known(function, expected):
+    assert target_of(function, 3).is_single is expected
+
+
+def test_the_field_of_a_density_in_single_precision_is_a_gradient():
+    x, matrix = normals(128, 4), normals(4, 4).float()
+    symmetric = target_of(lambda x: -(x.float() @ (matrix @ matrix.T)).double(), 4)
+    assert not wrong_curls(symmetric, x)[0].any()
+    wrong, clear = wrong_curls(target_of(lambda x: (x.float() @ matrix).double(), 4), x)
+    assert wrong.sum() > 0.5 * clear.sum() > 10

@@ -232,6 +232,10 @@ class HMC(Kernel):
         """The kernel that runs, once a length is found."""
         return dataclasses.replace(self, tolerance=_TOLERANCE)
 
+    def plain(self):
+        """The kernel with steps that are never taken in parts."""
+        return dataclasses.replace(self, tolerance=math.inf)
+
     @property
     def cost(self):
         """Mean number of evaluations a step, where none is taken in parts."""

@@ -194,6 +194,10 @@ class Kernel:
         """The kernel that runs, once the best of the alternatives is found."""
         return self
 
+    def plain(self):
+        """The kernel without what only places of another scale need."""
+        return self
+
     def given(self, step_size):
         """Kernel with the step size that somebody chose."""
         return self.with_step_size(float(step_size))

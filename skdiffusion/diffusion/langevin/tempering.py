@@ -20,6 +20,8 @@ _RATIO = 5.3
 # Spread of the reference that holds the hot replicas, in spreads of the starting points, and in
 # those of draws: the first is for finding modes, the second for crossing between those found.
 _RADIUS, _SETTLED_RADIUS = 100, 2
+# Deviations within which all draws of a Gaussian lie, of a thousand or so.
+_RARE = 4
 
 
 def tempered(state, bridge, step_size, noise, log_uniform, log_uniform_swaps):
@@ -177,7 +179,8 @@ class Tempered(Kernel):
         # The reference is centred at the origin, where draws need not be.
         spread = _RADIUS * x.std(0).max()
         if settled:
-            spread = _SETTLED_RADIUS * x.square().mean(0).sqrt().max()
+            rare = x.abs().max() / _RARE
+            spread = _SETTLED_RADIUS * torch.maximum(x.square().mean(0).sqrt().max(), rare)
         n_features = x.shape[1]
         n_steps = -math.log(_SMALLEST_BETA) / math.log(1 + _RATIO / math.sqrt(n_features))
         betas = geometric(1.0, _SMALLEST_BETA, 1 + math.ceil(n_steps))

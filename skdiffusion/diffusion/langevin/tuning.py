@@ -149,7 +149,7 @@ def curvature(target, x, spread):
     """
     with torch.no_grad():
         base, direction = target.gradient(x), spread
-        width = 1e-3 if x.dtype == torch.float32 else 1e-5
+        width = 1e-3 if x.dtype == torch.float32 or target.is_single else 1e-5
         width = width * (1 + x.abs().max())
         for _ in range(5):
             direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-300)

@@ -23,7 +23,16 @@ import torch
 
 # Widths of differences, the first at which two of them agree counts: small ones suit double
 # precision and steep densities, large ones functions that compute in single precision.
-_WIDTHS = (1e-5, 1e-4, 1e-3, 1e-2)
+_WIDTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+# Steps of the differences that show rounding, in units of the directions: so short that a smooth
+# function changes by less than 10^-10 in the fourth difference, and long enough to move numbers of
+# single precision that are a thousand times as large.
+_SHORT = 1e-3
+# Standard deviation of a fourth difference in units of that of its terms, the root of
+# 1 + 16 + 36 + 16 + 1, and the median of the absolute value of a standard normal.
+_FOURTH, _MEDIAN = 70**0.5, 0.6745
+# Errors of a value that a difference must exceed to be no chance.
+_SURE = 4.0
 # How well differences must agree with each other to count, and how far gradients may be off.
 _CLEAR, _OFF = 0.02, 0.1
 # Nats up to which two sums along a segment must agree.
@@ -53,7 +62,45 @@ def stein(x, gradient):
     return torch.cat([terms, terms.mean(1, keepdim=True)], 1)
 
 
-def wrong_slopes(target, x):
+def value_noise(function, x, direction):
+    """Standard deviation of the rounding errors of a function of points.
+
+    A smooth function has fourth differences next to nothing over short ways; what is seen there
+    are errors that are independent from point to point [1]_.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x)`` of shape (n_points, ...).
+    x, direction : tensor of shape (n_points, n_features)
+        Points, and steps as long as the function varies there.
+
+    Returns
+    -------
+    noise : float
+        The median over the points; 0 where it is not finite at most of them.
+
+    References
+    ----------
+    .. [1] J. Moré, S. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 2011,
+       https://doi.org/10.1137/100786125.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdiffusion.diffusion.target.checks import value_noise
+    >>> x = torch.linspace(1, 2, 100, dtype=torch.float64)[:, None]
+    >>> single = lambda x: (1000 + x.sum(1)).float().double()
+    >>> value_noise(lambda x: x.sum(1), x, x) < 1e-14, 1e-5 < value_noise(single, x, x) < 1e-4
+    (True, True)
+    """
+    values = torch.stack([function(x + _SHORT * k * direction) for k in range(5)])
+    fourth = values.double().diff(n=4, dim=0).abs()
+    fourth = fourth[torch.isfinite(fourth)]
+    return float(fourth.median()) / (_MEDIAN * _FOURTH) if len(fourth) else 0.0
+
+
+def wrong_slopes(target, x, noise=0.0):
     """Points at which the gradient is not the slope of the log density.
 
     Parameters
@@ -62,6 +109,8 @@ def wrong_slopes(target, x):
         Target with a log density.
     x : tensor of shape (n_points, n_features)
         Points; the slope of point ``i`` is that along feature ``i % n_features``.
+    noise : float, default=0.0
+        Standard deviation of the errors of the log density.
 
     Returns
     -------
@@ -73,7 +122,8 @@ def wrong_slopes(target, x):
     slope = (gradient * direction).sum(1)
     least = 0.01 * gradient.norm(dim=1)
     value = lambda y: target.evaluate(y)[0]  # noqa: E731
-    return _compare(slope, least, lambda w: value(x + w * direction) - value(x - w * direction))
+    change = lambda w: value(x + w * direction) - value(x - w * direction)  # noqa: E731
+    return _compare(lambda w: slope, least, change, noise)
 
 
 def wrong_curls(target, x):
@@ -93,9 +143,10 @@ def wrong_curls(target, x):
     """
     a, b = _axes(x), _axes(x).roll(1, 1)
     change = lambda v, w: target.gradient(x + w * v) - target.gradient(x - w * v)  # noqa: E731
-    bend = change(a, _WIDTHS[1]) / (2 * _WIDTHS[1])
-    other = (bend * b).sum(1)
-    return _compare(other, 0.01 * bend.norm(dim=1), lambda w: (change(b, w) * a).sum(1))
+    least = 0.01 * change(a, _SHORT).norm(dim=1) / (2 * _SHORT)
+    other = lambda w: (change(a, w) * b).sum(1) / (2 * w)  # noqa: E731
+    noise = value_noise(target.gradient, x, a)
+    return _compare(other, least, lambda w: (change(b, w) * a).sum(1), noise)
 
 
 def jumps(target, x, offset, n_parts=64):
@@ -129,14 +180,20 @@ def _axes(x):
     return torch.eye(x.shape[1]).to(x)[torch.arange(len(x), device=x.device) % x.shape[1]]
 
 
-def _compare(known, least, difference):
-    """Where central differences disagree with a known slope, and where they tell."""
-    clear = torch.zeros_like(known, dtype=torch.bool)
+def _compare(slope, least, difference, noise):
+    """Where central differences disagree with a slope, and where they tell.
+
+    The slope may depend on the width; noise is the standard deviation of the errors of what the
+    differences are taken of, by which two of them can agree by chance.
+    """
+    clear = torch.zeros_like(least, dtype=torch.bool)
     wrong = clear.clone()
     for width in _WIDTHS:
+        known = slope(width)
         coarse, fine = difference(2 * width) / (4 * width), difference(width) / (2 * width)
         size = fine.abs() + known.abs() + least
         tells = torch.isfinite(size) & ((coarse - fine).abs() < _CLEAR * size) & ~clear
+        tells &= _SURE * noise / width < _CLEAR * size
         wrong |= tells & ((fine - known).abs() > _OFF * size)
         clear |= tells
     return wrong, clear

@@ -7,6 +7,9 @@ from skdiffusion.diffusion.analytic.build import gaussian_mixture
 from skdiffusion.diffusion.langevin.gradients import autograd, chains_last
 from skdiffusion.diffusion.target.targets import Affine, MixtureTarget, Target
 
+# Part by which points are moved: double precision sees it, single precision does not.
+_HAIR = 1e-10
+
 
 class FunctionTarget(Target):
     """Density or gradient written as a function of a batch of points.
@@ -105,6 +108,7 @@ class FunctionTarget(Target):
                 f"every row of x, or gradients of shape {tuple(x.shape)}, or the pair of both."
             )
         self._check_rows(x, kind)
+        self.is_single = self._is_single(x, value if pair else (value,))
         return kind
 
     def _try_types(self, x):
@@ -117,6 +121,14 @@ class FunctionTarget(Target):
             other = torch.float32 if self._dtype == torch.float64 else torch.float64
             self._dtype = other
             return self._function(x.to(other))
+
+    def _is_single(self, x, parts):
+        """Whether the function computes in single precision, or somewhere inside of it."""
+        if any(part.dtype.itemsize < torch.float64.itemsize for part in parts):
+            return True
+        moved = self._function(x.to(self._dtype) * (1 + _HAIR))
+        moved = moved if isinstance(moved, tuple) else (moved,)
+        return all(map(torch.equal, parts, moved))
 
     def _check_rows(self, x, kind):
         """Check that the value can be differentiated and that rows do not meet."""

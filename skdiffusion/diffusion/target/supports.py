@@ -236,6 +236,7 @@ class Supported(Target):
         super().__init__(support.n_free)
         self._target, self._support = target, support
         self.has_log_density, self.stochastic = target.has_log_density, target.stochastic
+        self.is_single = target.is_single
 
     @property
     def width(self):

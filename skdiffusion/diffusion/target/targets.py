@@ -41,6 +41,8 @@ class Target:
     has_log_density = False
     has_noisy_score = False
     stochastic = False
+    # Whether values and gradients are no better than single precision, whatever their type.
+    is_single = False
 
     def __init__(self, n_features):
         self.n_features = n_features
@@ -258,6 +260,7 @@ class Affine(Target):
         self._target, self._shift, self._factor = target, shift, factor
         self._log_volume = torch.linalg.slogdet(factor)[1]
         self.has_log_density, self.stochastic = target.has_log_density, target.stochastic
+        self.is_single = target.is_single
 
     @property
     def width(self):

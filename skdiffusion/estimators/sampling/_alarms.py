@@ -6,11 +6,8 @@ import numpy as np
 import torch
 from scipy.stats import chi2, norm
 
-from skdiffusion.diffusion.target.checks import jumps, stein, tail_powers, wrong_curls, wrong_slopes
-from skdiffusion.diffusion.target.targets import MixtureTarget
+from skdiffusion.diffusion.target.checks import stein
 
-# Spread of the trial chains, in spreads of their start, from which a runaway is looked for.
-_WIDE = 50
 # Acceptance below which a chain is stuck, and the steps that it takes to tell: with half of the
 # steps accepted a healthy chain refuses fifty in a row once in 10^15 runs.
 _STUCK, _FEWEST_STEPS = 0.01, 50
@@ -21,15 +18,12 @@ _FALSE_ALARM = 1e-4
 # R-hat of single chains over the second half of the run, from which they have not forgotten its
 # first half: their correlation lasts a quarter of the run.
 _SLOW = 1.5
+# R-hat of the draws of single trial chains in a funnel, from which its neck is not reached: 1.02 to
+# 1.04 where straightening has made chains quick, 1.16 to 1.27 where draws were found to be wrong.
+_SLOW_FUNNEL = 1.1
 # Share by which Stein's identity may be off for other reasons than a wrong density, as the bias of
 # unadjusted steps.
 _STEIN_SLACK = 0.15
-# Points that must answer wrongly, of those that answer, before a target is doubted.
-_FEWEST_WRONG, _WRONG = 3, 0.05
-# Points from which tails are looked at, and the excess over the last power that is not heavy.
-_N_TAIL, _TAIL_SLACK = 4, 0.05
-# Short ways along which jumps are looked for, and nats that are one.
-_N_SEGMENTS, _JUMP = 64, 0.5
 # Share of steps out of the support from which a wall is named.
 _WALL = 0.01
 # Draws that must be worth as many independent ones, and the fewest for which this is asked.
@@ -89,142 +83,6 @@ def few_draws(effective, n_draws, n_chains):
         f"The {n_draws} draws of {n_chains} chains are worth {effective[j]:.0f} independent ones "
         f"in feature {j}: chains move too little from draw to draw, or stay in different places. "
         "Raise thin or n_chains; n_chains=None runs one chain a draw."
-    )
-
-
-def unusable_target(target, trial, axes):
-    """Warnings about the target itself, at the places where chains ended.
-
-    Parameters
-    ----------
-    target : Target
-        What was sampled.
-    trial : Trial
-        The run.
-    axes : tensor of shape (n_features, n_features)
-        Unit steps of the free features, in the coordinates of the chains.
-
-    Returns
-    -------
-    warnings : list of str
-        What is wrong.
-    """
-    last = trial.draws[-1]
-    if isinstance(target, MixtureTarget) or target.has_noisy_score or target.stochastic:
-        return []
-    with torch.no_grad():
-        runs = _runaway(target, trial.near, last)
-        tails = _tails(target, last, axes) if target.has_log_density and runs is None else None
-        wrong = _gradients(target, last) or _jumps(target, last)
-        return [text for text in (runs, tails, wrong) if text]
-
-
-def _runaway(target, near, last):
-    """Warning where chains are far wider than their start and nothing holds them back.
-
-    A density that can be normalised has ``E[-(x_j - c) g_j] = 1`` for every feature, whatever
-    ``c`` and its width; where the gradient vanishes or points outwards it is 0 or less.
-    """
-    start, spread = ((x - x.median(0).values).abs().median(0).values for x in (near, last))
-    wide = (start > 0) & (spread > _WIDE * start)
-    if not wide.any():
-        return None
-    pull = -(last - last.median(0).values) * target.gradient(last)
-    # Four standard errors above the mean, and still far from 1.
-    most = pull.mean(0) + 4 * pull.std(0) / math.sqrt(len(last))
-    loose = (wide & (most < 0.1)).nonzero()
-    if not len(loose):
-        return None
-    worst = int(loose[0])
-    return (
-        f"Chains run away from their start: in feature {worst} the trial run ends "
-        f"{float(spread[worst] / start[worst]):.2g} times as wide as it began, and the "
-        f"gradient does not lead back. {_IMPROPER}"
-    )
-
-
-_IMPROPER = (
-    "Does target return the *log* density (not the density), with the right sign, and is it "
-    "normalisable?"
-)
-
-
-def _tails(target, last, axes):
-    """Warning where the density falls too slowly for a variance, or for being one at all."""
-    d = len(axes)
-    centre = last.median(0).values
-    offset = last - centre
-    near = last[offset.norm(dim=1).argsort()[:_N_TAIL]]
-    # Along every feature, both ways, from a few points each.
-    width = (torch.linalg.solve(axes.T, offset.T).T).abs().median(0).values.clamp(min=1e-300)
-    rays = torch.cat([axes, -axes]) * width.repeat(2)[:, None]
-    rays = torch.where(torch.isfinite(rays), rays, 0.0).repeat_interleave(len(near), 0)
-    powers = tail_powers(target, near.repeat(2 * d, 1), rays).reshape(2, d, -1)
-    along = powers.median(2).values.amin(0)
-    radial = tail_powers(target, last, offset)
-    radial = float(radial.sort().values[max(int(_WRONG * len(last)), _FEWEST_WRONG)])
-    worst = int(along.argmin())
-    if along[worst] < 1 - _TAIL_SLACK or radial < d - _TAIL_SLACK:
-        where = (
-            f"feature {worst}" if along[worst] < 1 - _TAIL_SLACK else "a direction of all of them"
-        )
-        return (
-            f"The target cannot be normalised: along {where} it does not fall far out, where "
-            f"nothing leads chains back, and they run away. {_IMPROPER} "
-            "A prior, or bounds, may be missing."
-        )
-    if along[worst] < 3 - _TAIL_SLACK or radial < d + 2 - _TAIL_SLACK:
-        heavy = along[worst] < 3 - _TAIL_SLACK
-        power = float(along[worst]) if heavy else radial - d + 1
-        return (
-            f"The target has heavy tails: along {f'feature {worst}' if heavy else 'rays'} it falls "
-            f"like the power {-power:.1f} of the distance, too slowly for a variance. Means and "
-            "deviations of draws do not settle, and chains come from far out slowly: use medians "
-            "and quantiles, or sample a transformed variable."
-        )
-    return None
-
-
-def _gradients(target, last):
-    """Warning where what the target calls its gradient is none."""
-    if target.has_log_density:
-        wrong, clear = wrong_slopes(target, last)
-    elif target.n_features > 1:
-        wrong, clear = wrong_curls(target, last)
-    else:
-        return None
-    n_wrong, n_clear = int(wrong.sum()), int(clear.sum())
-    if n_wrong < max(_FEWEST_WRONG, _WRONG * n_clear):
-        return None
-    if target.has_log_density:
-        return (
-            f"The gradient is not that of the log density at {n_wrong} of {n_clear} points tried "
-            "by differences: chains are slow with it, and wrong without a Metropolis test. Correct "
-            "what target returns as the gradient; with automatic differentiation, look for "
-            "detach, round or floor, or compute in double precision."
-        )
-    return (
-        f"What target returns is the gradient of no density: its derivatives are not symmetric at "
-        f"{n_wrong} of {n_clear} points tried. Correct its formula, or return the log density, "
-        "which is differentiated for you."
-    )
-
-
-def _jumps(target, last):
-    """Warning where the log density has steps that its gradient does not see."""
-    if not target.has_log_density:
-        return None
-    x = last[:_N_SEGMENTS]
-    normal = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)
-    found = jumps(target, x, last.std(0) * normal)
-    n_wrong = int((found.abs() > _JUMP).sum())
-    if n_wrong < max(_FEWEST_WRONG, _WRONG * len(x)):
-        return None
-    return (
-        f"The log density jumps: on {n_wrong} of {len(x)} short ways through the draws it changes "
-        f"by up to {float(found.nan_to_num(0.0).abs().max()):.2g} nats more than its gradient "
-        "tells. Chains without a Metropolis test do not see the jump, others are slow there: "
-        "make it continuous, or use variables (bounds) in which it is."
     )
 
 
@@ -346,6 +204,34 @@ def slow_chains(found, plan, target):
         f"is {found.slowness[worst]:.3g} over the second half of them. Each stays in its own part "
         "of the target, and the shares of the parts are those of the starts; "
         f"{_advice(found, plan, target)}"
+    )
+
+
+def slow_funnel(found, stretch):
+    """Warning where chains are slow although a funnel was straightened.
+
+    Parameters
+    ----------
+    found : Diagnosis
+        Comparison of the chains.
+    stretch : NonCentred or None
+        Map that straightens the funnel, if there is one.
+
+    Returns
+    -------
+    warning : str or None
+        What happened and what to do.
+    """
+    if stretch is None or not np.nanmax(np.append(found.rhat, 0.0)) > _SLOW_FUNNEL:
+        return None
+    members, heads = (np.flatnonzero(stretch.log_scale.any(axis)).tolist() for axis in (1, 0))
+    worst = int(np.nanargmax(found.rhat))
+    return (
+        f"The scale of features {members} follows features {heads} (a funnel, as in a hierarchical "
+        f"model), and chains are slow there: R-hat of single chains in feature {worst} is "
+        f"{found.rhat[worst]:.2f}. Draws from the narrow end may be missing. Write the model in "
+        "its non-centred form: in place of a ~ N(mu, tau) sample z ~ N(0, 1), with "
+        "a = mu + tau * z inside of target."
     )
 
 

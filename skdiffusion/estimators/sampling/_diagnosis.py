@@ -10,11 +10,17 @@ from skdiffusion.estimators.sampling._alarms import (
     disagreement,
     few_draws,
     slow_chains,
+    slow_funnel,
     stuck_chains,
-    unusable_target,
     wrong_draws,
 )
-from skdiffusion.estimators.sampling._trial import evaluation_block, trial_run
+from skdiffusion.estimators.sampling._climbing import evaluation_block
+from skdiffusion.estimators.sampling._faults import (
+    imprecise_values,
+    noise_of_values,
+    unusable_target,
+)
+from skdiffusion.estimators.sampling._trial import trial_run
 from skdiffusion.metrics import effective_sample_size, nested_r_hat, r_hat
 
 # Draws of a chain from which its effective number can be told.
@@ -36,6 +42,7 @@ class Diagnosis:
     slowness: np.ndarray
     ladder: dict = dataclasses.field(default_factory=dict)
     warnings: tuple = ()
+    noise: float = 0.0
 
     @classmethod
     def empty(cls, n_features, acceptance_rate=np.nan):
@@ -48,25 +55,29 @@ class Diagnosis:
         return {
             "rhat_second_half": self.slowness,
             **self.ladder,
+            "log_density_noise": self.noise,
             "warnings": list(self.warnings),
         }
 
 
-def first_sound(coordinates, plans, starts, X, seed, device):
-    """Name, plan and diagnosis of the first plan without warnings, or else of the last one.
+def first_sound(candidates, starts, X, seed, device):
+    """First candidate without warnings, or else the last one, and its diagnosis.
 
     Parameters
     ----------
-    plans : iterable of (str, Plan)
-        Names and plans.
-    coordinates, starts, X, seed, device : object
+    candidates : iterable of Candidate
+        What may be run.
+    starts, X, seed, device : object
         As :func:`diagnose`.
     """
-    for candidate in plans:
-        diagnosis = diagnose(coordinates, candidate[1], starts, X, seed, device)
+    for candidate in candidates:
+        diagnosis = diagnose(candidate.coordinates, candidate.plan, starts, X, seed, device)
         if not diagnosis.warnings:
             break
-    return *candidate, diagnosis
+    # Another method would not help against rounding: it has no say in the choice.
+    imprecise = imprecise_values(diagnosis.noise)
+    warnings = diagnosis.warnings + ((imprecise,) if imprecise else ())
+    return candidate, dataclasses.replace(diagnosis, warnings=warnings)
 
 
 def diagnose(coordinates, plan, starts, X, seed, device):
@@ -105,17 +116,19 @@ def diagnose(coordinates, plan, starts, X, seed, device):
     found = _compare(coordinates, trial, energies, mean_rate, n_first)
     n_groups = 1 + int(trial.superchains[-1])
     axes = torch.as_tensor(np.linalg.inv(coordinates.factor).T.copy()).to(trial.near)
+    noise = noise_of_values(target, trial.draws[-1])
     warnings = [
-        *unusable_target(target, trial, axes),
+        *unusable_target(target, trial, axes, noise),
         stuck_chains(trial.rate, coordinates.inverse(trial.draws[-1]), plan),
         disagreement(found, target, plan, trial.draws.shape[1] // n_groups, n_groups),
         slow_chains(found, plan, target),
+        slow_funnel(found, coordinates.stretch),
     ]
     if not any(warnings):
         # Where chains are known to be elsewhere, it would say the same less clearly.
         first = dataclasses.replace(trial, draws=trial.draws[:n_first])
         warnings = [wrong_draws(target, first, gradients[:n_first], plan)]
-    return dataclasses.replace(found, warnings=tuple(w for w in warnings if w))
+    return dataclasses.replace(found, warnings=tuple(w for w in warnings if w), noise=noise)
 
 
 def _compare(coordinates, trial, energies, acceptance_rate, n_first):

@@ -1,6 +1,7 @@
 """What to run: the kernel, its ladder and its step size."""
 
 import dataclasses
+import math
 from numbers import Integral
 
 import numpy as np
@@ -98,7 +99,7 @@ def choose_dtype(dtype, target):
     return "float32" if small or isinstance(target, DenoiserTarget) else "float64"
 
 
-def make_plan(target, method, u, keys, settings, *, settled=False, wide=None):
+def make_plan(target, method, u, keys, settings, *, settled=False, wide=None, effort=1.0):
     """Plan with ladder and step size found on chains that start at ``u``.
 
     Parameters
@@ -117,6 +118,8 @@ def make_plan(target, method, u, keys, settings, *, settled=False, wide=None):
         Whether the starts are draws of the target already, of trial runs.
     wide : tensor of shape (n_points, n_features), optional
         Points spread as widely as modes may be; None for the starts.
+    effort : float, default=1.0
+        Share of the steps of tuning that are taken.
 
     Returns
     -------
@@ -132,7 +135,8 @@ def make_plan(target, method, u, keys, settings, *, settled=False, wide=None):
     if settings.step_size != "auto":
         kernel = kernel.given(settings.step_size)
     elif kernel.target_acceptance is not None:
-        kernel = kernel.with_local(choose(target, kernel.local, u, noise, _N_TUNING_STEPS)[0])
+        n_steps = math.ceil(effort * _N_TUNING_STEPS)
+        kernel = kernel.with_local(choose(target, kernel.local, u, noise, n_steps)[0])
         kernel = _spaced(target, kernel, u, keys) if settled else kernel
     n_steps = kernel.default_steps if settings.n_steps == "auto" else settings.n_steps
     return Plan(kernel, n_steps, settings.thin)

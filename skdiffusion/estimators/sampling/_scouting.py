@@ -1,6 +1,7 @@
 """Trial runs of ``fit`` that look for modes, and for coordinates in which the target is round."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,17 +11,22 @@ from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.tuning import roundness
-from skdiffusion.estimators.sampling._coordinates import log_densities
+from skdiffusion.estimators.sampling._climbing import climbed
+from skdiffusion.estimators.sampling._coordinates import ChainCoordinates, log_densities
 from skdiffusion.estimators.sampling._funnels import find_non_centred
 from skdiffusion.estimators.sampling._plan import N_PILOT, make_plan
 from skdiffusion.estimators.sampling._running import chain_noise
 
-# Trial runs of a kind, unless the target is round before: a run sees about a factor of 100 of the
-# condition. Where chains have begun far out they take more; with temperatures, which are dear, they
-# begin in the coordinates of the others.
-_FEWEST_RUNS, _MOST_RUNS = 3, 12
+# Trial runs, unless the target is round before: a run sees about a factor of 100 of the condition,
+# and the first two are short. Where chains have begun far out they take more.
+_FEWEST_RUNS, _MOST_RUNS = 5, 14
+# The same with temperatures, which are dear, and begin in the coordinates of the others.
+_FEWEST_TEMPERED, _MOST_TEMPERED = 1, 3
 # Steps of a trial run after its tuning, as many as there are from its first draw to its last.
 _N_STEPS = 150
+# Share of the steps of the first trial run, which doubles from run to run: enough where the target
+# is simple, and a small part of the whole where it is not.
+_SHORTEST = 0.25
 # Draws of each chain in a trial run.
 _N_DRAWS = 11
 # A covariance is kept where it makes the target this much rounder: less is within its error.
@@ -35,7 +41,15 @@ _LOST = 1e9
 _N_TEST, _APART = 100, 2.0
 
 
-def find_plans(coordinates, methods, starts, settings, device):
+class Candidate(NamedTuple):
+    """What may be run, and where."""
+
+    method: str
+    coordinates: ChainCoordinates
+    plan: Plan
+
+
+def find_candidates(coordinates, methods, starts, settings, device):
     """Coordinates for chains, and plans of the methods that may suit.
 
     Parameters
@@ -51,31 +65,46 @@ def find_plans(coordinates, methods, starts, settings, device):
     device : torch.device
         Where to compute.
 
-    Returns
-    -------
-    coordinates : ChainCoordinates
-        Those in which the target is round, where trial runs were allowed and found them.
-    plans : iterator of (str, Plan)
-        Names and plans, each made when it is asked for.
+    Yields
+    ------
+    candidate : Candidate
+        Method and plan, in coordinates in which the target is round where trial runs were allowed
+        and found them; each is made when it is asked for. Where the first chains find a target
+        that looks like one Gaussian, the first method comes before others look for modes.
     """
     target = coordinates.target(torch.float64, device)
     moves, searches = _may_move(coordinates, target, settings), len(methods) > 1
-    if moves or searches:
-        coordinates, draws = _explored(coordinates, methods, starts, settings, moves, device)
-        target = coordinates.target(torch.float64, device)
-    else:
+    if not (moves or searches):
         points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
         draws = coordinates.forward(points, torch.float64, device)[None]
-    return coordinates, _plans(target, methods, draws, settings, moves or searches)
+        yield from _candidates(coordinates, methods, draws, settings, False, device)
+        return
+    for found in _explored(coordinates, methods, starts, settings, moves, device):
+        if searches and found.is_calm:
+            plan = _calm_plan(found, methods[0], settings, device)
+            yield Candidate(methods[0], found.coordinates, plan)
+    yield from _candidates(found.coordinates, methods, found.draws, settings, True, device)
 
 
-def _plans(target, methods, draws, settings, settled):
+def _candidates(coordinates, methods, draws, settings, settled, device):
     """Names and plans of the methods that suit, one after the other."""
+    target = coordinates.target(torch.float64, device)
     keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, draws.device)
+    # A mode with one chain in fifty is not among every 128 draws.
+    wide = draws.flatten(0, 1)
     for method in methods:
-        plan = make_plan(target, method, draws[-1], keys, settings, settled=settled)
+        plan = make_plan(target, method, draws[-1], keys, settings, settled=settled, wide=wide)
         if method == methods[-1] or _is_one_mode(target, plan, draws, keys):
-            yield method, plan
+            yield Candidate(method, coordinates, plan)
+
+
+def _calm_plan(found, method, settings, device):
+    """Plan where the target is about a standard Gaussian: steps of one size suit all of it."""
+    target = found.coordinates.target(torch.float64, device)
+    keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, device)
+    options = {"settled": True, "effort": _SHORTEST}
+    plan = make_plan(target, method, found.draws[-1], keys, settings, **options)
+    return dataclasses.replace(plan, kernel=plan.kernel.plain())
 
 
 def _is_one_mode(target, plan, draws, keys):
@@ -100,26 +129,52 @@ def _may_move(coordinates, target, settings):
     return settings.preconditioner == "pilot" or (left_to_us and not target.stochastic)
 
 
+class _Found(NamedTuple):
+    """Coordinates found by trial runs, draws in them, and whether those look like one Gaussian."""
+
+    coordinates: ChainCoordinates
+    draws: torch.Tensor
+    is_calm: bool
+
+
 def _explored(coordinates, methods, starts, settings, moves, device):
-    """Coordinates in which the target is about a standard Gaussian, and draws of trial runs."""
-    first, wanted = coordinates, moves and settings.preconditioner == "pilot"
+    """What trial runs of one kernel after the other find."""
+    first = coordinates
     x = starts.draw(coordinates, N_PILOT, settings.seed ^ 2)
     y = begin = coordinates.free(coordinates.forward(x, torch.float64, device))
     scouts = KERNELS[methods[-1]].scouts or methods[-1:]
     for i, scout in enumerate(scouts) if moves else [(0, scouts[-1])]:
-        n_runs = ((_FEWEST_RUNS, _MOST_RUNS) if i == 0 else (1, _FEWEST_RUNS)) if moves else (1, 1)
+        n_runs = (_FEWEST_TEMPERED, _MOST_TEMPERED if moves else _FEWEST_TEMPERED)
+        n_runs = (_FEWEST_RUNS, _MOST_RUNS) if moves and i == 0 else n_runs
         follow = coordinates, scout, (begin, y), settings
-        coordinates, clouds = _followed(*follow, n_runs, moves, device)
+        coordinates, clouds, is_round = _followed(*follow, n_runs, moves, device)
         y = clouds[-1]
+        kept = coordinates
+        if settings.preconditioner != "pilot" and not _is_rounder(coordinates, first, y, device):
+            kept = first
+        draws, wide = _in(kept, clouds, device), _in(kept, begin, device)
+        is_calm = is_round and scout != scouts[-1] and _all_arrive(kept, wide, draws, settings)
+        yield _Found(kept, draws, is_calm)
+
+
+def _in(coordinates, y, device):
+    """Points given in free coordinates."""
+    u = coordinates.from_free(y.reshape(-1, y.shape[-1]), torch.float64, device)
+    return u.reshape(y.shape)
+
+
+def _is_rounder(coordinates, first, y, device):
+    """Whether the target is rounder in coordinates than it was in the first ones, beyond error."""
     before, after = (
-        roundness(c.target(torch.float64, device), c.from_free(y, torch.float64, device))
-        for c in (first, coordinates)
+        roundness(c.target(torch.float64, device), _in(c, y, device)) for c in (first, coordinates)
     )
-    if not wanted and not after < before / _LEAST_GAIN:
-        coordinates = first
-    shape = clouds.shape
-    u = coordinates.from_free(clouds.reshape(-1, shape[-1]), torch.float64, device)
-    return coordinates, u.reshape(shape)
+    return after < before / _LEAST_GAIN
+
+
+def _all_arrive(coordinates, wide, draws, settings):
+    """Whether all ways uphill from far out lead to where the density is as high as at draws."""
+    target = coordinates.target(torch.float64, draws.device)
+    return climbed(target, wide, draws, settings.seed ^ 2)[1] == 0
 
 
 def _followed(coordinates, method, places, settings, n_runs, moves, device):
@@ -130,10 +185,11 @@ def _followed(coordinates, method, places, settings, n_runs, moves, device):
     """
     (begin, y), (fewest, most), seed = places, n_runs, settings.seed ^ 2
     for i in range(most):
+        effort = min(_SHORTEST * 2**i, 1.0) if most == _MOST_RUNS else 1.0
         target = coordinates.target(torch.float64, device)
         wide, u = (coordinates.from_free(a, torch.float64, device) for a in (begin, y))
         keys = chain_keys(seed, i * N_PILOT, (i + 1) * N_PILOT, device)
-        draws = _trial_run(target, method, (wide, u), keys, settings)
+        draws = _trial_run(target, method, (wide, u), keys, settings, effort)
         clouds = coordinates.free(draws)
         y, cloud = clouds[-1], clouds.reshape(-1, clouds.shape[-1])
         settled, is_round = _is_standard(draws), roundness(target, draws[-1]) < _LEAST_GAIN
@@ -147,8 +203,8 @@ def _followed(coordinates, method, places, settings, n_runs, moves, device):
             early = coordinates, clouds
         if i + 1 == most or not draws.abs().max() < _LOST:
             # Nothing holds these chains: what is wrong shows best nearer to where they began.
-            return early
-    return coordinates, clouds
+            return *early, False
+    return coordinates, clouds, settled and is_round
 
 
 def _is_standard(draws):
@@ -177,11 +233,12 @@ def _rounder(coordinates, cloud, last, device):
     return stretched if better < plainly / _LEAST_GAIN else plain
 
 
-def _trial_run(target, method, places, keys, settings):
+def _trial_run(target, method, places, keys, settings, effort):
     """Draws of tuned chains, of which the first half of the run is left out."""
     wide, u = places
-    plan = make_plan(target, method, u, keys, settings, wide=wide)
-    plan = dataclasses.replace(plan, n_steps=_N_STEPS, thin=_N_STEPS // (_N_DRAWS - 1))
+    plan = make_plan(target, method, u, keys, settings, wide=wide, effort=effort)
+    thin = max(round(effort * _N_STEPS) // (_N_DRAWS - 1), 1)
+    plan = dataclasses.replace(plan, n_steps=thin * (_N_DRAWS - 1), thin=thin)
     noise = chain_noise(keys, plan.kernel, target, u.dtype)
     return run(target, plan, u, noise, n_draws=_N_DRAWS)[0]
 

@@ -8,20 +8,16 @@ import torch
 from skdiffusion._random import chain_keys, torch_generator
 from skdiffusion.diffusion.langevin.chains import Divergence, run
 from skdiffusion.diffusion.langevin.swaps import Swaps
-from skdiffusion.diffusion.langevin.tuning import curvature
-from skdiffusion.diffusion.target.checks import climb
 from skdiffusion.diffusion.target.targets import MixtureTarget
-from skdiffusion.estimators.sampling._coordinates import finite, log_densities
+from skdiffusion.estimators.sampling._climbing import climbed, spread_of
+from skdiffusion.estimators.sampling._coordinates import finite
 from skdiffusion.estimators.sampling._plan import N_PILOT
-from skdiffusion.estimators.sampling._running import block_size, chain_noise
+from skdiffusion.estimators.sampling._running import chain_noise
 
 # Draws of each trial chain, and points at which it is seen on its way to the first one.
 _N_TRACE, _N_PATH = 50, 50
 # Spread of the far starts, in spreads of the others: the largest at which the target is finite.
 _FAR = (2, 3, 5)
-# Spreads between which scouts begin, how many begin for one that is needed, and the share of the
-# draws below whose log density a scout has not arrived where mass is.
-_SCOUTS, _N_SCOUTS, _LOW = (5.0, 60.0), 4, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +74,9 @@ def trial_run(coordinates, plan, starts, X, seed, device):
     seen = _Seen(plan)
     try:
         runs = [_run(target, plan, first, seed, 0, seen)]
-        found = _scouts(target, near, runs[0][0], part, seed) if scouting else None
-        if found is not None:
+        found = climbed(target, near, runs[0][0], seed)[0] if scouting else first[:0]
+        if len(found):
+            found = found[torch.arange(part, device=found.device) % len(found)]
             runs.append(_run(target, plan, found, seed, len(first), seen))
     except Divergence as error:
         raise Divergence(f"trial run in fit: {error}") from None
@@ -127,42 +124,10 @@ def _far_starts(coordinates, target, near, X, seed):
         rows = np.random.default_rng(seed).integers(len(X), size=len(near))
         return coordinates.forward(X[rows], near.dtype, near.device)
     normal = torch.randn(near.shape, generator=torch_generator(seed ^ 5)).to(near)
-    offset = torch.where(near.std(0) > 0, near - near.mean(0), _spread(target, near) * normal)
+    offset = torch.where(near.std(0) > 0, near - near.mean(0), spread_of(target, near) * normal)
     far = near.clone()
     for factor in _FAR:
         wider = near.mean(0) + factor * offset
         inside = finite(target, wider)[:, None]
         far = torch.where(inside, wider, far)
     return far
-
-
-def _spread(target, near):
-    """Spread of the starts, that of the target where all are at one point."""
-    spread = near.std(0)
-    if (spread > 0).all():
-        return spread
-    normal = torch.randn(near.shape, generator=torch_generator(0)).to(near)
-    return torch.where(spread > 0, spread, curvature(target, near, normal) ** -0.5)
-
-
-def _scouts(target, near, draws, n, seed):
-    """Starts where the log density is as high as at draws, climbed to from far out; or None."""
-    level = float(np.quantile(log_densities(target, draws[-1]), _LOW))
-    generator = torch_generator(seed ^ 6)
-    normal = torch.randn((_N_SCOUTS * n, near.shape[1]), generator=generator).to(near)
-    low, high = (np.log(side) for side in _SCOUTS)
-    width = torch.rand((len(normal), 1), generator=generator).to(near) * (high - low) + low
-    spread = torch.maximum(_spread(target, near), draws[-1].std(0))
-    x = near.mean(0) + width.exp() * spread * normal
-    with torch.no_grad():
-        parts = [climb(target, part, level) for part in x.split(evaluation_block(target, x))]
-    x = torch.cat([part[arrived] for part, arrived in parts])
-    # Those furthest from the draws first: what chains have not seen shall show.
-    strange = ((x - draws[-1].mean(0)) / draws[-1].std(0).clamp(min=1e-300)).norm(dim=1)
-    x = x[strange.argsort(descending=True, stable=True)]
-    return x[torch.arange(n, device=x.device) % len(x)] if len(x) else None
-
-
-def evaluation_block(target, x):
-    """Points evaluated at once."""
-    return block_size(target, x.dtype, x.device)

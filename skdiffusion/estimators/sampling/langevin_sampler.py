@@ -25,7 +25,7 @@ from skdiffusion.estimators.sampling._diagnosis import doubtful_run, first_sound
 from skdiffusion.estimators.sampling._export import inference_data, unchanged_by_failure
 from skdiffusion.estimators.sampling._plan import Settings, choose_dtype, choose_methods
 from skdiffusion.estimators.sampling._running import run_in_blocks
-from skdiffusion.estimators.sampling._scouting import find_plans
+from skdiffusion.estimators.sampling._scouting import find_candidates
 from skdiffusion.estimators.sampling._targets import (
     can_score,
     check_target,
@@ -168,7 +168,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         Effective sample size of the trial run for every thousand draws, of bulk and tails.
     diagnostics_ : dict
         What else it says: "rhat_second_half" of single chains, "warnings", and of tempering
-        "round_trips" a chain, "swap_rejections" of neighbours and their sum, the "barrier".
+        "round_trips" a chain, "swap_rejections" of neighbours and their sum, the "barrier";
+        "log_density_noise" is the size of the rounding errors of the log density, in nats.
 
     See Also
     --------
@@ -314,12 +315,11 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
             methods, notes = choose_methods(self.method, target, self.step_size)
             for text in notes + one_column_note(target):
                 warn(text)
-            self._coordinates, plans = find_plans(
+            candidates = find_candidates(
                 coordinates, methods, self._starts(), self._settings(), device
             )
-            self.method_, self._plan, diagnosis = first_sound(
-                self._coordinates, plans, self._starts(), X, self._seed ^ 3, device
-            )
+            found, diagnosis = first_sound(candidates, self._starts(), X, self._seed ^ 3, device)
+            self.method_, self._coordinates, self._plan = found
             self._publish(diagnosis, device)
             for text in diagnosis.warnings:
                 warn(text, ConvergenceWarning)

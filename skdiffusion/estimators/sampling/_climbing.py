@@ -1,0 +1,66 @@
+"""Scouts: points that climb from far out to where mass may be."""
+
+import numpy as np
+import torch
+
+from skdiffusion._random import torch_generator
+from skdiffusion.diffusion.langevin.tuning import curvature
+from skdiffusion.diffusion.target.checks import climb
+from skdiffusion.estimators.sampling._coordinates import finite, log_densities
+from skdiffusion.estimators.sampling._running import block_size
+
+# Spreads between which scouts begin, how many begin, and the share of the draws below whose log
+# density a scout has not arrived where mass is.
+_SCOUTS, _N_SCOUTS, _LOW = (5.0, 60.0), 256, 0.1
+
+
+def climbed(target, near, draws, seed):
+    """Scouts that climbed from far out until the log density was as high as at draws.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    near : tensor of shape (n_near, n_features)
+        Where chains start.
+    draws : tensor of shape (n_draws, n_chains, n_features)
+        Where they led.
+    seed : int
+        Seed of the scouts.
+
+    Returns
+    -------
+    x : tensor of shape (n_arrived, n_features)
+        Those that arrived, first those furthest from the draws: what chains have not seen shall
+        show.
+    n_lost : int
+        How many began where the target is finite and did not arrive.
+    """
+    last = draws[-1]
+    level = float(np.quantile(log_densities(target, last), _LOW))
+    generator = torch_generator(seed ^ 6)
+    normal = torch.randn((_N_SCOUTS, near.shape[1]), generator=generator).to(near)
+    low, high = (np.log(side) for side in _SCOUTS)
+    width = torch.rand((len(normal), 1), generator=generator).to(near) * (high - low) + low
+    spread = torch.maximum(spread_of(target, near), last.std(0))
+    x = near.mean(0) + width.exp() * spread * normal
+    begun = int(finite(target, x).sum())
+    with torch.no_grad():
+        parts = [climb(target, part, level) for part in x.split(evaluation_block(target, x))]
+    x = torch.cat([part[arrived] for part, arrived in parts])
+    strange = ((x - last.mean(0)) / last.std(0).clamp(min=1e-300)).norm(dim=1)
+    return x[strange.argsort(descending=True, stable=True)], begun - len(x)
+
+
+def spread_of(target, near):
+    """Spread of the starts, that of the target where all are at one point."""
+    spread = near.std(0)
+    if (spread > 0).all():
+        return spread
+    normal = torch.randn(near.shape, generator=torch_generator(0)).to(near)
+    return torch.where(spread > 0, spread, curvature(target, near, normal) ** -0.5)
+
+
+def evaluation_block(target, x):
+    """Points evaluated at once."""
+    return block_size(target, x.dtype, x.device)
