@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skdiffusion import CSDIImputer
 from skdiffusion.diffusion.window.base import WindowBase
-from skdiffusion.estimators.imputation import _fitting as _imputer_fit
+from skdiffusion.estimators.imputation import _choice
 from skdiffusion.estimators.imputation import _model as _imputer_model
 from skdiffusion.training import imputation
 
@@ -552,7 +552,7 @@ def test_a_full_device_is_answered_with_advice(monkeypatch):
     monkeypatch.setattr(WindowBase, "draw", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"lower batch_size or n_draws.*20 GiB"):
         imputer.transform(table())
-    monkeypatch.setattr(_imputer_fit, "train_imputer", full)
+    monkeypatch.setattr(_choice, "train_imputer", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="lower batch_size or n_channels"):
         CSDIImputer(**NETWORK).fit(table())
 
