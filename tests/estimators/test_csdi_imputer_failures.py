@@ -552,6 +552,7 @@ def test_a_full_device_is_answered_with_advice(monkeypatch):
     monkeypatch.setattr(WindowBase, "draw", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"lower batch_size or n_draws.*20 GiB"):
         imputer.transform(table())
+    monkeypatch.undo()
     monkeypatch.setattr(_choice, "train_imputer", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="lower batch_size or n_channels"):
         CSDIImputer(**NETWORK).fit(table())
