@@ -138,11 +138,11 @@ def offset(x):
 
 
 def test_rounding_of_single_precision_is_measured_and_no_wrong_gradient():
-    """Numbers about 5000 are 2**-11 apart, and rounding errors spread evenly over that."""
+    """Numbers about 5000 are 2**-11 apart: errors are spread over that, up to a factor of 2."""
     x = normals(128, 5)
     target = target_of(single(offset), 5)
     noise = value_noise(lambda x: target.evaluate(x)[0], x, x)
-    assert noise == pytest.approx(2**-11 / math.sqrt(12), rel=0.3)
+    assert 0.5 < noise / (2**-11 / math.sqrt(12)) < 2
     assert not wrong_slopes(target, x, noise)[0].any()
     assert value_noise(offset, x, x) < 1e-11
 

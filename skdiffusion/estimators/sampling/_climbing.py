@@ -6,7 +6,7 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.langevin.tuning import curvature
 from skdiffusion.diffusion.target.checks import climb
-from skdiffusion.estimators.sampling._coordinates import finite, log_densities
+from skdiffusion.estimators.sampling._coordinates import log_densities
 from skdiffusion.estimators.sampling._running import block_size
 
 # Spreads between which scouts begin, how many begin, and the share of the draws below whose log
@@ -33,8 +33,9 @@ def climbed(target, near, draws, seed):
     x : tensor of shape (n_arrived, n_features)
         Those that arrived, first those furthest from the draws: what chains have not seen shall
         show.
-    n_lost : int
-        How many began where the target is finite and did not arrive.
+    n_elsewhere : int
+        How many came to rest on a lower hill, where the gradient is no longer than at a draw of a
+        standard Gaussian. Others are on their way, as from far out where a density falls steeply.
     """
     last = draws[-1]
     level = float(np.quantile(log_densities(target, last), _LOW))
@@ -44,12 +45,14 @@ def climbed(target, near, draws, seed):
     width = torch.rand((len(normal), 1), generator=generator).to(near) * (high - low) + low
     spread = torch.maximum(spread_of(target, near), last.std(0))
     x = near.mean(0) + width.exp() * spread * normal
-    begun = int(finite(target, x).sum())
     with torch.no_grad():
         parts = [climb(target, part, level) for part in x.split(evaluation_block(target, x))]
-    x = torch.cat([part[arrived] for part, arrived in parts])
+        x = torch.cat([part[arrived] for part, arrived in parts])
+        others = torch.cat([part[~arrived] for part, arrived in parts])
+        slope = target.gradient(others).square().sum(1) if len(others) else others[:, 0]
+    n_elsewhere = int((slope < others.shape[1]).sum())
     strange = ((x - last.mean(0)) / last.std(0).clamp(min=1e-300)).norm(dim=1)
-    return x[strange.argsort(descending=True, stable=True)], begun - len(x)
+    return x[strange.argsort(descending=True, stable=True)], n_elsewhere
 
 
 def spread_of(target, near):

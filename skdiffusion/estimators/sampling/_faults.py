@@ -61,7 +61,12 @@ def noise_of_values(target, x):
     if not target.has_log_density or isinstance(target, MixtureTarget):
         return 0.0
     with torch.no_grad():
-        return value_noise(lambda y: target.evaluate(y)[0], x, _random_steps(x))
+        noise = value_noise(lambda y: target.evaluate(y)[0], x, _random_steps(x))
+        if not target.is_single:
+            return noise
+        # Short differences do not see values so large that all of them are rounded to the same.
+        size = float(target.evaluate(x)[0].abs().nanmedian())
+        return max(noise, size * torch.finfo(torch.float32).eps / math.sqrt(12))
 
 
 def imprecise_values(noise):

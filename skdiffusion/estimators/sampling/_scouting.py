@@ -153,7 +153,7 @@ def _explored(coordinates, methods, starts, settings, moves, device):
         if settings.preconditioner != "pilot" and not _is_rounder(coordinates, first, y, device):
             kept = first
         draws, wide = _in(kept, clouds, device), _in(kept, begin, device)
-        is_calm = is_round and scout != scouts[-1] and _all_arrive(kept, wide, draws, settings)
+        is_calm = is_round and scout != scouts[-1] and _none_elsewhere(kept, wide, draws, settings)
         yield _Found(kept, draws, is_calm)
 
 
@@ -171,8 +171,8 @@ def _is_rounder(coordinates, first, y, device):
     return after < before / _LEAST_GAIN
 
 
-def _all_arrive(coordinates, wide, draws, settings):
-    """Whether all ways uphill from far out lead to where the density is as high as at draws."""
+def _none_elsewhere(coordinates, wide, draws, settings):
+    """Whether no way uphill from far out ends where the density is lower than at draws."""
     target = coordinates.target(torch.float64, draws.device)
     return climbed(target, wide, draws, settings.seed ^ 2)[1] == 0
 
