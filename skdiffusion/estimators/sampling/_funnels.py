@@ -50,25 +50,10 @@ def find_non_centred(y, n_independent):
     others = np.setdiff1d(np.arange(d), members)
     offset, location, log_scale = np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
     rows = np.column_stack([np.ones(len(y)), y[:, others]])
-    repeats = len(y) / n_independent
-    slopes = _pooled(np.array([_fit_slopes(rows, y[:, j], repeats) for j in members]))
-    for j, slope in zip(members, slopes, strict=True):
-        mean = _fit_mean(rows, y[:, j], slope, repeats)
-        offset[j], location[j, others], log_scale[j, others] = mean[0], mean[1:], slope[1:]
+    for j in members:
+        mean, slopes = _fit_member(rows, y[:, j], len(y) / n_independent)
+        offset[j], location[j, others], log_scale[j, others] = mean[0], mean[1:], slopes[1:]
     return NonCentred(offset, location, log_scale, y.mean(0))
-
-
-def _pooled(slopes):
-    """Slopes of which none is less steep than the median of the members that follow that head.
-
-    Members that data know well follow their head in the neck only, where hardly any draws are, and
-    as steeply as the others there: what they seem to do elsewhere leaves the neck closed.
-    """
-    follows = slopes != 0
-    median = [np.median(s[f]) if f.any() else 0.0 for s, f in zip(slopes.T, follows.T)]
-    median = np.where(2 * follows.sum(0) > len(slopes), median, 0.0)
-    flat = (np.abs(slopes) < np.abs(median)) & (np.arange(slopes.shape[1]) > 0)
-    return np.where(flat, median, slopes)
 
 
 def _members(y):
@@ -110,33 +95,21 @@ def _middle(z, weight, follow):
     return {int(mean.argmax())} if mean.max() > _ALIKE else set()
 
 
-def _fit_slopes(rows, y, repeats):
-    """Coefficients of the logarithm of the deviation, linear in the rows as the mean is."""
+def _fit_member(rows, y, repeats):
+    """Coefficients of mean and logarithmic deviation, linear in the rows."""
     mean = np.linalg.lstsq(rows, y, rcond=None)[0]
     logs = np.log(np.maximum(np.abs(y - rows @ mean), 1e-6 * y.std())) - _MEAN_LOG
     slopes = np.linalg.lstsq(rows, logs, rcond=None)[0]
     for _ in range(_N_SCORING):
-        weight = _inverse_scale(rows, slopes)
+        weight = np.exp(-np.clip(rows @ slopes, -LARGEST_EXPONENT, LARGEST_EXPONENT))
         mean = np.linalg.lstsq(rows * weight[:, None], y * weight, rcond=None)[0]
         excess = np.minimum(((y - rows @ mean) * weight) ** 2, _LARGEST_SQUARE) - 1
         slopes = slopes + np.linalg.lstsq(rows, excess / 2, rcond=None)[0]
     # The information of a logarithmic deviation is twice that of a mean in its units.
-    return np.where(_clear(slopes, rows, repeats / 2), slopes, 0.0)
-
-
-def _fit_mean(rows, y, slopes, repeats):
-    """Coefficients of the mean where the deviation is known."""
-    weight = _inverse_scale(rows, slopes)
+    slopes = np.where(_clear(slopes, rows, repeats / 2), slopes, 0.0)
     weighted = rows * weight[:, None]
-    mean = np.linalg.lstsq(weighted, y * weight, rcond=None)[0]
-    left = ((y * weight - weighted @ mean) ** 2).mean()
-    weighted = np.where(_clear(mean, weighted, repeats * left), weighted, 0.0)
-    return np.linalg.lstsq(weighted, y * weight, rcond=None)[0]
-
-
-def _inverse_scale(rows, slopes):
-    """Inverse of the deviation that slopes tell."""
-    return np.exp(-np.clip(rows @ slopes, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+    weighted = np.where(_clear(mean, weighted, repeats), weighted, 0.0)
+    return np.linalg.lstsq(weighted, y * weight, rcond=None)[0], slopes
 
 
 def _clear(coefficients, rows, repeats):
