@@ -1,15 +1,17 @@
 """Coverage of 95 % intervals of regression coefficients after imputation.
 
-Each table has 300 rows, two columns with correlation 0.5, a response with coefficients 0, 1 and
--1 and unit noise, and 30 % of the cells of the columns missing completely at random. For each
-method the script writes, over the tables, the share of intervals that hold the truth, the mean
-error, the spread of the estimates and the mean standard error, which should equal the spread, to
+Each table has 300 rows, two columns, a response with coefficients 0, 1 and -1 and unit noise, and
+30 % of the cells of the columns missing completely at random. The columns follow one of three laws:
+normal with correlation 0.5, three clusters, or log-normal. For each law and method the script
+writes, over the tables, the share of intervals that hold the truth, the mean error, the spread of
+the estimates and the mean standard error, which should equal the spread, to
 ``results/multiple_imputation.md`` beside this script.
 
     python docs/benchmarks/multiple_imputation.py [--tables 100] [--imputations 10]
 """
 
 import argparse
+import itertools
 import os
 import platform
 import time
@@ -34,10 +36,26 @@ CHAINED = IterativeImputer(sample_posterior=True, max_iter=3)
 GAUSSIAN = CSDIImputer(method="gaussian")
 
 
-def table(seed):
+def normal(rng):
+    return rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=300)
+
+
+def clusters(rng):
+    centres = np.array([[-1.3, -0.7], [0.0, 1.4], [1.3, -0.7]])
+    return centres[rng.integers(3, size=300)] + 0.3 * rng.normal(size=(300, 2))
+
+
+def skewed(rng):
+    return np.exp(0.7 * normal(rng))
+
+
+LAWS = {"normal columns": normal, "three clusters": clusters, "log-normal columns": skewed}
+
+
+def table(law, seed):
     """Draw one table, complete and with gaps, and its response."""
     rng = np.random.default_rng(seed)
-    X = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=300)
+    X = law(rng)
     y = X @ TRUTH[1:] + rng.normal(size=300)
     return X, np.where(rng.uniform(size=X.shape) < 0.3, np.nan, X), y
 
@@ -89,10 +107,10 @@ METHODS = {
 }
 
 
-def measure(analysis, n_tables, m):
+def measure(analysis, law, n_tables, m):
     """Row of the results."""
     begin = time.process_time()
-    results = [analysis(*table(seed), m) for seed in range(n_tables)]
+    results = [analysis(*table(law, seed), m) for seed in range(n_tables)]
     seconds = (time.process_time() - begin) / n_tables
     estimate, error, low, high = (np.array(part) for part in zip(*results, strict=True))
     inside = (low < TRUTH) & (high > TRUTH)
@@ -111,8 +129,21 @@ def each(values, digits):
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
+def section(law, rows):
+    """Lines of the table of one law."""
+    return [
+        f"## {law.capitalize()}",
+        "",
+        "| method | coverage | of each coefficient | bias | spread | standard error "
+        "| CPU s a table |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {name} | {row} |" for name, row in rows.items()),
+        "",
+    ]
+
+
 def page(rows, n_tables, m):
-    """Markdown page of the results."""
+    """Markdown page of the results, a table for each law."""
     return "\n".join(
         [
             "# MultipleImputation: coverage of 95 % intervals",
@@ -124,11 +155,7 @@ def page(rows, n_tables, m):
             "`sample_posterior=True, max_iter=3`. Spread is that of the estimates over the tables; "
             "the standard error should equal it.",
             "",
-            "| method | coverage | of each coefficient | bias | spread | standard error "
-            "| CPU s a table |",
-            "|---|---|---|---|---|---|---|",
-            *(f"| {name} | {row} |" for name, row in rows.items()),
-            "",
+            *(line for law, found in rows.items() for line in section(law, found)),
             f"Written by `docs/benchmarks/multiple_imputation.py` on {datetime.now(UTC):%Y-%m-%d}: "
             f"{platform.machine()}, one thread, scikit-learn {sklearn.__version__}.",
             "",
@@ -143,9 +170,10 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = {}
-    for name, analysis in METHODS.items():
-        rows[name] = measure(analysis, options.tables, options.imputations)
-        print(name, rows[name], sep=" | ", flush=True)
+    for (law, columns), (name, analysis) in itertools.product(LAWS.items(), METHODS.items()):
+        row = measure(analysis, columns, options.tables, options.imputations)
+        rows.setdefault(law, {})[name] = row
+        print(law, name, row, sep=" | ", flush=True)
         RESULTS.write_text(page(rows, options.tables, options.imputations))
 
 

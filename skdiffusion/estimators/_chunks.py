@@ -14,10 +14,10 @@ import inspect
 import itertools
 
 import numpy as np
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from skdiffusion._random import Place, digest_starts, placed, row_digests, series_digest
+from skdiffusion.estimators._tables import container_of
 from skdiffusion.inputs.chunks import Chunks, computed, each_chunk, is_chunked, is_stream, sample_of
 
 # Rows of which an answer is computed at once; chunks of so many, or multiples, are computed alike.
@@ -258,7 +258,7 @@ def _like(estimator, frame):
 
 def _require_default_output(estimator):
     """Refuse containers that only rows in memory have."""
-    if _get_output_config("transform", estimator)["dense"] != "default":
+    if container_of(estimator) != "default":
         raise ValueError(
             'X in chunks gives arrays, or frames for frames: call set_output(transform="default").'
         )

@@ -80,7 +80,7 @@ def answers(imputer, X, n_draws, seed, options=None):
     """What the imputer fills in: draws along axis 1, one for those that know one value only."""
     if isinstance(imputer, type):
         raise TypeError(f"imputer is the class {imputer.__name__}: pass an instance.")
-    options, method = options or {}, drawing_method(imputer)
+    options, method = options or {}, drawing_method(_with_plain_output(imputer))
     if method is not None:
         return method(X, n_draws=n_draws, random_state=seed, **options)
     require_transform(imputer)
@@ -90,6 +90,16 @@ def answers(imputer, X, n_draws, seed, options=None):
     imputer = copy.copy(imputer)
     imputer.random_state_ = check_random_state(seed)
     return np.stack([np.asarray(imputer.transform(X)) for _ in range(n_draws)], axis=1)
+
+
+def _with_plain_output(imputer):
+    """The imputer as it is without ``set_output``: the users of its draws take arrays."""
+    if not hasattr(imputer, "set_output"):
+        return imputer
+    plain = object.__new__(type(imputer))
+    vars(plain).update(vars(imputer))
+    vars(plain).pop("_sklearn_output_config", None)
+    return plain.set_output(transform="default")
 
 
 def completed_frames(imputer, X, n_draws, seed, options=None):

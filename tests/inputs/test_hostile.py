@@ -229,3 +229,16 @@ def test_rows_that_lie_in_a_plane_are_said_to():
 def test_what_is_no_table_is_refused_by_its_kind(new, data):
     with pytest.raises((TypeError, ValueError), match=r"X is a (set|list_iterator)|X has no chunk"):
         new().fit(data, *([Y] if new is pooled else []))
+
+
+def test_read_only_data_warn_of_nothing(recwarn):
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    model = density().fit(frozen)
+    model.inverse_transform(model.transform(frozen))
+    once = model.transform(frozen)
+    once.flags.writeable = False
+    np.testing.assert_allclose(model.inverse_transform(once), X, atol=1e-4)
+    LangevinSampler(random_state=0, n_steps=5, bounds=(-9, 9)).fit(frozen).transform(frozen)
+    imputer().fit(frozen).transform(frozen)
+    assert not [w for w in recwarn.list if "writable" in str(w.message)]

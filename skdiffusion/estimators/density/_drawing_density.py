@@ -7,6 +7,7 @@ from skdiffusion._device import DRAW_OFTEN, memory_advice, require_memory
 from skdiffusion._random import draw_seed, row_keys, torch_generator
 from skdiffusion._threads import one_thread, spread
 from skdiffusion._warn import warn
+from skdiffusion.estimators._tables import container_of
 from skdiffusion.estimators.density._completion import Completion
 from skdiffusion.estimators.density._conditions import checked_guidance
 from skdiffusion.estimators.density._diffusion_density import DiffusionDensity
@@ -130,8 +131,8 @@ class DrawingDensity(DiffusionDensity):
         Returns
         -------
         X_completed : ndarray of shape (n_samples, n_features) or (n_samples, n_draws, n_features)
-            Completed rows; observed values are unchanged. For a table with labels, a DataFrame or
-            a list of ``n_draws`` of them.
+            Completed rows; observed values are unchanged. For a table with labels, or after
+            ``set_output``, a frame or a list of ``n_draws`` of them.
 
         Raises
         ------
@@ -169,7 +170,7 @@ class DrawingDensity(DiffusionDensity):
             )
         if n_draws is None:
             return self._restore(completed[:, 0])
-        if self._reader.table.categories:
+        if self._reader.table.categories or container_of(self) != "default":
             return [self._restore(draw) for draw in completed.transpose(1, 0, 2)]
         return completed
 

@@ -26,4 +26,5 @@ def with_noise(codes, density):
 
 def tensor_for(values, model):
     """Float64 tensor on the device of a model."""
-    return torch.as_tensor(values).to(model.device, torch.float64)
+    # The values of a frame may be read-only, of which torch warns.
+    return torch.as_tensor(np.require(values, requirements="W")).to(model.device, torch.float64)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.columns.discrete import has_few_values, is_tied
+from skdiffusion.estimators._tables import container_of
 from skdiffusion.inputs.arrays import detached, unmasked
 from skdiffusion.inputs.frames import check_columns, dense_frame, holds_labels, infinity_named
 from skdiffusion.inputs.native import as_pandas, as_polars
@@ -58,7 +58,7 @@ class TableReader:
 
     def restore(self, estimator, codes):
         """Numbers and codes as a table of the user's kind."""
-        container = _get_output_config("transform", estimator)["dense"]
+        container = container_of(estimator)
         default = [f"x{i}" for i in range(codes.shape[1])]
         names = getattr(estimator, "feature_names_in_", default)
         table = self.table.restore(codes, names, container in ("pandas", "polars"))

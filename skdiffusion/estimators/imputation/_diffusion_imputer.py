@@ -14,6 +14,7 @@ from skdiffusion._device import DRAW_OFTEN, require_memory
 from skdiffusion._threads import one_thread
 from skdiffusion._warn import warn
 from skdiffusion.estimators._chunks import by_chunks, fits_a_sample
+from skdiffusion.estimators._tables import as_table, container_of
 from skdiffusion.estimators.imputation._filling import FillingImputer
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.estimators.imputation._validation import require_forecast, require_plain_output
@@ -175,14 +176,18 @@ class DiffusionImputer(FillingImputer):
                 (n_samples, n_draws, n_times, n_features) for panels, or list
             Joint draws in the units of ``X``; observed cells are the same in all of them. For
             one long series ``n_samples`` is its number of rows. Where ``X`` has columns of
-            labels, a list of ``n_draws`` completed copies in the form of ``X``; of a DataArray of
-            xarray, one with the dimension ``draw`` ahead.
+            labels, a list of ``n_draws`` completed copies in the form of ``X``, and after
+            ``set_output`` a list of frames; of a DataArray of xarray, one with the dimension
+            ``draw`` ahead.
         """
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
         require_memory(n_draws * data.flat.size, f"n_draws={n_draws}", DRAW_OFTEN)
         filled = self._filled(data, lambda draws, columns: draws, n_draws, random_state)
-        return self._reader.write_draws(data, filled, self._names_of_features())
+        names = self._names_of_features()
+        if container_of(self) == "default" or data.form in ("3-D array", "list"):
+            return self._reader.write_draws(data, filled, names)
+        return [as_table(copy, self, names) for copy in self._reader.copies(data, filled, names)]
 
     @one_thread()
     def forecast(self, X, n_steps=1, n_draws=None, *, timestamps=None, random_state=None):

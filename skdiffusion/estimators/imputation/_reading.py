@@ -200,10 +200,14 @@ class SeriesReader:
         labelled = labelled and data.form != "list"
         if not (self.encoding.has_labels or labelled):
             return data.restore_draws(self.keep(filled))
-        n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
-        copies = [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
-        labels = range(n_draws) if labels is None else labels
+        copies = self.copies(data, filled, names)
+        labels = range(len(copies)) if labels is None else labels
         return stacked(copies, dimension, labels) if labelled else copies
+
+    def copies(self, data, filled, names):
+        """Completed copies in the user's form, one for each draw."""
+        n_draws = len(filled if isinstance(filled, np.ndarray) else filled[0])
+        return [self.write(data, _draw_of(filled, i), names, False) for i in range(n_draws)]
 
     def require_labels(self):
         """Raise where there are no labels; else return True."""

@@ -2,11 +2,11 @@
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
 from skdiffusion._warn import warn
 from skdiffusion.diffusion.solve import NORMAL_SPREADS, spread_of_normal
+from skdiffusion.estimators._tables import container_of
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
 from skdiffusion.inputs.panels import LongFrame
@@ -113,7 +113,7 @@ def _require_no_nan(part, placeholder):
 
 def require_plain_output(estimator, data):
     """Raise for a frame asked of a 3-D array or a list."""
-    container = _get_output_config("transform", estimator)["dense"]
+    container = container_of(estimator)
     if data.form in ("3-D array", "list") and container != "default":
         raise ValueError(
             f"set_output(transform={container!r}), or set_config(transform_output={container!r}), "

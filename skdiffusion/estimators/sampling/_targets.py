@@ -91,7 +91,8 @@ def validated(sampler, X, **kwargs):
         check_columns(X)
     try:
         with infinity_named(X):
-            return validate_data(sampler, X, **kwargs)
+            # The values of a frame may be read-only, of which torch warns.
+            return np.require(validate_data(sampler, X, **kwargs), requirements="W")
     except ValueError as error:
         if "contains NaN" not in str(error):
             raise

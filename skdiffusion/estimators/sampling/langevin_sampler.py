@@ -18,6 +18,7 @@ from skdiffusion._warn import warn
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.estimators._portable import PortableEstimator
 from skdiffusion.estimators._removed import removed
+from skdiffusion.estimators._tables import as_table
 from skdiffusion.estimators.density.score_sde import ScoreSDE
 from skdiffusion.estimators.sampling._bounds import WORDS, number_of_bounds, read_bounds
 from skdiffusion.estimators.sampling._coordinates import Starts, first_coordinates, start_array
@@ -340,8 +341,9 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
-            Draws; with ``n_chains`` the draws of all chains at one step come together.
+        X : ndarray or DataFrame of shape (n_samples, n_features)
+            Draws; with ``n_chains`` the draws of all chains at one step come together. A frame
+            after ``set_output``.
         trajectory : ndarray of shape (n_points, n_chains, n_features)
             Start, path and end of every chain. Only if ``return_trajectory``.
         """
@@ -354,6 +356,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
         options = {"n_draws": n_draws, "with_trajectory": return_trajectory}
         draws, trajectory = self._run(*self._new_chains(n_chains, seed), **options)
         X = draws.reshape(-1, self.n_features_in_)[:n_samples]
+        X = as_table(X, self, self.get_feature_names_out())
         return (X, trajectory) if return_trajectory else X
 
     @one_thread()
