@@ -239,6 +239,6 @@ def test_read_only_data_warn_of_nothing(recwarn):
     once = model.transform(frozen)
     once.flags.writeable = False
     np.testing.assert_allclose(model.inverse_transform(once), X, atol=1e-4)
-    LangevinSampler(random_state=0, n_steps=5, bounds=(-9, 9)).fit(frozen).transform(frozen)
+    LangevinSampler(random_state=0, n_steps=5).fit(frozen).transform(frozen)
     imputer().fit(frozen).transform(frozen)
     assert not [w for w in recwarn.list if "writable" in str(w.message)]
