@@ -304,3 +304,21 @@ def test_of_very_many_rows_some_are_learnt_from_whatever_stands_beside_them(weig
     model = ScoreSDE(condition="label", base="mixture", max_iter=0, random_state=0)
     model.fit(x[:, None], np.where(x > 0, "right", "left"), sample_weight=weight)
     assert sizes == [100]
+
+
+@pytest.mark.parametrize(("ahead", "names"), [(0.01, ["chain", "kde"]), (5.0, ["chain"])])
+def test_what_is_not_far_behind_a_chain_gets_a_network_too(ahead, names):
+    """On a network a kernel estimate gained .4 nats, where the chain that was ahead gained none."""
+    noise = np.random.default_rng(0).normal(size=500)
+    candidates = [
+        SimpleNamespace(name=name, chain=chain, score=score, log_densities=torch.as_tensor(x))
+        for name, chain, score, x in [
+            ("mixture", None, -ahead - 1, noise - 1),
+            ("kde", None, -ahead, noise),
+            ("chain", object(), 0.0, noise + ahead),
+        ]
+    ]
+    rows = SimpleNamespace(train=range(4000), held_out=range(1000), n_features=5)
+    settings = SimpleNamespace(base="auto", own_network=False, max_iter=100)
+    found = _selection._to_train(candidates, candidates[-1], rows, settings)
+    assert [candidate.name for candidate in found] == names
