@@ -37,9 +37,11 @@ def infinity_named(X):
                 "values, or mark them as missing (NaN) and impute them."
             ) from error
         if "could not convert string" in text and (columns := _text_columns(X)):
+            remedy = "pass a DataFrame with the text in columns of its own"
+            remedy = "turn them into numbers" if hasattr(X, "iloc") else remedy
             raise ValueError(
-                f"Columns {listed(columns)} of X hold text ({text}): correct or drop them, or pass "
-                "a DataFrame with the text in columns of its own."
+                f"Columns {listed(columns)} of X hold text ({text}): correct or drop them, or "
+                f"{remedy}."
             ) from error
         raise
 

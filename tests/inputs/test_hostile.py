@@ -242,3 +242,9 @@ def test_read_only_data_warn_of_nothing(recwarn):
     LangevinSampler(random_state=0, n_steps=5).fit(frozen).transform(frozen)
     imputer().fit(frozen).transform(frozen)
     assert not [w for w in recwarn.list if "writable" in str(w.message)]
+
+
+def test_text_in_a_frame_gets_a_remedy_that_a_frame_can_follow():
+    frame = pd.DataFrame({"a": X[:, 0], "town": ["Rome", "Oslo"] * (N // 2)})
+    with pytest.raises(ValueError, match=r"Columns \['town'\] .* or turn them into numbers"):
+        LangevinSampler().fit(frame)
