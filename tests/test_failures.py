@@ -502,7 +502,7 @@ def test_an_interrupted_refit_of_an_imputer_changes_nothing(stage, monkeypatch):
     assert not hasattr(model, "feature_names_in_")
 
 
-@pytest.mark.parametrize("stage", ["find_plans", "first_sound", "first_coordinates"])
+@pytest.mark.parametrize("stage", ["find_candidates", "first_sound", "first_coordinates"])
 def test_an_interrupted_refit_of_a_sampler_changes_nothing(stage, monkeypatch):
     model = fit("sampler", X)
     before = model.sample(3)

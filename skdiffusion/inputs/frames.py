@@ -28,8 +28,8 @@ def infinity_named(X):
         text = str(error)
         if any(start in text for start in _NO_NUMBERS) and (columns := _text_columns(X)):
             raise TypeError(
-                f"Columns {listed(columns)} of X hold objects that are no numbers: turn them into "
-                "numbers or drop them."
+                f"Columns {listed(columns)} of X hold objects that are no numbers ({text}): turn "
+                "them into numbers or drop them."
             ) from error
         if "X contains infinity" in text and (columns := _infinite_columns(X)):
             raise ValueError(
@@ -177,7 +177,7 @@ def hint_to_datetime(frames):
         options = ", format='mixed', utc=True"
     return (
         "The index of X, or its column of times, holds dates as text or objects, which are not "
-        f"read as times: turn them into times, pd.to_datetime(...{options})."
+        f"read as times: set X.index = pd.to_datetime(X.index{options}), or do so for the column."
     )
 
 
