@@ -28,7 +28,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "threads.md"
 # Seconds after which a process is stopped, and what is left of them after the imports: the jobs
 # themselves take a few.
-LIMIT, SHOWN = 60, 50
+LIMIT, SHOWN = 30, 20
 # Numbers of an answer that are compared.
 ANSWERS = 500
 SETTINGS = {
@@ -103,14 +103,14 @@ def density():
 
 
 def larger_table():
-    """Fit to 2000 rows with a sharp function of 4 columns, densities (`large_tables.py`)."""
+    """Fit to 1200 rows with a sharp function of 4 columns, densities (`large_tables.py`)."""
     import numpy as np
 
     from skdiffusion import ScoreSDE
 
     rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (2000, 5))
-    X[:, 4] = np.sin(3 * X[:, 0]) * X[:, 1] + X[:, 2] ** 2 + 0.05 * rng.normal(size=2000)
+    X = rng.uniform(-1, 1, (1200, 5))
+    X[:, 4] = np.sin(3 * X[:, 0]) * X[:, 1] + X[:, 2] ** 2 + 0.05 * rng.normal(size=1200)
     return lambda: ScoreSDE(max_iter=20, random_state=0).fit(X).score_samples(X[:500])
 
 
@@ -120,9 +120,8 @@ def conditional():
 
     from skdiffusion import ScoreSDE
 
-    X, y = load_diabetes(return_X_y=True)
-
-    return lambda: ScoreSDE(condition="value", random_state=0).fit(y[:, None], X).sample(442, X)
+    X, y = (part[:150] for part in load_diabetes(return_X_y=True))
+    return lambda: ScoreSDE(condition="value", random_state=0).fit(y[:, None], X).sample(150, X)
 
 
 def series():
