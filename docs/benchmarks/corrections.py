@@ -69,7 +69,7 @@ def answers(imputer, problem):
     truth = torch.as_tensor(columns.forward(problem.truth.astype(float)))
     for section, hidden in problem.sections.items():
         row, column = map(torch.as_tensor, np.nonzero(hidden))
-        inputs, mean, sd = _trees.seen_from(base.prepare(series), series, row, column)
+        inputs, mean, sd = _trees.seen_from(base.moments(series), series, row, column)
         u = (truth[row, column] - mean) / sd
         told = {
             "state space": (0.0, np.full(len(row), SIZE)),

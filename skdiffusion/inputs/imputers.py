@@ -96,8 +96,8 @@ def _with_plain_output(imputer):
     """The imputer as it is without ``set_output``: the users of its draws take arrays."""
     if not hasattr(imputer, "set_output"):
         return imputer
-    plain = object.__new__(type(imputer))
-    vars(plain).update(vars(imputer))
+    plain = copy.copy(imputer)
+    # A copy shares the dict that set_output writes to.
     vars(plain).pop("_sklearn_output_config", None)
     return plain.set_output(transform="default")
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from skdiffusion.diffusion.likelihood import trace_directions
 from skdiffusion.diffusion.loss import denoising_loss, stratified_uniforms
 from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.training._loop import train
@@ -166,10 +167,7 @@ def held_out_ratios(model, points, n_steps=HELD_OUT_STEPS):
         Log-ratios in nats, on the CPU.
     """
     x, condition = split_condition(points.to(model.device, torch.float32), model.prior.n_features)
-    directions = None
-    if x.shape[1] > _MAX_HELD_OUT_EXACT:
-        shape, generator = (_HELD_OUT_PROBES, *x.shape), torch.Generator().manual_seed(0)
-        directions = (torch.randint(2, shape, generator=generator) * 2 - 1).to(x)
+    directions = trace_directions(x, _MAX_HELD_OUT_EXACT, _HELD_OUT_PROBES, own=True)
     return model.given(condition).log_ratio(x, n_steps, directions).double().cpu()
 
 

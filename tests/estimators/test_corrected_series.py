@@ -140,31 +140,29 @@ def test_trees_that_know_nothing_change_no_draw(fitted):
     # Location and scale are in predicted deviations, and moments of the draws say so.
     moved = TreeDenoiser(denoiser.base, Trees([Constant(2.0)], Constant(3.0**0.5), plain))
     row, column = torch.nonzero(series.wanted, as_tuple=True)
-    _, mean, sd = seen_from(denoiser.base.prepare(series), series, row, column)
+    _, mean, sd = seen_from(denoiser.base.moments(series), series, row, column)
     twice = (moved.draw(series, noise, 30) - mean) / sd
     torch.testing.assert_close(twice, 2 + 3 * (found - mean) / sd, atol=1e-3, rtol=1e-3)
 
 
 def test_inputs_are_what_a_loop_over_the_cells_sees(fitted):
     base, series = fitted[0]._model.denoiser.base, gappy(3, n=60)
-    smoothed = base.prepare(series)
+    means, sds = base.moments(series)
     row, column = torch.nonzero(series.wanted, as_tuple=True)
-    inputs, mean, _ = seen_from(smoothed, series, row, column)
+    inputs, mean, _ = seen_from((means, sds), series, row, column)
     offsets = series.offsets.tolist()
     for i in range(0, len(row), 7):
         t, k = int(row[i]), int(column[i])
         first, end = (0, offsets[1]) if t < offsets[1] else (offsets[1], offsets[2])
-        m = float(smoothed.mean[t, k])
+        m = float(means[t, k])
         before = [u for u in range(first, t) if series.observed[u, k]]
         after = [u for u in range(t + 1, end) if series.observed[u, k]]
-        expected = [k, m, float(smoothed.sd[t, k])]
+        expected = [k, m, float(sds[t, k])]
         expected += [t - before[-1] if before else 257, after[0] - t if after else 257]
         for u in (before[-1:], after[:1]):
             expected.append(float(series.values[u[0], k]) - m if u else np.nan)
-        expected += [
-            float(smoothed.mean[min(max(t + s, first), end - 1), k]) - m for s in (-3, -1, 1, 3)
-        ]
-        expected += smoothed.mean[t].tolist()
+        expected += [float(means[min(max(t + s, first), end - 1), k]) - m for s in (-3, -1, 1, 3)]
+        expected += means[t].tolist()
         np.testing.assert_allclose(inputs[i], expected, atol=1e-5)
         assert float(mean[i]) == pytest.approx(m)
 

@@ -223,8 +223,8 @@ def hutchinson(directional, probes):
     return divergence
 
 
-def trace_directions(x, max_exact, n_directions):
-    """Random signs that are the same for every row and call; None where traces are exact.
+def trace_directions(x, max_exact, n_directions, own=False):
+    """Random signs that are the same in every call; None where traces are exact.
 
     Parameters
     ----------
@@ -234,10 +234,13 @@ def trace_directions(x, max_exact, n_directions):
         Number of columns up to which traces are exact.
     n_directions : int
         Number of directions.
+    own : bool, default=False
+        Whether rows get signs of their own, by their place: errors of means over many rows then
+        are those of many directions. Without it, a row's answer does not hang on other rows.
 
     Returns
     -------
-    directions : tensor of shape (n_directions, 1, n_features) or None
+    directions : tensor of shape (n_directions, 1 or n_samples, n_features) or None
         The signs.
 
     Examples
@@ -249,5 +252,6 @@ def trace_directions(x, max_exact, n_directions):
     """
     if x.shape[1] <= max_exact:
         return None
-    shape, generator = (n_directions, 1, x.shape[1]), torch.Generator().manual_seed(0)
+    shape = n_directions, len(x) if own else 1, x.shape[1]
+    generator = torch.Generator().manual_seed(0)
     return (torch.randint(2, shape, generator=generator) * 2 - 1).to(x)

@@ -119,20 +119,42 @@ class SeriesGaussian:
         smoothed : SmoothedSeries
             Moments of every cell.
         """
-        n = self.model.transition.shape[1]
-        values, observed = series.values, series.observed
+        n, values = self.model.transition.shape[1], series.values
         mean, sd = torch.zeros_like(values), torch.zeros_like(values)
         covariance = values.new_zeros((len(values), n, n))
         gain = torch.zeros_like(covariance)
-        for rows, real, kept in _batches(series, n * n):
-            seen, season = observed[rows] & real[..., None], self.season(series.time[rows])
-            smoothed = smooth(self.model, (values[rows] - season) * seen, seen)
-            m, variance = self._cells(smoothed.mean, smoothed.covariance)
-            to = rows[kept]
-            mean[to], sd[to] = (season + m)[kept].float(), variance.sqrt()[kept].float()
+        for to, kept, smoothed, *moments in self._smoothed(series):
+            mean[to], sd[to] = moments
             covariance[to] = smoothed.covariance[kept].float()
             gain[to] = smoothed.gain[kept].float()
-        return SmoothedSeries(values, observed, mean, sd, covariance, gain)
+        return SmoothedSeries(values, series.observed, mean, sd, covariance, gain)
+
+    def moments(self, series):
+        """Mean and deviation of every cell given all observations of its series.
+
+        Parameters
+        ----------
+        series : WindowedSeries
+            The series.
+
+        Returns
+        -------
+        mean, sd : float32 tensors of shape (n_rows, K)
+            As :meth:`prepare` has them, without what joins cells.
+        """
+        mean, sd = torch.zeros_like(series.values), torch.zeros_like(series.values)
+        for to, _, _, *moments in self._smoothed(series):
+            mean[to], sd[to] = moments
+        return mean, sd
+
+    def _smoothed(self, series):
+        """Of each piece: rows to keep, which of those read they are, all that is known, moments."""
+        for rows, real, kept in _batches(series, self.model.transition.shape[1] ** 2):
+            seen, season = series.observed[rows] & real[..., None], self.season(series.time[rows])
+            smoothed = smooth(self.model, (series.values[rows] - season) * seen, seen)
+            mean, variance = self._cells(smoothed.mean, smoothed.covariance)
+            mean, sd = (season + mean)[kept].float(), variance.sqrt()[kept].float()
+            yield rows[kept], kept, smoothed, mean, sd
 
     def _cells(self, mean, covariance):
         """Mean and variance, noise included, of every cell (B, T, K)."""

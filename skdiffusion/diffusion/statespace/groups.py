@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from skdiffusion.diffusion.statespace.base import SeriesGaussian, SmoothedSeries
+from skdiffusion.diffusion.statespace.base import SeriesGaussian
 
 # Columns of a group, and columns outside it that are modelled with it. With 207 columns this is a
 # twentieth of the cost of all at once.
@@ -134,24 +134,13 @@ class GroupedGaussian:
         """The same with normal errors."""
         return replace(self, parts=[part.plain() for part in self.parts])
 
-    def prepare(self, series):
-        """Smooth series, each given all its observations.
-
-        Parameters
-        ----------
-        series : WindowedSeries
-            The series.
-
-        Returns
-        -------
-        smoothed : SmoothedSeries
-            Means and deviations of every cell; None for what joins cells.
-        """
-        mean, sd = torch.zeros_like(series.values), torch.zeros_like(series.values)
+    def moments(self, series):
+        """Mean and deviation of every cell; see :meth:`.base.SeriesGaussian.moments`."""
+        found = torch.zeros((2, *series.values.shape), device=series.values.device)
         for group, part in zip(self.groups, self.parts):
-            smoothed, n_own = part.prepare(_columns(series, group)), len(group.own)
-            mean[:, group.own], sd[:, group.own] = smoothed.mean[:, :n_own], smoothed.sd[:, :n_own]
-        return SmoothedSeries(series.values, series.observed, mean, sd, None, None)
+            moments = torch.stack(part.moments(_columns(series, group)))
+            found[..., group.own] = moments[..., : len(group.own)]
+        return tuple(found)
 
     def draw(self, series, normals, n_draws, past=False):
         """Draw the wanted cells of series; see :meth:`.base.SeriesGaussian.draw`."""

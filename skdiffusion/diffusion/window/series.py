@@ -186,6 +186,26 @@ def taper(length):
     return (torch.minimum(place, length - place) / (length / 2)).square()
 
 
+def nearest_observed(observed):
+    """Rows of the observations about every cell in its column, which are its own if observed.
+
+    Parameters
+    ----------
+    observed : bool tensor of shape (..., n_times, n_features)
+        Which cells are observed.
+
+    Returns
+    -------
+    last, following : int64 tensors of the same shape
+        Up to the cell, -1 where there is none, and from it on, ``n_times`` where there is none.
+    """
+    n_times = observed.shape[-2]
+    time = torch.arange(n_times, device=observed.device)[:, None]
+    last = torch.where(observed, time, -1).cummax(-2).values
+    following = torch.where(observed, time, n_times).flip(-2).cummin(-2).values.flip(-2)
+    return last, following
+
+
 def interpolate(values, observed):
     """Interpolate every column linearly in time, flat at the ends.
 
@@ -204,9 +224,8 @@ def interpolate(values, observed):
         Steps to the last and to the next observation, infinite where there is none.
     """
     n_times = values.shape[-2]
-    time = torch.arange(n_times, device=values.device)[:, None].expand_as(values)
-    last = torch.where(observed, time, -1).cummax(-2).values
-    following = torch.where(observed, time, n_times).flip(-2).cummin(-2).values.flip(-2)
+    time = torch.arange(n_times, device=values.device)[:, None]
+    last, following = nearest_observed(observed)
     before = torch.where(last >= 0, (time - last).to(values.dtype), torch.inf)
     after = torch.where(following < n_times, (following - time).to(values.dtype), torch.inf)
     left = values.gather(-2, last.clamp(min=0))

@@ -4,12 +4,13 @@ Trees tell the location ``m`` of a column and the scale ``s`` about it, given th
 what they leave, ``(x - m) / s``, has one mixture of logistic densities for all rows. They find
 steps, groups and values that repeat, which networks smooth over.
 
-Half of the rows teach the trees that foretell the other half: only residuals on unseen rows are as
-large as those of new rows will be.
+Half of the rows teach the trees that foretell the other half
+(:mod:`skdiffusion.estimators._halves`).
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from skdiffusion.diffusion.chain import Components
+from skdiffusion.estimators._halves import averaged, cross_fitted
 
 _LOCATION = {
     "max_iter": 200,
@@ -152,20 +154,14 @@ def fit_trees(views, whitened, root, seed, *, of_whitened, show):
 
 def _fit_column(before, target, seed, unit, slopes):
     """Trees of one column."""
-    make = HistGradientBoostingRegressor
+    make = partial(HistGradientBoostingRegressor, random_state=seed)
     halves = np.array_split(np.arange(len(target)), 2)
-    locations = [
-        make(random_state=seed, **_LOCATION).fit(before[half], target[half]) for half in halves
-    ]
-    parts = [
-        trees.predict(before[half]) for trees, half in zip(locations[::-1], halves, strict=True)
-    ]
-    location = np.concatenate(parts)
+    locations, location = cross_fitted(partial(make, **_LOCATION), before, target, halves)
     residual = target - location
     least = _LEAST_SCALE * residual.std() + np.finfo(float).tiny
     inputs = np.column_stack([before, location])
     wanted = np.log(np.abs(residual) + least)
-    scale = make(random_state=seed, **_SCALE).fit(inputs, wanted)
+    scale = make(**_SCALE).fit(inputs, wanted)
     shape = _fit_shape(residual * np.exp(-scale.predict(inputs)))
     return ColumnTrees(locations, scale, shape, unit, slopes)
 
@@ -177,7 +173,7 @@ def _rounded(before):
 
 def _located(locations, scale, before):
     """Location and log-scale of rows."""
-    location = np.mean([trees.predict(before) for trees in locations], axis=0)
+    location = averaged(locations, before)
     return location, scale.predict(np.column_stack([before, location]))
 
 

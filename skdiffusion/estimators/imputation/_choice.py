@@ -55,28 +55,30 @@ def with_network(denoiser, judge, course, previous):
     device, settings = resolve_device(judge.settings.device), judge.settings
     denoiser, windows = denoiser.to(device), judge.windows.to(device)
     judge, alone = replace(judge, windows=windows), denoiser.closed_form()
-    judged = {}
+    history, judged = nothing_trained(), {}
     if judge.can and alone is not None:
         judged[alone] = judge(alone)
         trees = _corrected(alone, judge, previous) if course.has_room(_SECONDS_OF_TREES) else None
         if trees is not None:
             judged[trees] = judge(trees)
-            if judged[trees].crps < (1 - _CLEAR_GAIN) * judged[alone].crps:
-                warn_missed(judged[trees])
-                return trees, nothing_trained()
-    if denoiser.name == "gaussian":
-        return min(judged, key=lambda one: judged[one].crps, default=denoiser), nothing_trained()
+    if denoiser.name != "gaussian" and not _gains_enough(judged, alone):
+        if judged:
+            course.set_aside(SHARE, judge.try_share, denoiser)
+        history = _train(denoiser, windows, judge.strategy, settings, judge.seed, course)
+        _warn_useless(denoiser, history)
+        if judged:
+            judged[denoiser] = judge(denoiser)
+    kept = min(judged, key=lambda one: judged[one].crps, default=denoiser)
     if judged:
-        course.set_aside(SHARE, judge.try_share, denoiser)
-    history = _train(denoiser, windows, judge.strategy, settings, judge.seed, course)
-    _warn_useless(denoiser, history)
-    if not judged:
-        return denoiser, history
-    judged[denoiser] = judge(denoiser)
-    kept = min(judged, key=lambda one: judged[one].crps)
-    warn_missed(judged[kept])
+        warn_missed(judged[kept])
     _log.info("trained the network for %d steps, kept: %s", len(history["loss"]), kept.name)
     return kept, history
+
+
+def _gains_enough(judged, alone):
+    """Whether what was judged is so much better than the base that no network is tried."""
+    best = min((one.crps for one in judged.values()), default=0.0)
+    return bool(judged) and best < (1 - _CLEAR_GAIN) * judged[alone].crps
 
 
 def _corrected(alone, judge, previous):

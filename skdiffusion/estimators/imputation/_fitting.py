@@ -241,8 +241,8 @@ def fit_imputation_model(
             )
         _require_targets(windows, strategy, settings, seed)
         judge = Judge(windows, columns, strategy, settings, seed)
-        trees = getattr(previous, "denoiser", None)
-        denoiser, history = with_network(denoiser, judge, course, trees)
+        before = getattr(previous, "denoiser", None)
+        denoiser, history = with_network(denoiser, judge, course, before)
     if denoiser.name == "gaussian" != blueprint.name:
         return _closed(refit_alone(denoiser.base, windows.series), blueprint), history
     if denoiser.name != blueprint.name:

@@ -12,11 +12,12 @@ where ``u`` are the standard normal residuals of the state space's draws: they k
 over time and columns.
 
 What trees learn from are cells hidden from the state space as they will be missing. Those of half
-of the windows teach the trees that foretell those of the other half: only residuals on unseen cells
-are as large as those of new cells will be. As cells are hidden several times, halves are of rows.
+of the windows teach the trees that foretell those of the other half
+(:mod:`skdiffusion.estimators._halves`). As cells are hidden several times, halves are of rows.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
+from skdiffusion.diffusion.window.series import nearest_observed
+from skdiffusion.estimators._halves import averaged, cross_fitted
+from skdiffusion.estimators.imputation._base import WIDEST
 
 # On a year of weather, and of air quality, half as many trees lost 1 %, twice as many gained none.
 _LOCATION = {
@@ -59,8 +63,6 @@ _FAR = 256
 _BOUND, _LEAST = 8.0, 0.0025
 # Rows before and after a cell at which its column is looked at.
 _NEIGHBOURS = (-3, -1, 1, 3)
-# The other columns are looked at where there are no more than this.
-_MOST_COLUMNS = 48
 
 
 class TreeDenoiser(GaussianDenoiser):
@@ -84,7 +86,7 @@ class TreeDenoiser(GaussianDenoiser):
         """Draw the wanted cells of series; see :meth:`ImputationDenoiser.draw`."""
         drawn = self.base.plain().draw(series, normals, n_draws)
         row, column = torch.nonzero(series.wanted, as_tuple=True)
-        inputs, mean, sd = seen_from(self.base.prepare(series), series, row, column)
+        inputs, mean, sd = seen_from(self.base.moments(series), series, row, column)
         here = lambda x: torch.as_tensor(x, device=mean.device)  # noqa: E731
         location, scale = map(here, self.trees.predict(inputs))
         residual = self.trees.shape.map(here)((drawn.double() - mean) / sd, column, scale)
@@ -111,8 +113,7 @@ class Trees:
 
     def predict(self, inputs):
         """Location and scale of cells, as arrays."""
-        location = np.mean([trees.predict(inputs) for trees in self.locations], axis=0)
-        return location, _size(self.scale.predict(inputs))
+        return averaged(self.locations, inputs), _size(self.scale.predict(inputs))
 
 
 def _size(root):
@@ -149,14 +150,10 @@ def fit_trees(base, windows, strategy, seed):
 
 def learnt(inputs, residual, even, n_features):
     """Trees of what was seen of cells, their residuals and the half that each is in."""
-    halves = even, ~even
-    make = HistGradientBoostingRegressor
-    locations = [
-        make(random_state=0, **_LOCATION).fit(inputs[half], residual[half]) for half in halves
-    ]
-    parts = [trees.predict(inputs) for trees in locations[::-1]]
-    left = residual - np.where(even, *parts)
-    scale = make(random_state=0, **_SCALE).fit(inputs, np.sqrt(np.abs(left)))
+    make = partial(HistGradientBoostingRegressor, random_state=0)
+    locations, foretold = cross_fitted(partial(make, **_LOCATION), inputs, residual, (even, ~even))
+    left = residual - foretold
+    scale = make(**_SCALE).fit(inputs, np.sqrt(np.abs(left)))
     left, column = left / _size(scale.predict(inputs)), inputs[:, 0].astype(int)
     shape = Shape.of(torch.from_numpy(left), torch.from_numpy(column), n_features)
     return Trees(locations, scale, shape)
@@ -168,7 +165,7 @@ def _lessons(base, windows, strategy, generator):
     for _ in range(_MOST_PASSES):
         shown, truth, targets, even = _hidden(windows, strategy, generator)
         row, column = torch.nonzero(targets, as_tuple=True)
-        inputs, mean, sd = seen_from(base.prepare(shown), shown, row, column)
+        inputs, mean, sd = seen_from(base.moments(shown), shown, row, column)
         residual = ((truth[row, column] - mean) / sd).clamp(-_BOUND, _BOUND)
         found.append((inputs, residual.cpu().numpy(), even[row].cpu().numpy()))
         n_cells += len(row)
@@ -226,13 +223,13 @@ def _targets(observed, length, strategy, generator):
     return targets
 
 
-def seen_from(smoothed, series, row, column):
+def seen_from(moments, series, row, column):
     """What is seen from cells, and what the state space says of them.
 
     Parameters
     ----------
-    smoothed : SmoothedSeries
-        What the state space says of the series.
+    moments : pair of float32 tensors of shape (n_rows, K)
+        Mean and deviation of every cell of the series as the state space says.
     series : WindowedSeries
         The series.
     row, column : int64 tensors of shape (n_cells,)
@@ -243,29 +240,27 @@ def seen_from(smoothed, series, row, column):
     inputs : float32 ndarray of shape (n_cells, 11 + K)
         Column; predicted mean and deviation; distances of the observations of the column before and
         after; these observations and predicted means of neighbouring rows, less the mean of the
-        cell; predicted means of all columns, if they are not too many.
+        cell; predicted means of all columns, if they are no more than a network would be given.
     mean, sd : float64 tensors of shape (n_cells,)
         Predicted mean and deviation.
     """
-    mean, sd = smoothed.mean[row, column], smoothed.sd[row, column]
+    means, sds = moments
+    mean, sd = means[row, column], sds[row, column]
     number = torch.searchsorted(series.offsets, row, right=True) - 1
     first, end = series.offsets[number], series.offsets[number + 1]
-    rows = torch.arange(len(series.values), device=row.device)[:, None]
-    before = torch.where(series.observed, rows, -1).cummax(0).values[row, column]
-    after = torch.where(series.observed, rows, len(rows)).flip(0).cummin(0).values.flip(0)
-    after = after[row, column]
+    before, after = (at[row, column] for at in nearest_observed(series.observed))
     known = [(before, before >= first, row - before), (after, after < end, after - row)]
     values, distances = [], []
     for at, inside, distance in known:
         near = inside & (distance <= _FAR)
-        value = series.values[at.clamp(0, len(rows) - 1), column] - mean
+        value = series.values[at.clamp(0, len(means) - 1), column] - mean
         values.append(torch.where(near, value, torch.nan))
         distances.append(torch.where(near, distance, _FAR + 1).to(mean.dtype))
     beside = [
-        smoothed.mean[torch.minimum((row + k).clamp(min=first), end - 1), column] - mean
+        means[torch.minimum((row + k).clamp(min=first), end - 1), column] - mean
         for k in _NEIGHBOURS
     ]
     own = torch.stack([column.to(mean.dtype), mean, sd, *distances, *values, *beside], 1)
-    if smoothed.mean.shape[1] <= _MOST_COLUMNS:
-        own = torch.cat([own, smoothed.mean[row]], 1)
+    if means.shape[1] <= WIDEST:
+        own = torch.cat([own, means[row]], 1)
     return own.cpu().numpy(), mean.double(), sd.double().clamp(min=1e-3)
