@@ -57,6 +57,11 @@ def lessons(base, series, share_cells):
     return inputs, residual, even
 
 
+def foretold(trees, inputs):
+    """Location and scale of cells."""
+    return trees.location.predict(inputs), trees.scale_of(inputs)
+
+
 def answers(imputer, problem):
     """CRPS and coverage of every section under every variant."""
     base, columns = imputer._model.denoiser.base, imputer._columns
@@ -73,10 +78,10 @@ def answers(imputer, problem):
         u = (truth[row, column] - mean) / sd
         told = {
             "state space": (0.0, np.full(len(row), SIZE)),
-            "location": (trees.predict(inputs)[0], np.full(len(row), SIZE)),
-            "location and scale": trees.predict(inputs),
-            "of the column alone": own.predict(inputs[:, :OWN]),
-            "halves of cells": leaky.predict(inputs),
+            "location": (trees.location.predict(inputs), np.full(len(row), SIZE)),
+            "location and scale": foretold(trees, inputs),
+            "of the column alone": foretold(own, inputs[:, :OWN]),
+            "halves of cells": foretold(leaky, inputs),
         }
         for name, (location, scale) in told.items():
             error, spread = u - torch.as_tensor(location), torch.as_tensor(scale) / SIZE

@@ -133,12 +133,12 @@ def gappy(base_features, n=120, seed=0):
 def test_trees_that_know_nothing_change_no_draw(fitted):
     denoiser = fitted[0]._model.denoiser
     series, plain = gappy(3), Shape.normal(3)
-    nothing = TreeDenoiser(denoiser.base, Trees([Constant(0.0)], Constant(1.0), plain))
+    nothing = TreeDenoiser(denoiser.base, Trees(Constant(0.0), Constant(1.0), plain))
     expected = denoiser.base.__class__(denoiser.base.model, plain, denoiser.base.season)
     found = nothing.draw(series, noise, 30)
     torch.testing.assert_close(found, expected.draw(series, noise, 30), atol=1e-4, rtol=1e-4)
     # Location and scale are in predicted deviations, and moments of the draws say so.
-    moved = TreeDenoiser(denoiser.base, Trees([Constant(2.0)], Constant(3.0**0.5), plain))
+    moved = TreeDenoiser(denoiser.base, Trees(Constant(2.0), Constant(3.0**0.5), plain))
     row, column = torch.nonzero(series.wanted, as_tuple=True)
     _, mean, sd = seen_from(denoiser.base.moments(series), series, row, column)
     twice = (moved.draw(series, noise, 30) - mean) / sd

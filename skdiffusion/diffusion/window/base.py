@@ -51,6 +51,10 @@ class WindowBase:
         length, n_features = size.tolist()
         return cls(WindowGaussian(mean, covariance), length, n_features)
 
+    def plain(self):
+        """The same with normal errors, which it has."""
+        return self
+
     def prepare(self, series):
         """Return the series: every window is conditioned by itself."""
         return series

@@ -139,6 +139,11 @@ class RowMixture:
         """How many rows to take at a time."""
         return max(1, _NUMBERS // self.covariances.numel())
 
+    def fits(self, count, fewest, most):
+        """Whether so many rows, with this many missing cells at most, are conditioned at once."""
+        n_components, n_cells = self.means.shape
+        return count * n_components * (most**2 + 4 * n_cells) <= _NUMBERS
+
     def map(self, function):
         """Apply a function to every tensor, for example to move them to a device."""
         return RowMixture(**{name: function(x) for name, x in self.arrays().items()})
@@ -214,6 +219,10 @@ class RowMixture:
             place = part.missing[:, :, None] * second.shape[2] + part.missing[:, None]
             second.flatten(1).index_add_(1, place.flatten(), within)
         return Moments(count, total, second, log_density / len(values))
+
+    def plain(self):
+        """The same with normal errors, which it has."""
+        return self
 
     def prepare(self, series):
         """Return the series: every row is conditioned by itself."""

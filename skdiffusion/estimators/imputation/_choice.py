@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._judging import SHARE, warn_missed
+from skdiffusion.estimators.imputation._row_trees import fit_row_trees
 from skdiffusion.estimators.imputation._trees import TreeDenoiser, fit_trees
 from skdiffusion.training.imputation import train_imputer
 
@@ -55,12 +56,12 @@ def with_network(denoiser, judge, course, previous):
     device, settings = resolve_device(judge.settings.device), judge.settings
     denoiser, windows = denoiser.to(device), judge.windows.to(device)
     judge, alone = replace(judge, windows=windows), denoiser.closed_form()
-    history, judged = nothing_trained(), {}
-    if judge.can and alone is not None:
-        judged[alone] = judge(alone)
+    history, judged, closed = nothing_trained(), {}, [denoiser]
+    if alone is not None and (judge.can or denoiser.name == "gaussian"):
         trees = _corrected(alone, judge, previous) if course.has_room(_SECONDS_OF_TREES) else None
-        if trees is not None:
-            judged[trees] = judge(trees)
+        closed = [alone] if trees is None else [alone, trees]
+    if judge.can and alone is not None:
+        judged = {one: judge(one) for one in closed}
     if denoiser.name != "gaussian" and not _gains_enough(judged, alone):
         if judged:
             course.set_aside(SHARE, judge.try_share, denoiser)
@@ -68,7 +69,8 @@ def with_network(denoiser, judge, course, previous):
         _warn_useless(denoiser, history)
         if judged:
             judged[denoiser] = judge(denoiser)
-    kept = min(judged, key=lambda one: judged[one].crps, default=denoiser)
+    # Trees of tables whose base has seen all rows were judged by column.
+    kept = min(judged, key=lambda one: judged[one].crps, default=closed[-1])
     if judged:
         warn_missed(judged[kept])
     _log.info("trained the network for %d steps, kept: %s", len(history["loss"]), kept.name)
@@ -82,10 +84,11 @@ def _gains_enough(judged, alone):
 
 
 def _corrected(alone, judge, previous):
-    """The state space corrected by trees, those of before if there are; None if there are none."""
+    """The base corrected by trees, those of before if there are; None if there are none."""
     if isinstance(previous, TreeDenoiser):
         return previous
-    trees = fit_trees(alone.base, judge.windows, judge.strategy, judge.seed)
+    fit = fit_row_trees if judge.windows.series.length == 1 else fit_trees
+    trees = fit(alone.base, judge.windows, judge.strategy, judge.seed)
     return None if trees is None else TreeDenoiser(alone.base, trees)
 
 

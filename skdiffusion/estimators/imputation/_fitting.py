@@ -219,7 +219,9 @@ def fit_imputation_model(
             base = fit_base(windows, stationary, owner[columns.valid], seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
         if is_enough(windows, base):
-            return _closed(base, blueprint), nothing_trained()
+            # A network would add nothing, trees may; of its rows none is left to judge by.
+            blueprint = replace(blueprint, name="gaussian", sizes={})
+            windows = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
         denoiser = blueprint.build(base)
     else:
         denoiser = previous.continued(blueprint)

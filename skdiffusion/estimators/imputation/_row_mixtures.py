@@ -101,7 +101,7 @@ class Trial:
         features, place = owner.unique(return_inverse=True)
         share = torch.rand(_MASKS, len(values), len(features), generator=generator)
         # What stands for a label is drawn anew, whatever a mixture says of it, and does not count.
-        counts = _more_than_two(values, observed)
+        counts = more_than_two(values, observed)
         self.hidden = observed & (share < _HIDDEN)[..., place]
         self.scored = counts if bool(counts.any()) else torch.ones_like(counts)
         # Rows that are there twice, as in a bootstrap sample, are held out together.
@@ -152,7 +152,7 @@ def _numbers(values, observed):
     return shown.unique(dim=0, return_inverse=True)[1]
 
 
-def _more_than_two(values, observed):
+def more_than_two(values, observed):
     """Which columns have more than two different values."""
     pairs = zip(values.T, observed.T)
     return torch.tensor([len(x[seen].unique()) > 2 for x, seen in pairs])

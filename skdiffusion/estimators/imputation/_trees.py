@@ -17,7 +17,6 @@ of the windows teach the trees that foretell those of the other half
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from skdiffusion.diffusion.statespace.groups import GroupedGaussian
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.series import nearest_observed
-from skdiffusion.estimators._halves import averaged, cross_fitted
+from skdiffusion.estimators._halves import cross_fitted
 from skdiffusion.estimators.imputation._base import WIDEST
 
 # On a year of weather, and of air quality, half as many trees lost 1 %, twice as many gained none.
@@ -66,14 +65,14 @@ _NEIGHBOURS = (-3, -1, 1, 3)
 
 
 class TreeDenoiser(GaussianDenoiser):
-    """State space whose answers are corrected by trees.
+    """Base whose answers are corrected by trees.
 
     Parameters
     ----------
-    base : SeriesGaussian or GroupedGaussian
-        The state space.
-    trees : Trees
-        What corrects it.
+    base : SeriesGaussian, GroupedGaussian, RowMixture or WindowBase
+        The base.
+    trees : Trees or RowTrees
+        What corrects its draws.
     """
 
     name = "trees"
@@ -85,12 +84,7 @@ class TreeDenoiser(GaussianDenoiser):
     def draw(self, series, normals, n_draws, **options):
         """Draw the wanted cells of series; see :meth:`ImputationDenoiser.draw`."""
         drawn = self.base.plain().draw(series, normals, n_draws)
-        row, column = torch.nonzero(series.wanted, as_tuple=True)
-        inputs, mean, sd = seen_from(self.base.moments(series), series, row, column)
-        here = lambda x: torch.as_tensor(x, device=mean.device)  # noqa: E731
-        location, scale = map(here, self.trees.predict(inputs))
-        residual = self.trees.shape.map(here)((drawn.double() - mean) / sd, column, scale)
-        return (mean + sd * (location + scale * residual)).to(drawn.dtype)
+        return self.trees.corrected(self.base, series, drawn)
 
 
 @dataclass(frozen=True)
@@ -99,26 +93,41 @@ class Trees:
 
     Parameters
     ----------
-    locations : sequence of HistGradientBoostingRegressor
-        Their mean is the location.
+    location : HistGradientBoostingRegressor
+        Location.
     scale : HistGradientBoostingRegressor
         Mean root of the size of what is left.
-    shape : Shape
-        From standard normal residuals to those in units of the scale.
+    shape : Shape or None
+        From standard normal residuals to those in units of the scale; None where they keep theirs.
     """
 
-    locations: Any
+    location: Any
     scale: Any
     shape: Any
 
-    def predict(self, inputs):
-        """Location and scale of cells, as arrays."""
-        return averaged(self.locations, inputs), _size(self.scale.predict(inputs))
+    def corrected(self, base, series, drawn):
+        """Correct draws (n_draws, n_wanted) of the wanted cells of series."""
+        row, column = torch.nonzero(series.wanted, as_tuple=True)
+        inputs, mean, sd = seen_from(base.moments(series), series, row, column)
+        residual = self.residuals(inputs, (drawn.double() - mean) / sd, column)
+        return (mean + sd * residual).to(drawn.dtype)
 
+    def residuals(self, inputs, score, column):
+        """Residuals in predicted deviations in place of those (n_draws, n_cells) of the base."""
+        here = lambda x: torch.as_tensor(x, device=score.device)  # noqa: E731
+        scale = here(self.scale_of(inputs))
+        return here(self.location.predict(inputs)) + self.scaled(score, column, scale)
 
-def _size(root):
-    """Scale, positive, from its predicted root."""
-    return np.maximum(root, _LEAST**0.5) ** 2
+    def scaled(self, score, column, scale):
+        """Residuals without their location."""
+        if self.shape is None:
+            return scale * score
+        shape = self.shape.map(lambda x: torch.as_tensor(x, device=score.device))
+        return scale * shape(score, column, scale)
+
+    def scale_of(self, inputs):
+        """Scale of cells, as an array."""
+        return np.maximum(self.scale.predict(inputs), _LEAST**0.5) ** 2
 
 
 def fit_trees(base, windows, strategy, seed):
@@ -150,13 +159,41 @@ def fit_trees(base, windows, strategy, seed):
 
 def learnt(inputs, residual, even, n_features):
     """Trees of what was seen of cells, their residuals and the half that each is in."""
-    make = partial(HistGradientBoostingRegressor, random_state=0)
-    locations, foretold = cross_fitted(partial(make, **_LOCATION), inputs, residual, (even, ~even))
-    left = residual - foretold
-    scale = make(**_SCALE).fit(inputs, np.sqrt(np.abs(left)))
-    left, column = left / _size(scale.predict(inputs)), inputs[:, 0].astype(int)
-    shape = Shape.of(torch.from_numpy(left), torch.from_numpy(column), n_features)
-    return Trees(locations, scale, shape)
+    _, foretold = cross_fitted(locating, inputs, residual, (even, ~even))
+    location = locating().fit(inputs, residual)
+    return spread(location, inputs, residual - foretold, inputs[:, 0].astype(int), n_features)
+
+
+def locating():
+    """What learns the location of residuals."""
+    return HistGradientBoostingRegressor(random_state=0, **_LOCATION)
+
+
+def spread(location, inputs, left, column, n_columns):
+    """Learn scale and shape of what a location leaves of residuals that it has not seen.
+
+    Parameters
+    ----------
+    location : HistGradientBoostingRegressor
+        The location.
+    inputs : ndarray of shape (n_cells, n_inputs)
+        What is seen from cells.
+    left : ndarray of shape (n_cells,)
+        What is left of their residuals.
+    column : int ndarray of shape (n_cells,)
+        Their columns, for the shape.
+    n_columns : int
+        Number of columns.
+
+    Returns
+    -------
+    trees : Trees
+        Location, scale and shape.
+    """
+    scale = HistGradientBoostingRegressor(random_state=0, **_SCALE)
+    trees = Trees(location, scale.fit(inputs, np.sqrt(np.abs(left))), None)
+    left, column = torch.from_numpy(left / trees.scale_of(inputs)), torch.from_numpy(column)
+    return replace(trees, shape=Shape.of(left, column, n_columns))
 
 
 def _lessons(base, windows, strategy, generator):
