@@ -110,7 +110,7 @@ def measured(fill, X, hidden):
     # Between the i-th lowest and highest of n draws lies the share (n + 1 - 2 i) / (n + 1).
     i = max(1, round(0.05 * (n_draws + 1)))
     ordered, share = np.sort(draws, axis=1), (n_draws + 1 - 2 * i) / (n_draws + 1)
-    inside = (ordered[:, i - 1] <= X) & (X <= ordered[:, -i])
+    inside = (ordered[:, i - 1] <= X) & (ordered[:, -i] >= X)
     crps = float(crps_loss(X, draws, mask=hidden))
     inside = float(inside[hidden].mean()) - share + 0.9
     return {"crps": crps, "mae": mae, "inside": inside, "seconds": seconds}
