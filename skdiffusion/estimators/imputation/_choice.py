@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skdiffusion._device import memory_advice, resolve_device
 from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._judging import SHARE, warn_missed
-from skdiffusion.estimators.imputation._row_trees import fit_row_trees
+from skdiffusion.estimators.imputation._row_trees import fit_row_trees, seconds_of_row_trees
 from skdiffusion.estimators.imputation._trees import TreeDenoiser, fit_trees
 from skdiffusion.training.imputation import train_imputer
 
@@ -21,7 +21,7 @@ _MOST_WINDOWS = 512
 # Share of the CRPS of held-out cells that trees must gain to be kept without trying a network: on
 # years of weather and air quality the default network gained 2 % on the state space, or nothing.
 _CLEAR_GAIN = 0.02
-# What trees take of most cells, besides smoothing; where time is limited they need that much.
+# What trees of series take of most cells, besides smoothing, where time is limited.
 _SECONDS_OF_TREES = 10
 
 
@@ -58,7 +58,8 @@ def with_network(denoiser, judge, course, previous):
     judge, alone = replace(judge, windows=windows), denoiser.closed_form()
     history, judged, closed = nothing_trained(), {}, [denoiser]
     if alone is not None and (judge.can or denoiser.name == "gaussian"):
-        trees = _corrected(alone, judge, previous) if course.has_room(_SECONDS_OF_TREES) else None
+        room = course.has_room(_seconds_of_trees(alone.base, windows))
+        trees = _corrected(alone, judge, previous) if room else None
         closed = [alone] if trees is None else [alone, trees]
     if judge.can and alone is not None:
         judged = {one: judge(one) for one in closed}
@@ -81,6 +82,14 @@ def _gains_enough(judged, alone):
     """Whether what was judged is so much better than the base that no network is tried."""
     best = min((one.crps for one in judged.values()), default=0.0)
     return bool(judged) and best < (1 - _CLEAR_GAIN) * judged[alone].crps
+
+
+def _seconds_of_trees(base, windows):
+    """What trees on a base take, roughly."""
+    n_rows, n_columns = windows.series.values.shape
+    if windows.series.length > 1:
+        return _SECONDS_OF_TREES
+    return seconds_of_row_trees(base, n_rows, n_columns)
 
 
 def _corrected(alone, judge, previous):

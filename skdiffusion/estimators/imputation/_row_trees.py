@@ -35,8 +35,11 @@ from skdiffusion.estimators.imputation._row_mixtures import (
 )
 from skdiffusion.estimators.imputation._trees import spread
 
-# Fewer rows teach trees less than they forget.
-_FEWEST_ROWS = 300
+# Fewer rows teach trees less than they forget; of more columns, each of which has trees, they take
+# minutes.
+_FEWEST_ROWS, _MOST_COLUMNS = 300, 64
+# A column with fewer hidden cells than this is left to the mixture: the least for a split.
+_FEWEST_CELLS = 40
 # Share of the cells that a pass hides, roughly.
 _SHARE = 0.25
 # Passes that hide cells: so many lessons a column, but at most so often. With 6, 12 and 24 passes
@@ -132,21 +135,26 @@ def fit_row_trees(base, windows, strategy, seed):
     """
     generator, series = torch_generator(seed + 3), windows.series
     rows = windows.train[torch.randperm(len(windows.train), generator=generator)[:ROWS_TO_LEARN]]
-    if len(rows) < _FEWEST_ROWS:
+    if len(rows) < _FEWEST_ROWS or series.values.shape[1] > _MOST_COLUMNS:
         return None
-    n_passes = min(_MOST_PASSES, math.ceil(_LESSONS / (_SHARE * len(rows))))
+    n_passes, n_trials = _plan(len(rows))
     values, observed = series.values[rows].double().cpu(), series.observed[rows].cpu()
     mixture, useful = as_mixture(base), more_than_two(values, observed).tolist()
     several = lambda seen: [_hidden(seen, strategy, generator) for _ in range(n_passes)]  # noqa: E731
     tried = []
-    for _ in range(min(_MOST_TRIALS, math.ceil(_ROWS_TO_JUDGE / len(rows)))):
+    for _ in range(n_trials):
         gone = torch.rand(observed.shape, generator=generator) < _THINNED
         kept = observed & ~(_hidden(observed, strategy, generator) & gone)
         other = _refit(values, kept, len(mixture.weights), seed)
         some = _lessons(other, values, kept, several(kept))
         unseen = _lessons(other, values, observed, [observed & ~kept], generator)
+        useful = [u and len(x[1]) >= _FEWEST_CELLS for u, x in zip(useful, unseen)]
         tried.append([_left(*pair) if u else None for *pair, u in zip(some, unseen, useful)])
-    told = [_Left(*map(np.concatenate, zip(*one))) if one[0] else None for one in zip(*tried)]
+    if not any(useful):
+        return None
+    told = [
+        _Left(*map(np.concatenate, zip(*one))) if u else None for u, *one in zip(useful, *tried)
+    ]
     trees, gains = _spread(told, len(mixture.weights) == 1)
     if not any(gains):
         return None
@@ -154,6 +162,20 @@ def fit_row_trees(base, windows, strategy, seed):
     return RowTrees(
         [located().fit(*one[:2]) if gain else None for one, gain in zip(every, gains)], trees
     )
+
+
+def _plan(n_rows):
+    """Passes that hide cells, and how often cells are hidden once and for all."""
+    n_passes = min(_MOST_PASSES, math.ceil(_LESSONS / (_SHARE * n_rows)))
+    return n_passes, min(_MOST_TRIALS, math.ceil(_ROWS_TO_JUDGE / n_rows))
+
+
+def seconds_of_row_trees(base, n_rows, n_columns):
+    """What they take of a laptop, roughly: conditioning of components, and trees of columns."""
+    n_rows = min(n_rows, ROWS_TO_LEARN)
+    n_passes, n_trials = _plan(n_rows)
+    conditioned = n_rows * len(as_mixture(base).weights) * n_passes
+    return (n_trials + 1) * (1.5e-8 * n_columns**2 * conditioned + 0.3 * n_columns)
 
 
 def located():

@@ -44,10 +44,10 @@ class CSDIImputer(DiffusionImputer):
         ``"gaussian"`` stops at the closed form: a Gaussian over the cells of a series or a row,
         in tables a mixture of Gaussians where known cells are then predicted better, conditioned
         on whatever is observed. ``"diffusion"`` goes on from there, and keeps what predicts
-        held-out windows best: the closed form; for series, boosted trees that correct its mean
-        and deviation cell by cell; or a network on top, which is not trained where the trees gain
-        2 % and more. A mixture that has learnt from all rows of a table (8192 at most) is left
-        alone from the start.
+        held-out windows best: the closed form; for series and tables, boosted trees that correct
+        its mean and deviation cell by cell; or a network on top, which is not trained where the
+        trees gain 2 % and more, nor on a mixture that has learnt from all rows of a table (8192
+        at most).
     network : {"encoder", "csdi"}, default="encoder"
         ``"encoder"`` reads a window once and denoises the missing cells only, starting from the
         Gaussian. ``"csdi"`` is the network of the CSDI paper [1]_, which needs hours on a CPU;
