@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skdiffusion import CSDIImputer, LangevinSampler, MultipleImputation, ScoreSDE
 
@@ -44,6 +44,15 @@ def test_coefficients_beyond_double_precision_are_not_pooled_and_predictions_are
     assert np.isfinite(model.predict(GAPS * [1, 1e-300, 1])).all()
     with pytest.raises(AttributeError, match=r"\['intercept', 'x1'\].*not finite.*other units"):
         model.pooled_  # noqa: B018
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_regression_on_subnormal_columns_is_refused_by_name(ahead):
+    # Its coefficients were infinite, and every prediction NaN.
+    steps = (FunctionTransformer(), LinearRegression())
+    model = pooled(make_pipeline(*steps) if ahead else steps[1])
+    with pytest.raises(ValueError, match=r"columns \['x0', 'x1', 'x2'\].*other units"):
+        model.fit(GAPS * 1e-310, Y)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-150, 1e9])

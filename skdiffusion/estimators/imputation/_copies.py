@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 from skdiffusion._warn import said_once
+from skdiffusion.estimators.imputation._estimates import overflowing
 from skdiffusion.inputs.arguments import require_same_order
 from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.frames import (
@@ -203,9 +204,9 @@ def _check_target(y):
 
 
 def fitted_on(estimator, copy, y):
-    """A clone of the estimator, fitted; raises for columns of labels that it does not take."""
+    """A clone of the estimator, fitted; raises for columns that it cannot take, by name."""
     try:
-        return clone(estimator).fit(copy, y)
+        fitted = clone(estimator).fit(copy, y)
     except ValueError as error:
         if "could not convert string" not in str(error):
             raise
@@ -214,6 +215,12 @@ def fitted_on(estimator, copy, y):
             f"Columns {names} of X are labels, which {estimator!r} does not take: put a "
             "ColumnTransformer with OneHotEncoder ahead of it in a pipeline, or drop them."
         ) from error
+    if lost := overflowing(fitted, copy):
+        raise ValueError(
+            f"The coefficients of the columns {lost} of X are beyond double precision, and no "
+            "prediction is a number: give these columns in other units."
+        )
+    return fitted
 
 
 def known_cells(data):

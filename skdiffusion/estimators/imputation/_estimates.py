@@ -301,6 +301,16 @@ def _not_finite(results):
     return [name for name, good in zip(names, finite) if not good]
 
 
+def overflowing(fitted, X):
+    """Names of the columns whose coefficients are not finite, as for subnormal numbers."""
+    last = fitted.steps[-1][1] if isinstance(fitted, Pipeline) else fitted
+    found = getattr(last, "coef_", None)
+    if not isinstance(found, np.ndarray) or np.isfinite(found).all():
+        return []
+    lost = ~np.isfinite(np.atleast_2d(found)).all(axis=0)
+    return [name for name, beyond in zip(design_of(fitted, X)[2], lost) if beyond]
+
+
 def table_of(pooled):
     """Pooled estimates as a DataFrame, a row for each."""
     import pandas as pd
