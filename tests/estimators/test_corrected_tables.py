@@ -1,5 +1,6 @@
 """Trees that correct what a mixture says of the rows of a table."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -85,6 +86,13 @@ def test_a_table_with_trees_survives_pickle_and_file(fitted, tmp_path):
     skdiffusion.save(imputer, path)
     for again in (pickle.loads(pickle.dumps(imputer)), skdiffusion.load(path)):
         np.testing.assert_array_equal(again.transform(Z[:50]), imputer.transform(Z[:50]))
+
+
+def test_more_training_does_not_lose_the_trees_of_a_table(fitted):
+    imputer, _, Z, _ = fitted
+    again = copy.deepcopy(imputer).set_params(max_iter=2).partial_fit(Z)
+    assert again.method_ == "trees"
+    np.testing.assert_array_equal(again.transform(Z[:50]), imputer.transform(Z[:50]))
 
 
 def rows_with_gaps(n=300, n_columns=3, seed=0):

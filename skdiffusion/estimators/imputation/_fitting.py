@@ -223,6 +223,8 @@ def fit_imputation_model(
             blueprint = replace(blueprint, name="gaussian", sizes={})
             windows = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
         denoiser = blueprint.build(base)
+    elif previous.name == "trees" and is_enough(windows, previous.denoiser.base):
+        return previous, nothing_trained()
     else:
         denoiser = previous.continued(blueprint)
     history = nothing_trained()
