@@ -105,7 +105,8 @@ class DiffusionImputer(FillingImputer):
     def partial_fit(self, X, y=None, *, timestamps=None):
         """Train ``max_iter`` more steps on ``X``; scales and the Gaussian stay as first fitted.
 
-        A network that was dropped because it did not help on held-out windows starts anew.
+        A network that was dropped because it did not help on held-out windows starts anew. Trees of
+        a table of 8192 rows or fewer stay as they are, and nothing is trained.
 
         Parameters
         ----------
