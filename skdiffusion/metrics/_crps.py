@@ -126,7 +126,7 @@ def crps_loss(y_true, y_draws, *, mask=None, method="fair"):
     return float(sum(cell_crps(y, x).sum() for y, x in chunks) / scored.sum())
 
 
-def _fair_crps(y, x):
+def fair_crps(y, x):
     """Unbiased CRPS of each cell; sorting turns the sum over pairs into a weighted sum."""
     # Working with x - y keeps the digits of data with a large offset.
     error = np.sort(x - y[:, None], axis=1)
@@ -136,7 +136,7 @@ def _fair_crps(y, x):
 
 
 _CELL_CRPS = {
-    "fair": (_fair_crps, lambda n_draws: n_draws),
+    "fair": (fair_crps, lambda n_draws: n_draws),
     # Without numba properscoring holds every pair of draws at once.
     "ensemble": (properscoring.crps_ensemble, lambda n_draws: n_draws**2),
 }

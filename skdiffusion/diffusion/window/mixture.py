@@ -157,6 +157,12 @@ class RowMixture:
         """Rebuild what :meth:`arrays` took apart."""
         return cls(weights, means, covariances)
 
+    @classmethod
+    def of_one(cls, gaussian):
+        """A Gaussian of rows as a mixture of one component."""
+        mean, covariance = gaussian.mean[None], gaussian.covariance[None]
+        return cls(torch.ones_like(mean[:, 0]), mean, covariance)
+
     def parts(self, values, observed):
         """What the components say of rows.
 

@@ -181,9 +181,7 @@ def fit_mixture(values, observed, gaussian, n_components, seed, n_passes=_N_PASS
     mixture : RowMixture
         The mixture.
     """
-    one = RowMixture(
-        torch.ones(1, dtype=torch.float64), gaussian.mean[None], gaussian.covariance[None]
-    )
+    one = RowMixture.of_one(gaussian)
     if n_components == 1:
         return one
     # As if there were so many more rows with the mean covariance.

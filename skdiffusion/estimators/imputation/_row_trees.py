@@ -34,6 +34,7 @@ from skdiffusion.estimators.imputation._row_mixtures import (
     more_than_two,
 )
 from skdiffusion.estimators.imputation._trees import spread
+from skdiffusion.metrics._crps import fair_crps
 
 # Fewer rows teach trees less than they forget; of more columns, each of which has trees, they take
 # minutes.
@@ -107,11 +108,7 @@ class RowTrees:
 
 def as_mixture(base):
     """Gaussian of rows as a mixture of one component; mixtures as they are."""
-    if isinstance(base, RowMixture):
-        return base
-    gaussian = base.gaussian
-    one = torch.ones(1, dtype=gaussian.mean.dtype, device=gaussian.mean.device)
-    return RowMixture(one, gaussian.mean[None], gaussian.covariance[None])
+    return base if isinstance(base, RowMixture) else RowMixture.of_one(base.gaussian)
 
 
 def fit_row_trees(base, windows, strategy, seed):
@@ -256,7 +253,7 @@ def _spread(told, with_shape):
     trees = trees if with_shape else replace(trees, shape=None)
     here = torch.from_numpy(draws.T), torch.from_numpy(column)
     theirs = trees.scaled(*here, torch.from_numpy(trees.scale_of(inputs))).numpy().T
-    gain = sd * (_crps(draws, residual) - _crps(theirs, left))
+    gain = sd * (fair_crps(residual, draws) - fair_crps(left, theirs))
     total = np.bincount(column, gain, len(told))
     # Many columns that gain a little, or one that surely does.
     some = [gain[total[column] > 0], *(gain[column == j] for j in which)]
@@ -265,7 +262,7 @@ def _spread(told, with_shape):
 
 
 def _refit(values, observed, size, seed):
-    """Mixture of so many components of other rows."""
+    """Mixture of so many components of cells of which some are hidden."""
     gaussian = free_gaussian(values[:, None], observed[:, None])
     return fit_mixture(values, observed, gaussian, size, seed)
 
@@ -292,10 +289,3 @@ def _inputs(mean, sd, at, j):
     """What trees see of column ``j`` in some rows: the column, its deviation, completed rows."""
     own = torch.stack([torch.full_like(sd[at, j], j), mean[at, j], sd[at, j]], 1)
     return torch.cat([own, mean[at]], 1).float().cpu().numpy()
-
-
-def _crps(draws, truth):
-    """Fair CRPS of draws (n_cells, n_draws) at the truth."""
-    n = draws.shape[1]
-    weight = (2 * np.arange(1, n + 1) - n - 1) / (n * (n - 1))
-    return np.abs(draws - truth[:, None]).mean(1) - np.sort(draws, 1) @ weight
