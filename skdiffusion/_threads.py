@@ -6,8 +6,8 @@ little, and where a core has other work to do every operation waits for it.
 
 OpenMP, on whose threads torch and the trees of scikit-learn run, keeps the number of threads for
 each thread of Python. A limit therefore holds for the calling thread alone: several fits in several
-threads do not meet, and nothing of the process changes. The BLAS of numpy has one number for the
-whole process, and is left alone.
+threads do not meet, and nothing of the process changes. The BLAS of numpy and scipy has one number
+for the whole process, and is left alone but for short fits of many small products.
 """
 
 import functools
@@ -24,7 +24,7 @@ from skdiffusion._session import plain_torch
 
 # Not "vcomp" of Visual C++: its number of threads is one for the whole process.
 _OF_A_THREAD = ["libgomp", "libiomp", "libomp"]
-_setting = threading.Lock()
+_setting, _one_blas_thread = threading.Lock(), threading.Lock()
 # How many threads the thread of Python had outside, the outermost of nested limits.
 _here = threading.local()
 
@@ -62,7 +62,27 @@ def one_thread():
             _here.n_workers = outside
 
 
-def spread(function, items):
+@contextmanager
+def one_blas_thread():
+    """Run short fits of scikit-learn or scipy with one thread in their products.
+
+    Beside other work a logistic regression of ten columns takes half a second instead of a
+    millisecond otherwise. Fits in several threads come one after the other: the second would take
+    the limit of the first for what was set before, and leave it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdiffusion._threads import one_blas_thread
+    >>> with one_blas_thread():
+    ...     np.eye(2) @ np.ones(2)
+    array([1., 1.])
+    """
+    with _one_blas_thread, _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+def spread(function, items, worth=True):
     """Apply a function to independent items, in as many workers as there were threads outside.
 
     Workers do not wait for each other at every operation, so that a busy core delays no other.
@@ -74,6 +94,9 @@ def spread(function, items):
         What to compute, of one item, with one thread.
     items : sequence
         Items, each worth some milliseconds at least.
+    worth : bool, default=True
+        Whether to have workers at all. Operations of a few microseconds are slower in several,
+        which wait for each other at the lock of the interpreter.
 
     Returns
     -------
@@ -86,7 +109,7 @@ def spread(function, items):
     >>> spread(abs, [-1, 2, -3])
     [1, 2, 3]
     """
-    n_workers = min(getattr(_here, "n_workers", None) or 1, len(items))
+    n_workers = min(getattr(_here, "n_workers", None) or 1, len(items) if worth else 1)
     if n_workers > 1:
         # Of a quota of processor time OpenMP knows nothing.
         n_workers = min(n_workers, cpu_count())
@@ -104,9 +127,15 @@ def _work(function, with_gradients, item):
 
 
 @functools.cache
+def _libraries():
+    """Libraries with threads in the process; looking for them takes longer than many a call."""
+    return ThreadpoolController()
+
+
+@functools.cache
 def _openmp():
-    """OpenMP libraries of the process; looking for them takes longer than many a call."""
-    return ThreadpoolController().select(prefix=_OF_A_THREAD)
+    """OpenMP libraries whose number of threads is that of a thread of Python."""
+    return _libraries().select(prefix=_OF_A_THREAD)
 
 
 def _mkl_threads():

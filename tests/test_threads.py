@@ -1,16 +1,18 @@
 """One thread inside every public call, and nothing changed outside."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from joblib import cpu_count
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 from torch.overrides import TorchFunctionMode
 
 from skdiffusion import CSDIImputer, LangevinSampler, ScoreSDE
-from skdiffusion._threads import _mkl_threads, one_thread, spread
+from skdiffusion._threads import _libraries, _mkl_threads, one_blas_thread, one_thread, spread
 from skdiffusion.training import train
 
 X = np.random.default_rng(0).normal(size=(60, 2))
@@ -124,6 +126,40 @@ def test_limits_in_several_threads_do_not_meet(threads):
     for thread in both:
         thread.join()
     assert sorted(seen) == [(1, 1)] * 3 + [outside] * 3
+
+
+def blas_threads():
+    """Threads of the BLAS of numpy and scipy."""
+    return [one.num_threads for one in _libraries().select(user_api="blas").lib_controllers]
+
+
+def test_products_of_numpy_have_one_thread_and_then_theirs_again():
+    libraries, before = _libraries().select(user_api="blas").lib_controllers, blas_threads()
+    barrier, seen = threading.Barrier(2, timeout=10), []
+
+    def nap():
+        barrier.wait()
+        with one_blas_thread():
+            seen.append(blas_threads())
+            time.sleep(0.05)
+
+    def set_to(numbers):
+        for library, number in zip(libraries, numbers):
+            library.set_num_threads(number)
+        with threadpool_limits():
+            pass  # who has set a number has the say in all threads, until a context of theirs ends
+
+    set_to([2] * len(libraries))
+    try:
+        both = [threading.Thread(target=nap) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert seen == [[1] * len(libraries)] * 2
+        assert blas_threads() == [2] * len(libraries)
+    finally:
+        set_to(before)
 
 
 def test_a_decorated_function_is_the_same_to_the_eye():

@@ -20,6 +20,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from skdiffusion._random import normals
+from skdiffusion._threads import one_blas_thread
 from skdiffusion.columns.columns import Columns
 from skdiffusion.inputs.encoding import Encoding
 
@@ -205,7 +206,10 @@ def _fitted(z, codes, seed):
         max_iter=60, max_leaf_nodes=15, min_samples_leaf=leaf, l2_regularization=1.0,
         early_stopping=False, random_state=seed % 2**32,
     )  # fmt: skip
-    return [LogisticRegression(max_iter=300).fit(x, y), trees.fit(x, y)]
+    linear = LogisticRegression(max_iter=300)
+    with one_blas_thread():
+        linear.fit(x, y)
+    return [linear, trees.fit(x, y)]
 
 
 def _loss(models, used, z, codes, shares, inputs):

@@ -6,13 +6,17 @@ the table with some known cells hidden, and the CRPS of these decides, in standa
 that a model sees are no common measure.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.special import ndtri
 
+from skdiffusion._threads import spread
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.spikes import Spikes
 from skdiffusion.diffusion.window.fit import free_gaussian
+from skdiffusion.estimators.imputation._row_mixtures import WORK
 from skdiffusion.metrics import crps_loss
 
 # Rows that decide. With fewer, or in a column with fewer values, there is nothing to hide.
@@ -55,8 +59,9 @@ def better_mapped(columns, flat):
     if not hidden.any():
         return columns.mapped(bent, flat)
     u = columns.forward(x)
-    better = _loss(scored, u, hidden) < (1 - _GAIN) * _loss(bent, u, hidden)
-    return columns.mapped(scored if better else bent, flat)
+    loss = partial(_loss, u=u, hidden=hidden)
+    of_scores, of_bends = spread(loss, [scored, bent], u.size * u.shape[1] > WORK)
+    return columns.mapped(scored if of_scores < (1 - _GAIN) * of_bends else bent, flat)
 
 
 def _rows(n):
