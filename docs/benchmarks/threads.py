@@ -222,8 +222,8 @@ def run_job(name, setting, repeats):
     warnings.simplefilter("ignore")
     if setting == "before":
         without = types.ModuleType("skdiffusion._threads")
-        without.one_thread = contextmanager(lambda: (yield))
-        without.spread = lambda function, items: [function(item) for item in items]
+        without.one_thread = without.one_blas_thread = contextmanager(lambda: (yield))
+        without.spread = lambda function, items, worth=True: [function(item) for item in items]
         sys.modules["skdiffusion._threads"] = without
     job = JOBS[name]()
     for _ in range(repeats):
