@@ -2,7 +2,9 @@
 
 A column of numbers is itself; one of an integer type or of booleans is rounded after drawing. An
 ordered category is its code. An unordered one of k > 2 categories is k columns of 0 and 1, of
-which a draw takes the largest; one of two is a single column. An array has numbers only.
+which a draw takes the largest; one of two is a single column. So is one of nearly as many
+categories as rows, such as a name or a date in words: nothing could be learnt of so many columns,
+and they would cost the cube of their number. An array has numbers only.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ import numpy as np
 
 from skdiffusion.inputs.frames import holds_labels, is_sparse
 from skdiffusion.inputs.table import categories_of
+
+# Labels of more categories, with fewer rows each, are a single column.
+_MANY, _FEW_ROWS = 10, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +30,26 @@ class ColumnCode:
         The categories of a column of labels.
     ordered : bool
         Whether they have an order.
+    names : bool
+        Whether they are many, each of few rows.
     """
 
     kind: str = "real"
     categories: np.ndarray | None = None
     ordered: bool = False
+    names: bool = False
 
     @property
     def width(self):
         """Number of real columns."""
-        if self.categories is None or self.ordered:
+        if self.categories is None or self.is_numbered:
             return 1
         return 1 if len(self.categories) <= 2 else len(self.categories)
+
+    @property
+    def is_numbered(self):
+        """Whether a category is its number."""
+        return self.ordered or self.names
 
     @property
     def most(self):
@@ -119,7 +132,7 @@ class Encoding:
 
     def shares(self, columns):
         """Which real columns are averaged over draws, as they stand for a share of them."""
-        nominal = [code.kind == "label" and not code.ordered for code in self.columns]
+        nominal = [code.kind == "label" and not code.is_numbered for code in self.columns]
         return np.array(nominal)[self.owner[columns]]
 
     def decode(self, values):
@@ -216,7 +229,10 @@ def _label_code(columns):
         joined = pd.concat(columns, ignore_index=True)
     else:
         joined = columns[0]
-    return ColumnCode("label", categories_of(joined), getattr(joined.dtype, "ordered", False))
+    n_known, n_present = joined.count(), joined.nunique()
+    names = n_present > _MANY and n_known < _FEW_ROWS * n_present
+    ordered = getattr(joined.dtype, "ordered", False)
+    return ColumnCode("label", categories_of(joined), ordered, bool(names))
 
 
 def _label_codes(column, categories):

@@ -8,6 +8,10 @@ from skdiffusion.diffusion.window.gaussian import WindowGaussian, pick, submatri
 NUGGET = 1e-4
 # A smaller share of the diagonal gains nothing, but biases regressions on filled columns.
 _LEAST_SHARE = 0.05
+# Rounds in which the numbers of features settle, and rows from which a correlation says anything.
+_N_ROUNDS, _FEWEST_TOGETHER = 30, 4
+# Rows with the same cells missing, on average, from which they are worked on together.
+_ROWS_A_PATTERN = 8
 
 
 def block_toeplitz(lags):
@@ -30,14 +34,14 @@ def block_toeplitz(lags):
     return blocks.permute(0, 2, 1, 3).reshape(length * size, length * size)
 
 
-def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
+def free_gaussian(values, observed, owner=None, *, nugget=NUGGET, batch=64):
     """Fit a Gaussian with a free covariance to samples with missing cells, by EM.
 
     Every pass replaces the second moment by its expectation given the observed cells (E) and
-    mixes it with a simpler covariance (M): the diagonal for a table, the stationary covariance
-    with the same lags for samples of several time steps. For a table the share of the simpler
-    one is that of Schäfer and Strimmer [1]_, or none where that is below 5 %; else it is
-    the one with the highest likelihood on samples kept aside for that choice.
+    makes it simpler (M): by smaller covariances in a table, by a share of the stationary covariance
+    with the same lags for samples of several time steps. How much smaller is what Schäfer and
+    Strimmer [1]_ ask of one share, asked of every feature; less than 5 % is none. The share is the
+    one with the highest likelihood on samples kept aside for that choice.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
         Standardised values, anything where not observed.
     observed : bool tensor of the same shape
         Which values are observed.
+    owner : int64 tensor of shape (n_features,), optional
+        The feature that each column of a table belongs to, by default itself.
     nugget : float, default=1e-4
         Variance of independent measurement noise added to every cell.
     batch : int, default=64
@@ -64,6 +70,8 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     length = values.shape[1]
     x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)
     base = _first_guess(x, seen, length, nugget)
+    if length == 1:
+        factors = _kept(x, seen, torch.arange(x.shape[1]) if owner is None else owner)
     # Large samples converge slowly in EM but need few of them: one covariance serves all times.
     sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
     kept = (torch.arange(len(x)) % 5 == 4) & (length > 1)
@@ -71,26 +79,42 @@ def free_gaussian(values, observed, *, nugget=NUGGET, batch=64):
     for i, size in enumerate(sizes):
         rows = torch.nonzero(~kept)[:size, 0]
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
-        # A first guess of the share kept to the end would bias every filling towards it.
         if length == 1:
-            share = _table_share(second, len(x))
+            second, share = second * factors, 0.0
+        # A first guess of the share kept to the end would bias every filling towards it.
         elif i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
         base = _shrunk(mean, second, share, length, nugget)
     return base
 
 
-def _table_share(second, n_samples):
-    """Share of the diagonal: variance of the sample correlations over the sum of their squares.
+def _kept(x, seen, owner):
+    """What covariances of a table are multiplied by: ``a_f a_g`` between features ``f`` and ``g``.
 
-    Of samples that are all complete, however many cells are seen: what is missing is filled in by
-    the shrunk covariance, pass after pass, and so shrinks it by itself.
+    The numbers make the expected sum of squared errors of the correlations between features
+    smallest, each given the others. One for all would be that of Schäfer and Strimmer, by which
+    columns that tell nothing, such as the many of a label, shrink those away that tell a lot.
+    A product of positive semidefinite matrices, cell by cell, is one.
+
+    Correlations are those of what was seen together, with the noise of samples that are all
+    complete: what is missing is filled in by the shrunk covariance, and so shrinks it by itself.
     """
-    spread = second.diagonal().clamp(min=0).sqrt()
-    r = (second / (spread[:, None] * spread)).nan_to_num(0.0).tril(-1)
-    noise = ((1 - r.square()).square() / n_samples).tril(-1)
-    share = float((noise.sum() / r.square().sum()).clamp(max=1).nan_to_num(1.0))
-    return share if share > _LEAST_SHARE else 0.0
+    together = seen.double().T @ seen.double()
+    centred = torch.where(seen, x - x.sum(0) / seen.sum(0).clamp(min=1), 0.0)
+    squares = centred.square().T @ seen.double()
+    r = (centred.T @ centred / (squares * squares.T).sqrt()).nan_to_num(0.0)
+    r = torch.where(together < _FEWEST_TOGETHER, 0.0, r)
+    noise = torch.where(r == 0, 0.0, (1 - r.square()).square() / len(x))
+    place = owner.unique(return_inverse=True)[1]
+    member = torch.nn.functional.one_hot(place).double()
+    apart = place[:, None] != place
+    squares, signal = (member.T @ (v * apart) @ member for v in (r.square(), r.square() - noise))
+    a = torch.ones_like(signal[0])
+    for _ in range(_N_ROUNDS):
+        best = (signal @ a / (squares @ a.square())).nan_to_num(0.0).clamp(0, 1)
+        a = (a + best) / 2
+    a = torch.where(a.square() > 1 - _LEAST_SHARE, 1.0, a)[place]
+    return torch.where(apart, a[:, None] * a, 1.0)
 
 
 def _best_share(mean, second, length, nugget, x, seen, batch):
@@ -128,12 +152,48 @@ def _expected_moments(base, x, seen, batch):
     """Mean and covariance of the completed samples, conditional covariance included."""
     n_cells = x.shape[1]
     total, second = torch.zeros(n_cells).double(), torch.zeros(n_cells, n_cells).double()
-    for values, observed in zip(x.split(batch), seen.split(batch)):
-        mean = base.condition(values, observed).mean
+    for mean, rest in _completed(base, x, seen, batch):
         total += mean.sum(0)
-        second += mean.T @ mean + base.missing_covariance(observed)
+        second += mean.T @ mean + rest
     mean = total / len(x)
     return mean, second / len(x) - mean[:, None] * mean
+
+
+def _completed(base, x, seen, batch):
+    """Conditional means of some samples at a time, and the sum of their conditional covariances."""
+    groups = alike_patterns(seen)
+    if groups is None:
+        for values, observed in zip(x.split(batch), seen.split(batch)):
+            yield base.condition(values, observed).mean, base.missing_covariance(observed)
+        return
+    for rows, observed in groups:
+        mean, covariance = base.of_pattern(x[rows], observed)
+        gone = torch.nonzero(~observed)[:, 0]
+        rest = torch.zeros(len(observed), len(observed), dtype=mean.dtype)
+        rest[gone[:, None], gone] = len(rows) * covariance
+        yield mean, rest
+
+
+def alike_patterns(observed):
+    """Rows with the same cells observed, or None where few rows have the same.
+
+    The many columns of a label with many categories are missing at once: a table of five features
+    has 32 patterns at most, however many columns they take.
+
+    Parameters
+    ----------
+    observed : bool tensor of shape (n_rows, n_cells)
+        Which cells are observed.
+
+    Returns
+    -------
+    groups : list of pairs or None
+        Row numbers, and which cells are observed in them.
+    """
+    patterns, which, count = observed.unique(dim=0, return_inverse=True, return_counts=True)
+    if len(patterns) * _ROWS_A_PATTERN > len(observed):
+        return None
+    return list(zip(which.argsort(stable=True).split(count.tolist()), patterns))
 
 
 def _shrunk(mean, second, share, length, nugget):
@@ -142,9 +202,10 @@ def _shrunk(mean, second, share, length, nugget):
 
 
 def _shrink(second, share, length, nugget):
-    """Mix a covariance with its stationary part, or with its diagonal for single rows."""
-    simple = torch.diag(second.diagonal()) if length == 1 else _stationary_part(second, length)
-    mixed = (1 - share) * second + share * simple
+    """Mix a covariance with its stationary part."""
+    mixed = (
+        second if share == 0 else (1 - share) * second + share * _stationary_part(second, length)
+    )
     return _positive(mixed + nugget * torch.eye(len(mixed), dtype=mixed.dtype), nugget)
 
 

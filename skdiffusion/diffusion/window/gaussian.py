@@ -110,6 +110,38 @@ class WindowGaussian:
             return self._by_precision(values, observed, cells, pad)
         return self._by_covariance(values, observed, cells, pad)
 
+    def of_pattern(self, values, observed):
+        """Condition windows whose observed cells are the same.
+
+        Parameters
+        ----------
+        values : tensor of shape (B, P)
+            Values; what stands at unobserved cells is not read.
+        observed : bool tensor of shape (P,)
+            Which cells are observed.
+
+        Returns
+        -------
+        mean : tensor of shape (B, P)
+            Means, the values themselves where observed.
+        covariance : tensor of shape (N, N)
+            Of the missing cells, in every window.
+        """
+        values, gone = values.double() - self.mean, ~observed
+        if gone.sum() <= observed.sum():
+            factor = torch.linalg.cholesky(self.precision[gone][:, gone])
+            pull = values[:, observed] @ self.precision[observed][:, gone]
+            filled = -torch.cholesky_solve(pull.T, factor).T
+            covariance = torch.cholesky_inverse(factor)
+        else:
+            factor = torch.linalg.cholesky(self.covariance[observed][:, observed])
+            cross, seen = self.covariance[observed][:, gone], values[:, observed].T
+            cross = torch.linalg.solve_triangular(factor, cross, upper=False)
+            seen = torch.linalg.solve_triangular(factor, seen, upper=False)
+            filled, covariance = seen.T @ cross, self.covariance[gone][:, gone] - cross.T @ cross
+        values[:, gone] = filled
+        return values + self.mean, covariance
+
     def missing_covariance(self, observed):
         """Sum over windows (B, P) of the conditional covariance, 0 at observed cells."""
         n_cells, n_observed = len(self.mean), observed.sum(1)

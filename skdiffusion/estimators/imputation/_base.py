@@ -24,6 +24,10 @@ _SAMPLES_PER_CELL = 3
 # Series with more columns are modelled in groups, without the default network: one state space
 # costs their cube, and joint draws of the network that of a window's gaps.
 WIDEST = 48
+# Rows for each cell of a row from which a network of a table is trained: of fewer even the
+# covariance is hardly known. And cells from which tables mostly of labels have none: a batch costs
+# their cube.
+_ROWS_OF_CELL, _MANY_CELLS = 5, 64
 # Rows of a table that its Gaussian is learnt from: the error of a correlation from so many is
 # below .003, and a step of EM costs a second.
 _MOST_ROWS = 2**17
@@ -43,35 +47,40 @@ def fit_base(windows, stationary, owner, seed, progress=False):
     if series.length == 1:
         # What is held out is for a network: how many components there are is decided apart.
         rows = torch.cat([windows.train, windows.held_out]).sort().values
-        table = series.values[rows], series.observed[rows], torch.as_tensor(owner)
+        table = series.values[rows], series.observed[rows], owner
         mixture = best_mixture(*table, seed)
         if mixture is not None:
             return mixture
-    return _fit_free(series, windows.train)
+    return _fit_free(series, windows.train, owner)
 
 
-def refit_alone(base, series):
+def refit_alone(base, series, owner=None):
     """The base of an answer without a network: a Gaussian of tables has what was held out as well.
 
     All others have learnt from it already.
     """
-    return _fit_free(series, series.all_starts()) if isinstance(base, WindowBase) else base
+    return _fit_free(series, series.all_starts(), owner) if isinstance(base, WindowBase) else base
 
 
-def _fit_free(series, starts):
+def _fit_free(series, starts, owner=None):
     """Free Gaussian of the windows that begin at ``starts``."""
     rows = series.rows(starts[:: -(-len(starts) * series.length // _MOST_ROWS)])
-    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows])
+    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows], owner)
     return WindowBase(gaussian, series.length, series.values.shape[1])
 
 
-def is_enough(windows, base):
-    """Whether the base of a table is left alone: a mixture that has learnt from all of its rows.
+def is_enough(windows, base, n_features):
+    """Whether the base of a table is left alone.
 
-    Of five such tables a network on top was kept for one, and was level with the mixture there.
+    That is a mixture that has learnt from all of its rows: of five such tables a network on top was
+    kept for one, and was level with the mixture there. Neither does a network learn from fewer rows
+    than this, nor in reasonable time where most columns are categories of labels.
     """
     n_rows = len(windows.train) + len(windows.held_out)
-    return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
+    if windows.series.length > 1 or isinstance(base, RowMixture):
+        return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
+    n_cells = windows.series.values.shape[1]
+    return n_rows < _ROWS_OF_CELL * n_cells or n_cells > max(_MANY_CELLS, 3 * n_features)
 
 
 def is_grouped(windows, stationary):

@@ -207,6 +207,8 @@ def fit_imputation_model(
     """
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     course.require_data(windows.series.values, windows.series.observed, windows.train)
+    own = torch.as_tensor(owner[columns.valid])
+    n_features = len(own.unique())
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     past = settings.direction == "past"
@@ -216,14 +218,15 @@ def fit_imputation_model(
         progress = settings.verbose > 0
         base = None
         if blueprint.name != "csdi":
-            base = fit_base(windows, stationary, owner[columns.valid], seed, progress)
+            base = fit_base(windows, stationary, own, seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
-        if is_enough(windows, base):
+        if is_enough(windows, base, n_features):
             # A network would add nothing, trees may; of its rows none is left to judge by.
+            base = refit_alone(base, windows.series, own)
             blueprint = replace(blueprint, name="gaussian", sizes={})
             windows = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
         denoiser = blueprint.build(base)
-    elif previous.name == "trees" and is_enough(windows, previous.denoiser.base):
+    elif previous.name == "trees" and is_enough(windows, previous.denoiser.base, n_features):
         return previous, nothing_trained()
     else:
         denoiser = previous.continued(blueprint)
@@ -248,7 +251,7 @@ def fit_imputation_model(
         before = getattr(previous, "denoiser", None)
         denoiser, history = with_network(denoiser, judge, course, before)
     if denoiser.name == "gaussian" != blueprint.name:
-        return _closed(refit_alone(denoiser.base, windows.series), blueprint), history
+        return _closed(refit_alone(denoiser.base, windows.series, own), blueprint), history
     if denoiser.name != blueprint.name:
         blueprint = replace(blueprint, name=denoiser.name, sizes={})
     return ImputationModel(denoiser, blueprint), history

@@ -71,7 +71,7 @@ def best_mixture(values, observed, owner, seed):
     size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
     if size == 1:
         return None
-    gaussian = free_gaussian(values[:, None], observed[:, None])
+    gaussian = free_gaussian(values[:, None], observed[:, None], owner)
     return fit_mixture(values, observed, gaussian, size, seed)
 
 
@@ -99,7 +99,7 @@ class Trial:
     """
 
     def __init__(self, values, observed, owner, seed):
-        self.values, self.observed, self.seed = values, observed, seed
+        self.values, self.observed, self.seed, self.owner = values, observed, seed, owner
         generator = torch_generator(seed + 1)
         features, place = owner.unique(return_inverse=True)
         share = torch.rand(_MASKS, len(values), len(features), generator=generator)
@@ -131,7 +131,7 @@ class Trial:
 
     def _gaussian(self, part):
         rest = self._rest(part)
-        return free_gaussian(self.values[rest][:, None], self.observed[rest][:, None])
+        return free_gaussian(self.values[rest][:, None], self.observed[rest][:, None], self.owner)
 
     def _rest(self, part):
         rest = torch.ones(len(self.values), dtype=torch.bool)
