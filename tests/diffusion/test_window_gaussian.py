@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
+from skdiffusion.diffusion.window import fit
 from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import (
     NUGGET,
@@ -56,18 +57,43 @@ def test_conditioning_is_the_textbook_formula(n_missing, form):
 
 
 @pytest.mark.parametrize("n_missing", [1, 6])
-def test_missing_covariance_sums_the_conditional_ones(n_missing):
+def test_completed_rows_have_the_conditional_moments(n_missing):
     mean, covariance = random_gaussian()
     base = WindowGaussian(torch.from_numpy(mean), torch.from_numpy(covariance))
     observed = np.ones((4, 7), dtype=bool)
     for i, row in enumerate(observed):
         row[(np.arange(n_missing) + i) % 7] = False
-    expected = np.zeros((7, 7))
-    for row in observed:
+    x = np.random.default_rng(2).normal(size=observed.shape)
+    expected, completed = np.zeros((7, 7)), x.copy()
+    for i, row in enumerate(observed):
         m = np.flatnonzero(~row)
-        expected[np.ix_(m, m)] += textbook(mean, covariance, mean, row)[1]
-    total = base.missing_covariance(torch.from_numpy(observed))
+        completed[i, m], left = textbook(mean, covariance, x[i], row)[:2]
+        expected[np.ix_(m, m)] += left
+    means, total = base.completed(torch.from_numpy(x), torch.from_numpy(observed))
+    np.testing.assert_allclose(means, completed, atol=1e-10)
     np.testing.assert_allclose(total, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_missing", [0, 1, 3, 6, 7])
+def test_rows_of_one_pattern_are_conditioned_at_once(n_missing):
+    mean, covariance = random_gaussian()
+    base = WindowGaussian(torch.from_numpy(mean), torch.from_numpy(covariance))
+    x, observed = np.random.default_rng(3).normal(size=(5, 7)), np.arange(7) >= n_missing
+    means, left = base.of_pattern(torch.from_numpy(x), torch.from_numpy(observed))
+    for row, found in zip(x, means):
+        expected, rest = textbook(mean, covariance, row, observed)[:2]
+        np.testing.assert_allclose(found[~observed], expected, atol=1e-10)
+        np.testing.assert_array_equal(found[observed], row[observed])
+        np.testing.assert_allclose(left, rest, atol=1e-10)
+
+
+def test_patterns_shared_by_many_rows_change_nothing(monkeypatch):
+    rng = np.random.default_rng(7)
+    x = torch.from_numpy(rng.normal(size=(400, 4)) @ rng.normal(size=(4, 4)))[:, None]
+    seen = torch.from_numpy(rng.random((400, 1, 4)) > 0.4)
+    together = free_gaussian(x, seen)
+    monkeypatch.setattr(fit, "_ROWS_A_PATTERN", 1000)
+    torch.testing.assert_close(free_gaussian(x, seen).covariance, together.covariance)
 
 
 def test_pick_lists_true_cells_in_order():
@@ -155,6 +181,41 @@ def test_few_rows_of_unrelated_columns_get_a_diagonal_covariance():
     shrunk = base.covariance / spread[:, None] / spread
     off = ~torch.eye(10, dtype=torch.bool)
     assert shrunk[off].abs().mean() < 0.3 * sample[off].abs().mean()
+
+
+def correlation(x, owner=None):
+    """Correlations of the Gaussian of a complete table."""
+    owner = None if owner is None else torch.tensor(owner)
+    x = torch.from_numpy(x)[:, None]
+    covariance = free_gaussian(x, torch.ones_like(x, dtype=torch.bool), owner).covariance
+    spread = covariance.diagonal().sqrt()
+    return (covariance / spread[:, None] / spread).numpy()
+
+
+def test_two_columns_are_shrunk_by_the_share_of_schaefer_and_strimmer():
+    rng = np.random.default_rng(8)
+    x = rng.multivariate_normal(np.zeros(2), [[1, 0.5], [0.5, 1]], size=20)
+    r = np.corrcoef(x.T)[0, 1]
+    share = (1 - r**2) ** 2 / len(x) / r**2
+    assert 0.07 < share < 0.9
+    assert correlation(x)[0, 1] == pytest.approx((1 - share) * r, rel=1e-3)
+
+
+def test_columns_that_tell_nothing_do_not_shrink_those_that_do():
+    rng = np.random.default_rng(9)
+    pair = rng.multivariate_normal(np.zeros(2), [[1, 0.9], [0.9, 1]], size=60)
+    found = correlation(np.hstack([pair, rng.normal(size=(60, 40))]))
+    # One share for all leaves a third of it.
+    assert found[0, 1] > 0.9 * np.corrcoef(pair.T)[0, 1]
+    assert np.abs(found[:2, 2:]).mean() < 0.5 * np.sqrt(2 / np.pi / 60)
+
+
+def test_columns_of_one_label_keep_what_they_have_of_each_other():
+    rng = np.random.default_rng(10)
+    label = (rng.integers(0, 3, 40)[:, None] == np.arange(3)).astype(float)
+    x = np.hstack([(label - label.mean(0)) / label.std(0), rng.normal(size=(40, 1))])
+    own = np.corrcoef(x[:, :3].T)
+    np.testing.assert_allclose(correlation(x, [0, 0, 0, 1])[:3, :3], own, atol=1e-3)
 
 
 # ------------------------------------------------------------------ draws

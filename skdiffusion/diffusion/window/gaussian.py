@@ -104,9 +104,8 @@ class WindowGaussian:
             Means, standard deviations and, for ``cells``, the covariance.
         """
         values = torch.where(observed, values.double() - self.mean, 0.0)
-        n_observed = observed.sum(1)
-        # Both forms are exact; the batch is padded to its largest count.
-        if int((observed.shape[1] - n_observed).max()) <= int(n_observed.max()):
+        # Both forms are exact.
+        if _mostly(observed):
             return self._by_precision(values, observed, cells, pad)
         return self._by_covariance(values, observed, cells, pad)
 
@@ -127,48 +126,69 @@ class WindowGaussian:
         covariance : tensor of shape (N, N)
             Of the missing cells, in every window.
         """
-        values, gone = values.double() - self.mean, ~observed
+        mean, gone = values.double().clone(), ~observed
+        centred = (mean - self.mean)[:, observed]
         if gone.sum() <= observed.sum():
             factor = torch.linalg.cholesky(self.precision[gone][:, gone])
-            pull = values[:, observed] @ self.precision[observed][:, gone]
+            pull = centred @ self.precision[observed][:, gone]
             filled = -torch.cholesky_solve(pull.T, factor).T
             covariance = torch.cholesky_inverse(factor)
         else:
             factor = torch.linalg.cholesky(self.covariance[observed][:, observed])
-            cross, seen = self.covariance[observed][:, gone], values[:, observed].T
-            cross = torch.linalg.solve_triangular(factor, cross, upper=False)
-            seen = torch.linalg.solve_triangular(factor, seen, upper=False)
+            both = torch.cat([self.covariance[observed][:, gone], centred.T], 1)
+            cross, seen = torch.linalg.solve_triangular(factor, both, upper=False).split(
+                [int(gone.sum()), len(mean)], 1
+            )
             filled, covariance = seen.T @ cross, self.covariance[gone][:, gone] - cross.T @ cross
-        values[:, gone] = filled
-        return values + self.mean, covariance
+        mean[:, gone] = filled + self.mean[gone]
+        return mean, covariance
 
-    def missing_covariance(self, observed):
-        """Sum over windows (B, P) of the conditional covariance, 0 at observed cells."""
-        n_cells, n_observed = len(self.mean), observed.sum(1)
-        if int((n_cells - n_observed).max()) <= int(n_observed.max()):
+    def completed(self, values, observed):
+        """Condition windows (B, P) on their observed cells, for sums over them.
+
+        Returns
+        -------
+        mean : tensor of shape (B, P)
+            Means, the values themselves where observed.
+        covariance : tensor of shape (P, P)
+            Sum of the conditional covariances.
+        """
+        values, n_cells = torch.where(observed, values.double() - self.mean, 0.0), len(self.mean)
+        if _mostly(observed):
             cells, pad = pick(~observed)
-            factor = torch.linalg.cholesky(submatrix(self.precision, cells, pad))
-            part = torch.cholesky_inverse(factor)
+            shift, part = self._shifts(values, cells, pad)
             part = part.masked_fill(pad[:, :, None] | pad[:, None], 0.0)
             place = (cells[:, :, None] * n_cells + cells[:, None]).flatten()
             total = torch.zeros(n_cells * n_cells, dtype=part.dtype, device=part.device)
-            return total.index_add_(0, place, part.flatten()).view(n_cells, n_cells)
-        cells, pad = pick(observed)
-        factor = torch.linalg.cholesky(submatrix(self.covariance, cells, pad))
-        cross = self.covariance[cells].masked_fill(pad[..., None], 0.0)
-        cross = torch.linalg.solve_triangular(factor, cross, upper=False).flatten(0, 1)
+            total = total.index_add_(0, place, part.flatten()).view(n_cells, n_cells)
+            return values.scatter_add(1, cells, shift) + self.mean, total
+        cross, target = self._roots(values, observed)
+        mean = torch.where(observed, values, (cross * target).sum(1))
         # Single precision halves the cost of the one large product; it only feeds an average.
-        explained = (cross.float().T @ cross.float()).double()
-        return len(observed) * self.covariance - explained
+        cross = cross.flatten(0, 1).float()
+        return mean + self.mean, len(observed) * self.covariance - (cross.T @ cross).double()
+
+    def _shifts(self, values, missing, empty):
+        """What means of missing cells (B, N) are moved by, and their covariances (B, N, N)."""
+        factor = torch.linalg.cholesky(submatrix(self.precision, missing, empty))
+        pull = (values @ self.precision).gather(1, missing).masked_fill(empty, 0.0)
+        shift = -torch.cholesky_solve(pull[..., None], factor)[..., 0]
+        return shift.masked_fill(empty, 0.0), torch.cholesky_inverse(factor)
+
+    def _roots(self, values, observed):
+        """Covariances of observed cells with all, and values, in units of the former."""
+        seen, empty = pick(observed)
+        factor = torch.linalg.cholesky(submatrix(self.covariance, seen, empty))
+        cross = self.covariance[seen].masked_fill(empty[..., None], 0.0)
+        cross = torch.linalg.solve_triangular(factor, cross, upper=False)
+        target = values.gather(1, seen).masked_fill(empty, 0.0)[..., None]
+        return cross, torch.linalg.solve_triangular(factor, target, upper=False)
 
     def _by_precision(self, values, observed, cells, pad):
         """Condition at the cost of the cube of the missing cells."""
         missing, empty = pick(~observed)
-        factor = torch.linalg.cholesky(submatrix(self.precision, missing, empty))
-        pull = (values @ self.precision).gather(1, missing).masked_fill(empty, 0.0)
-        shift = -torch.cholesky_solve(pull[..., None], factor)[..., 0]
-        covariance = torch.cholesky_inverse(factor)
-        mean = values.scatter_add(1, missing, shift.masked_fill(empty, 0.0))
+        shift, covariance = self._shifts(values, missing, empty)
+        mean = values.scatter_add(1, missing, shift)
         variance = torch.diagonal(covariance, dim1=1, dim2=2).masked_fill(empty, 0.0)
         sd = torch.zeros_like(values).scatter_add(1, missing, variance).sqrt()
         if cells is not None:
@@ -182,12 +202,7 @@ class WindowGaussian:
 
     def _by_covariance(self, values, observed, cells, pad):
         """Condition at the cost of the cube of the observed cells."""
-        seen, empty = pick(observed)
-        factor = torch.linalg.cholesky(submatrix(self.covariance, seen, empty))
-        cross = self.covariance[seen].masked_fill(empty[..., None], 0.0)
-        cross = torch.linalg.solve_triangular(factor, cross, upper=False)
-        target = values.gather(1, seen).masked_fill(empty, 0.0)[..., None]
-        target = torch.linalg.solve_triangular(factor, target, upper=False)
+        cross, target = self._roots(values, observed)
         mean = torch.where(observed, values, (cross * target).sum(1))
         variance = self.covariance.diagonal() - cross.square().sum(1)
         sd = torch.where(observed, 0.0, variance.clamp(min=0.0).sqrt())
@@ -197,6 +212,12 @@ class WindowGaussian:
             prior = self.covariance[cells[:, :, None], cells[:, None]]
             covariance = identity_on(prior - part.transpose(1, 2) @ part, pad)
         return Conditional(mean + self.mean, sd, covariance)
+
+
+def _mostly(observed):
+    """Whether fewer cells are missing than observed, of a batch padded to its largest counts."""
+    n_observed = observed.sum(1)
+    return int((observed.shape[1] - n_observed).max()) <= int(n_observed.max())
 
 
 def pick(mask):

@@ -25,6 +25,8 @@ _MOST_ROWS, _FEWEST_ROWS, _FEWEST_VALUES = 4096, 50, 20
 _HIDDEN, _LEVELS = 0.2, ndtri((np.arange(24) + 0.5) / 24)
 # The scores must gain a hundredth: less is within chance on a few hundred rows.
 _GAIN = 0.01
+# Cells of a row from which those of labels are left out.
+_MOST_CELLS = 64
 # Rows conditioned at once.
 _BATCH = 256
 
@@ -59,6 +61,8 @@ def better_mapped(columns, flat):
     if not hidden.any():
         return columns.mapped(bent, flat)
     u = columns.forward(x)
+    if u.shape[1] > _MOST_CELLS:
+        u, hidden = u[:, hidden.any(0)], hidden[:, hidden.any(0)]
     loss = partial(_loss, u=u, hidden=hidden)
     of_scores, of_bends = spread(loss, [scored, bent], u.size * u.shape[1] > WORK)
     return columns.mapped(scored if of_scores < (1 - _GAIN) * of_bends else bent, flat)

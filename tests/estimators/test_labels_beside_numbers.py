@@ -1,0 +1,53 @@
+"""Labels beside numbers: they tell what they know, and spoil nothing where they know nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skdiffusion import CSDIImputer
+from skdiffusion.inputs.encoding import Encoding
+
+RNG = np.random.default_rng(0)
+N = 120
+NUMBERS = RNG.multivariate_normal(np.zeros(4), 0.2 * np.eye(4) + 0.8, N)
+HIDDEN = RNG.random(NUMBERS.shape) < 0.2
+HIDDEN[HIDDEN.all(1)] = False
+
+
+def error(extra):
+    """Mean absolute error of hidden numbers beside some columns of labels."""
+    frame = pd.DataFrame(np.where(HIDDEN, np.nan, NUMBERS), columns=list("abcd")).assign(**extra)
+    filled = CSDIImputer(random_state=0).fit_transform(frame)
+    return np.abs(filled[list("abcd")].to_numpy() - NUMBERS)[HIDDEN].mean()
+
+
+@pytest.mark.parametrize("n_labels", [1, 6])
+def test_labels_of_no_use_leave_numbers_as_they_are(n_labels):
+    rng = np.random.default_rng(1)
+    labels = {f"l{i}": rng.choice(list("pqrstuv"), N) for i in range(n_labels)}
+    # With one shrinkage for all columns six labels make it a fifth larger.
+    assert error(labels) < 1.1 * error({})
+
+
+def test_names_of_rows_leave_numbers_as_they_are():
+    assert error({"name": [f"row {i}" for i in range(N)]}) < 1.1 * error({})
+
+
+def test_many_labels_of_few_rows_each_take_one_column():
+    names = pd.DataFrame({"name": [f"n{i // 2}" for i in range(60)]})
+    groups = pd.DataFrame({"group": [f"g{i % 15}" for i in range(60)]})
+    assert Encoding.learn([names]).columns[0].width == 1
+    assert Encoding.learn([groups]).columns[0].width == 15
+
+
+def test_missing_names_are_filled_with_names_and_observed_ones_kept():
+    frame = pd.DataFrame({"x": np.arange(60.0), "name": [f"n{i // 2:02d}" for i in range(60)]})
+    gappy = frame.copy()
+    gappy.loc[::7, "name"] = None
+    imputer = CSDIImputer(random_state=0, max_iter=5).fit(gappy)
+    filled = imputer.transform(gappy)
+    assert set(filled["name"]) <= set(gappy["name"].dropna())
+    assert (filled["name"] == frame["name"])[gappy["name"].notna()].all()
+    shares = imputer.predict_proba(gappy)["name"]
+    assert shares.shape[1] == gappy["name"].nunique()
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
