@@ -154,7 +154,7 @@ def test_a_complete_table_keeps_its_sample_covariance():
     """A share of the diagonal that stays with many rows would shrink regressions for ever."""
     x = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = x @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64)
-    base = free_gaussian(x[:, None], torch.ones(2000, 1, 3, dtype=torch.bool))
+    base = free_gaussian(x[:, None], torch.ones(2000, 1, 3, dtype=torch.bool), torch.arange(3))
     exact = torch.cov(x.T, correction=0) + NUGGET * torch.eye(3)
     torch.testing.assert_close(base.covariance, exact, rtol=0, atol=1e-8)
 
@@ -167,7 +167,8 @@ def test_missing_cells_do_not_shrink_correlations_pass_after_pass():
     for _ in range(30):
         x = rng.multivariate_normal(np.zeros(3), truth, size=100)
         seen = torch.from_numpy(rng.uniform(size=x.shape) < 0.5)
-        covariance = free_gaussian(torch.from_numpy(x)[:, None], seen[:, None]).covariance.numpy()
+        x = torch.from_numpy(x)[:, None]
+        covariance = free_gaussian(x, seen[:, None], torch.arange(3)).covariance.numpy()
         spread = np.sqrt(np.diag(covariance))
         found.append((covariance / spread[:, None] / spread)[np.tril_indices(3, -1)])
     assert np.mean(found) == pytest.approx(0.5, abs=0.1)
@@ -175,7 +176,7 @@ def test_missing_cells_do_not_shrink_correlations_pass_after_pass():
 
 def test_few_rows_of_unrelated_columns_get_a_diagonal_covariance():
     x = torch.randn(15, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    base = free_gaussian(x[:, None], torch.ones(15, 1, 10, dtype=torch.bool))
+    base = free_gaussian(x[:, None], torch.ones(15, 1, 10, dtype=torch.bool), torch.arange(10))
     sample = torch.corrcoef(x.T)
     spread = base.covariance.diagonal().sqrt()
     shrunk = base.covariance / spread[:, None] / spread
@@ -185,7 +186,7 @@ def test_few_rows_of_unrelated_columns_get_a_diagonal_covariance():
 
 def correlation(x, owner=None):
     """Correlations of the Gaussian of a complete table."""
-    owner = None if owner is None else torch.tensor(owner)
+    owner = torch.arange(x.shape[1]) if owner is None else torch.tensor(owner)
     x = torch.from_numpy(x)[:, None]
     covariance = free_gaussian(x, torch.ones_like(x, dtype=torch.bool), owner).covariance
     spread = covariance.diagonal().sqrt()

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from skdiffusion import CSDIImputer
+from skdiffusion.estimators.imputation._shrinkage import shrinks
 from skdiffusion.inputs.encoding import Encoding
 
 RNG = np.random.default_rng(0)
@@ -51,3 +53,21 @@ def test_missing_names_are_filled_with_names_and_observed_ones_kept():
     shares = imputer.predict_proba(gappy)["name"]
     assert shares.shape[1] == gappy["name"].nunique()
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+
+
+def rows(x, rate=0.2):
+    """A table with gaps, as what chooses the shrinkage sees it."""
+    seen = np.random.default_rng(2).random(x.shape) > rate
+    x = torch.from_numpy((x - x.mean(0)) / x.std(0))
+    return x, torch.from_numpy(seen), torch.arange(x.shape[1])
+
+
+def test_columns_that_are_sums_of_others_are_not_shrunk():
+    parts = np.random.default_rng(3).normal(size=(100, 4))
+    sums = parts @ np.random.default_rng(4).normal(size=(4, 4))
+    assert shrinks(*rows(np.hstack([parts, sums]))) is None
+
+
+def test_columns_that_tell_nothing_are_shrunk():
+    values, seen, owner = rows(np.random.default_rng(5).normal(size=(60, 12)))
+    assert shrinks(values, seen, owner) is owner

@@ -50,7 +50,8 @@ def free_gaussian(values, observed, owner=None, *, nugget=NUGGET, batch=64):
     observed : bool tensor of the same shape
         Which values are observed.
     owner : int64 tensor of shape (n_features,), optional
-        The feature that each column of a table belongs to, by default itself.
+        The feature that each column of a table belongs to; without it a table's covariance is not
+        made simpler.
     nugget : float, default=1e-4
         Variance of independent measurement noise added to every cell.
     batch : int, default=64
@@ -70,8 +71,7 @@ def free_gaussian(values, observed, owner=None, *, nugget=NUGGET, batch=64):
     length = values.shape[1]
     x, seen = torch.where(observed, values, 0.0).flatten(1), observed.flatten(1)
     base = _first_guess(x, seen, length, nugget)
-    if length == 1:
-        factors = _kept(x, seen, torch.arange(x.shape[1]) if owner is None else owner)
+    factors = 1.0 if owner is None else _kept(x, seen, owner)
     # Large samples converge slowly in EM but need few of them: one covariance serves all times.
     sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
     kept = (torch.arange(len(x)) % 5 == 4) & (length > 1)
@@ -195,6 +195,22 @@ def alike_patterns(observed):
     if len(patterns) * _ROWS_A_PATTERN > len(observed):
         return None
     return list(zip(which.argsort(stable=True).split(count.tolist()), patterns))
+
+
+def completed_by(base, values, observed, batch=256):
+    """Conditional means and standard deviations of the cells of rows (n_rows, P), 0 where observed.
+
+    Rows of one pattern are worked on together, others so many at once.
+    """
+    groups = alike_patterns(observed)
+    if groups is None:
+        given = [base.condition(*rows) for rows in zip(values.split(batch), observed.split(batch))]
+        return torch.cat([one.mean for one in given]), torch.cat([one.sd for one in given])
+    mean, sd = torch.zeros_like(values), torch.zeros_like(values)
+    for rows, seen in groups:
+        mean[rows], covariance = base.of_pattern(values[rows], seen)
+        sd[rows[:, None], torch.nonzero(~seen)[:, 0]] = covariance.diagonal().clamp(min=0).sqrt()
+    return mean, sd
 
 
 def _shrunk(mean, second, share, length, nugget):

@@ -16,6 +16,7 @@ from skdiffusion.diffusion.window.base import WindowBase
 from skdiffusion.diffusion.window.fit import free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
 from skdiffusion.estimators.imputation._row_mixtures import ROWS_TO_LEARN, best_mixture
+from skdiffusion.estimators.imputation._shrinkage import shrinks
 
 # Panels with more cells in a sample share the covariance of stationary series.
 _LARGEST_PANEL = 2500
@@ -54,7 +55,7 @@ def fit_base(windows, stationary, owner, seed, progress=False):
     return _fit_free(series, windows.train, owner)
 
 
-def refit_alone(base, series, owner=None):
+def refit_alone(base, series, owner):
     """The base of an answer without a network: a Gaussian of tables has what was held out as well.
 
     All others have learnt from it already.
@@ -62,10 +63,12 @@ def refit_alone(base, series, owner=None):
     return _fit_free(series, series.all_starts(), owner) if isinstance(base, WindowBase) else base
 
 
-def _fit_free(series, starts, owner=None):
+def _fit_free(series, starts, owner):
     """Free Gaussian of the windows that begin at ``starts``."""
     rows = series.rows(starts[:: -(-len(starts) * series.length // _MOST_ROWS)])
-    gaussian = free_gaussian(series.values[rows].double(), series.observed[rows], owner)
+    values, observed = series.values[rows].double(), series.observed[rows]
+    shrunk = shrinks(values[:, 0], observed[:, 0], owner) if series.length == 1 else None
+    gaussian = free_gaussian(values, observed, shrunk)
     return WindowBase(gaussian, series.length, series.values.shape[1])
 
 

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from skdiffusion._threads import spread
 from skdiffusion.columns.bend import Bend
 from skdiffusion.columns.spikes import Spikes
-from skdiffusion.diffusion.window.fit import alike_patterns, free_gaussian
+from skdiffusion.diffusion.window.fit import completed_by, free_gaussian
 from skdiffusion.estimators.imputation._row_mixtures import WORK
 from skdiffusion.metrics import crps_loss
 
@@ -27,8 +27,6 @@ _HIDDEN, _LEVELS = 0.2, ndtri((np.arange(24) + 0.5) / 24)
 _GAIN = 0.01
 # Cells of a row from which those of labels are left out.
 _MOST_CELLS = 64
-# Rows conditioned at once.
-_BATCH = 256
 
 
 def bent(u):
@@ -88,21 +86,7 @@ def _loss(learn_map, u, hidden):
     column_map = learn_map(shown)
     z = torch.from_numpy(column_map.forward(shown))
     values, observed = z.nan_to_num(0.0), ~torch.isnan(z)
-    gaussian = free_gaussian(values[:, None], observed[:, None])
-    mean, sd = (x.numpy()[hidden] for x in _given(gaussian, values, observed))
+    gaussian = free_gaussian(values[:, None], observed[:, None], torch.arange(z.shape[1]))
+    mean, sd = (x.numpy()[hidden] for x in completed_by(gaussian, values, observed))
     quantiles = column_map.inverse(mean + _LEVELS[:, None] * sd, np.nonzero(hidden)[1])
     return crps_loss(u[hidden], quantiles.T, method="ensemble")
-
-
-def _given(gaussian, values, observed):
-    """Conditional means and deviations of all cells."""
-    groups = alike_patterns(observed)
-    if groups is None:
-        batches = zip(values.split(_BATCH), observed.split(_BATCH))
-        given = [gaussian.condition(*batch) for batch in batches]
-        return tuple(torch.cat([g[i] for g in given]) for i in (0, 1))
-    mean, sd = torch.zeros_like(values), torch.zeros_like(values)
-    for rows, seen in groups:
-        mean[rows], covariance = gaussian.of_pattern(values[rows], seen)
-        sd[rows[:, None], torch.nonzero(~seen)[:, 0]] = covariance.diagonal().clamp(min=0).sqrt()
-    return mean, sd

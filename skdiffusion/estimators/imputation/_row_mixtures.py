@@ -20,6 +20,7 @@ from skdiffusion.diffusion.analytic import em
 from skdiffusion.diffusion.window.fit import NUGGET, free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
 from skdiffusion.estimators._clusters import clusters
+from skdiffusion.estimators.imputation._shrinkage import shrinks
 
 # Numbers of components that are tried while they gain, each of so many rows. Two clusters may be
 # too few to gain where four are enough.
@@ -67,11 +68,12 @@ def best_mixture(values, observed, owner, seed):
     # Of constant columns few rows differ: no components, and nothing to hold out.
     if int(_numbers(values, observed).max()) + 1 < _SIZES[0] * _ROWS_OF_COMPONENT:
         return None
-    trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, seed)
+    shrunk = shrinks(values, observed, owner)
+    trial = Trial(values[:_ROWS_TO_DECIDE], observed[:_ROWS_TO_DECIDE], owner, shrunk, seed)
     size = _best_size(trial, n_rows // _ROWS_OF_COMPONENT)
     if size == 1:
         return None
-    gaussian = free_gaussian(values[:, None], observed[:, None], owner)
+    gaussian = free_gaussian(values[:, None], observed[:, None], shrunk)
     return fit_mixture(values, observed, gaussian, size, seed)
 
 
@@ -96,10 +98,12 @@ class Trial:
     ----------
     values, observed, owner, seed
         As for :func:`best_mixture`.
+    shrunk : tensor or None
+        As of :func:`.shrinks`.
     """
 
-    def __init__(self, values, observed, owner, seed):
-        self.values, self.observed, self.seed, self.owner = values, observed, seed, owner
+    def __init__(self, values, observed, owner, shrunk, seed):
+        self.values, self.observed, self.seed, self.shrunk = values, observed, seed, shrunk
         generator = torch_generator(seed + 1)
         features, place = owner.unique(return_inverse=True)
         share = torch.rand(_MASKS, len(values), len(features), generator=generator)
@@ -131,7 +135,7 @@ class Trial:
 
     def _gaussian(self, part):
         rest = self._rest(part)
-        return free_gaussian(self.values[rest][:, None], self.observed[rest][:, None], self.owner)
+        return free_gaussian(self.values[rest][:, None], self.observed[rest][:, None], self.shrunk)
 
     def _rest(self, part):
         rest = torch.ones(len(self.values), dtype=torch.bool)

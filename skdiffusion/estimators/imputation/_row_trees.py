@@ -263,7 +263,7 @@ def _spread(told, with_shape):
 
 def _refit(values, observed, size, seed):
     """Mixture of so many components of cells of which some are hidden."""
-    gaussian = free_gaussian(values[:, None], observed[:, None])
+    gaussian = free_gaussian(values[:, None], observed[:, None], torch.arange(values.shape[1]))
     return fit_mixture(values, observed, gaussian, size, seed)
 
 
