@@ -76,12 +76,14 @@ def is_enough(windows, base, n_features):
     """Whether the base of a table is left alone.
 
     That is a mixture that has learnt from all of its rows: of five such tables a network on top was
-    kept for one, and was level with the mixture there. Neither does a network learn from fewer rows
-    than this, nor in reasonable time where most columns are categories of labels.
+    kept for one, and was level with the mixture there. Nor does a network learn from fewer rows
+    than this, or in reasonable time where most columns are categories of labels.
     """
     n_rows = len(windows.train) + len(windows.held_out)
-    if windows.series.length > 1 or isinstance(base, RowMixture):
-        return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
+    if isinstance(base, RowMixture):
+        return n_rows <= ROWS_TO_LEARN
+    if base is None or windows.series.length > 1:
+        return False
     n_cells = windows.series.values.shape[1]
     return n_rows < _ROWS_OF_CELL * n_cells or n_cells > max(_MANY_CELLS, 3 * n_features)
 
