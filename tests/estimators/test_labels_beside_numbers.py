@@ -71,3 +71,10 @@ def test_columns_that_are_sums_of_others_are_not_shrunk():
 def test_columns_that_tell_nothing_are_shrunk():
     values, seen, owner = rows(np.random.default_rng(5).normal(size=(60, 12)))
     assert shrinks(values, seen, owner) is owner
+
+
+def test_a_network_is_not_tried_on_few_rows_and_trained_where_it_is_asked_for():
+    x = np.where(HIDDEN, np.nan, NUMBERS)[:60]
+    assert CSDIImputer(random_state=0).fit(x).history_["loss"] == []
+    asked = CSDIImputer(random_state=0, max_iter=2, early_stopping=False).fit(x)
+    assert asked.method_ == "diffusion"

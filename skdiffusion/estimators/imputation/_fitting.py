@@ -208,7 +208,7 @@ def fit_imputation_model(
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     course.require_data(windows.series.values, windows.series.observed, windows.train)
     own = torch.as_tensor(owner[columns.valid])
-    n_features = len(own.unique())
+    n_features, judged = len(own.unique()), settings.early_stopping
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     past = settings.direction == "past"
@@ -220,13 +220,15 @@ def fit_imputation_model(
         if blueprint.name != "csdi":
             base = fit_base(windows, stationary, own, seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
-        if is_enough(windows, base, n_features):
+        if is_enough(windows, base, n_features, judged):
             # A network would add nothing, trees may; of its rows none is left to judge by.
             base = refit_alone(base, windows.series, own)
             blueprint = replace(blueprint, name="gaussian", sizes={})
             windows = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
         denoiser = blueprint.build(base)
-    elif previous.name == "trees" and is_enough(windows, previous.denoiser.base, n_features):
+    elif previous.name == "trees" and is_enough(
+        windows, previous.denoiser.base, n_features, judged
+    ):
         return previous, nothing_trained()
     else:
         denoiser = previous.continued(blueprint)

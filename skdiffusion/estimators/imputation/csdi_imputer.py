@@ -121,7 +121,8 @@ class CSDIImputer(DiffusionImputer):
         Peak learning rate.
     early_stopping : bool, default=True
         Hold out windows, keep the weights that were best on them, and stop when three in a row
-        of the ten validations over ``max_iter`` are no better than an earlier one.
+        of the ten validations over ``max_iter`` are no better than an earlier one. Tables of fewer
+        than 80 rows, or five for each real column, then get no network: it could not be judged.
     validation_fraction : float, default=0.1
         Share of the windows held out.
     warm_start : bool, default=False
