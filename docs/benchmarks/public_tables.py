@@ -100,7 +100,7 @@ def measured(frame, hidden, gaps):
     filled, draws = imputer.transform(gaps), imputer.sample(gaps)
     found = {"seconds": time.process_time() - start}
     found["CSDIImputer"] = error(filled[names].to_numpy(dtype=float))
-    found["inside"] = inside(as_draws(draws, names), truth, gone)
+    found["inside"] = inside(as_draws(draws, names, places), truth, gone)
     for name, peer in PEERS.items():
         centre = np.nanmean(known, axis=0)
         answer = peer().fit_transform((known - centre) / scale) * scale + centre
@@ -109,11 +109,11 @@ def measured(frame, hidden, gaps):
     return found
 
 
-def as_draws(draws, names):
+def as_draws(draws, names, places):
     """Numbers (n_draws, n_rows, n_columns) of what ``sample`` returns."""
     if isinstance(draws, list):
         return np.stack([one[names].to_numpy(dtype=float) for one in draws])
-    return np.moveaxis(draws, 1, 0)
+    return np.moveaxis(draws, 1, 0)[..., places]
 
 
 def inside(draws, truth, gone):
