@@ -11,8 +11,9 @@ alone, as they must.
 Measured are the error of the filled numbers in standard deviations of their columns (MAE), the
 share of the hidden numbers in the central 90 % band of 40 draws, corrected for their number, the
 share of hidden labels that are filled rightly beside that of the most frequent one, and
-CPU-seconds. A table on which a method takes more than 150 seconds or fails counts for none and is named. Records go to
-``results/public_tables.jsonl``, the page to ``results/``.
+CPU-seconds. A table on which a method takes more than 150 seconds or fails counts for none and is
+named. Records go to ``results/public_tables.jsonl``, the page to ``results/``; a table that has a
+record is not run again.
 
     python docs/benchmarks/public_tables.py [--first 330] [--tables 100] [--every 1] [--offset 0]
 """
@@ -236,7 +237,10 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     found = list(tables(options.first, options.tables))[options.offset :: options.every]
+    known = {record["table"] for record in read_records(RESULTS)}
     for name, frame in found:
+        if name in known:
+            continue
         record = {"table": name, "rows": len(frame), "columns": frame.shape[1]}
         try:
             record |= in_time(measured, frame, *hidden_cells(frame, seed=len(name)))

@@ -7,7 +7,9 @@ beside two busy loops that the script starts. The last column compares what the 
 thread and with the default. The table goes to ``results/threads.md`` beside this script. Nothing
 else should run meanwhile.
 
-    python docs/benchmarks/threads.py [--repeats 3]
+    python docs/benchmarks/threads.py [--repeats 3] [--jobs NAME ...]
+
+With names of jobs only their rows are measured anew and the others kept; the page says when.
 """
 
 import argparse
@@ -273,11 +275,11 @@ def measured(name, setting, repeats):
     return median(one["seconds"] for one in found), np.array(found[0]["answer"])
 
 
-def measure(repeats):
+def measure(names, repeats):
     """Yield job, whether beside busy loops, seconds of each setting, how answers differ."""
     for beside in (False, True):
         with busy_loops(2) if beside else nullcontext():
-            for name in JOBS:
+            for name in names:
                 # What was slow needs no median: it only has to be seen.
                 runs = {s: measured(name, s, 1 if s == "before" else repeats) for s in SETTINGS}
                 times = {setting: run[0] for setting, run in runs.items()}
@@ -317,8 +319,19 @@ def row(name, beside, times, apart):
     return "| " + " | ".join(columns) + " |"
 
 
-def page(rows, repeats):
-    """Markdown page of the results."""
+def kept_rows():
+    """Rows of the page that is there, by job and machine."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return {key(line): line for line in lines if line.startswith("| ") and key(line)[0] in JOBS}
+
+
+def key(line):
+    """Job and machine of a row."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])
+
+
+def page(rows, repeats, some):
+    """Markdown page of the results; ``some`` are the jobs measured last, if not all."""
     import torch
 
     jobs = [f"* {name}: {job.__doc__}" for name, job in JOBS.items()]
@@ -346,6 +359,7 @@ def page(rows, repeats):
             "on the 150 modes 1.1 s with one thread and 65.6 s with the default; "
             "`ScoreSDE().fit` on the 2000 rows 14 s and 456 s.",
             "",
+            *([f"Measured anew after the others: {', '.join(some)}.", ""] if some else []),
             f"Written by `docs/benchmarks/threads.py` on {datetime.now(UTC):%Y-%m-%d}: "
             f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, load "
             f"average {LOAD:.1f} at the beginning.",
@@ -360,16 +374,19 @@ LOAD = os.getloadavg()[0]
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=[], metavar="NAME")
     parser.add_argument("--job", nargs=2, metavar=("NAME", "SETTING"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         run_job(*options.job, options.repeats)
         return
-    rows = []
-    for found in measure(options.repeats):
-        rows.append(row(*found))
-        print(rows[-1], flush=True)
-        RESULTS.write_text(page(rows, options.repeats), encoding="utf-8")
+    rows = kept_rows() if options.jobs else {}
+    for found in measure(options.jobs or JOBS, options.repeats):
+        line = row(*found)
+        rows[key(line)] = line
+        print(line, flush=True)
+        written = page(rows.values(), options.repeats, options.jobs)
+        RESULTS.write_text(written, encoding="utf-8")
 
 
 if __name__ == "__main__":
