@@ -164,6 +164,20 @@ def test_a_row_is_drawn_alike_alone_in_a_batch_and_in_another_order(fitted):
         np.testing.assert_allclose(alone[0], whole[i], atol=CLOSE)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_panel_of_many_samples_is_filled_by_its_gaussian(order):
+    X = np.random.default_rng(0).standard_normal((300, 3, 2)).cumsum(axis=1)
+    gaps = np.asarray(
+        np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X), order=order
+    )
+    filled = CSDIImputer(**GAUSSIAN).fit_transform(gaps)
+    np.testing.assert_array_equal(filled[~np.isnan(gaps)], gaps[~np.isnan(gaps)])
+    # What a walk was before and after says more than the mean of its column.
+    gone = np.isnan(gaps)
+    mean = np.broadcast_to(np.nanmean(gaps, axis=0), X.shape)
+    assert np.abs(filled - X)[gone].mean() < 0.9 * np.abs(mean - X)[gone].mean()
+
+
 def same_draws(X, a, b):
     for x, y in zip(a if isinstance(X, list) else [a], b if isinstance(X, list) else [b]):
         np.testing.assert_allclose(x, y, atol=CLOSE)

@@ -80,8 +80,9 @@ class WindowedSeries:
         """Take equally long samples, tensors of shape (n_samples, L, n_features), as series."""
         n_samples, length, _ = values.shape
         offsets = torch.arange(n_samples + 1, device=values.device) * length
-        values = torch.where(observed, values, 0.0).float().flatten(0, 1)
-        observed = observed.flatten(0, 1)
+        # Rows side by side in memory, whatever the order in which columns were chosen has left.
+        values = torch.where(observed, values, 0.0).float().flatten(0, 1).contiguous()
+        observed = observed.flatten(0, 1).contiguous()
         time = torch.arange(length, dtype=torch.float64, device=values.device).repeat(n_samples)
         return cls(values, observed, ~observed, offsets, length, time)
 
