@@ -34,6 +34,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from skdiffusion import CSDIImputer
+from skdiffusion.metrics import interval_coverage
 
 RESULTS = Path(__file__).parent / "results" / "public_tables.jsonl"
 N_DRAWS, SHARE, LIMIT = 40, 0.2, 150
@@ -101,7 +102,8 @@ def measured(frame, hidden, gaps):
     filled, draws = imputer.transform(gaps), imputer.sample(gaps)
     found = {"seconds": time.process_time() - start}
     found["CSDIImputer"] = error(filled[names].to_numpy(dtype=float))
-    found["inside"] = inside(as_draws(draws, names, places), truth, gone)
+    draws = as_draws(draws, names, places)
+    found["inside"] = interval_coverage(truth, draws, level=0.9, mask=gone)
     for name, peer in PEERS.items():
         centre = np.nanmean(known, axis=0)
         answer = peer().fit_transform((known - centre) / scale) * scale + centre
@@ -111,18 +113,10 @@ def measured(frame, hidden, gaps):
 
 
 def as_draws(draws, names, places):
-    """Numbers (n_draws, n_rows, n_columns) of what ``sample`` returns."""
+    """Numbers (n_rows, n_draws, n_columns) of what ``sample`` returns."""
     if isinstance(draws, list):
-        return np.stack([one[names].to_numpy(dtype=float) for one in draws])
-    return np.moveaxis(draws, 1, 0)[..., places]
-
-
-def inside(draws, truth, gone):
-    """Share of the cells in the central 90 % band, corrected for the number of draws."""
-    i = max(1, round(0.05 * (N_DRAWS + 1)))
-    ordered, share = np.sort(draws, axis=0), (N_DRAWS + 1 - 2 * i) / (N_DRAWS + 1)
-    within = (ordered[i - 1] <= truth) & (ordered[-i] >= truth)
-    return float(within[gone].mean()) - share + 0.9
+        return np.stack([one[names].to_numpy(dtype=float) for one in draws], axis=1)
+    return draws[..., places]
 
 
 def rightly(frame, hidden, filled, names):

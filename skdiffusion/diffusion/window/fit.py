@@ -75,16 +75,14 @@ def free_gaussian(values, observed, owner=None, *, nugget=NUGGET, batch=64):
     # Large samples converge slowly in EM but need few of them: one covariance serves all times.
     sizes = [len(x)] * 10 if x.shape[1] <= 500 else [100, 100, 200]
     kept = (torch.arange(len(x)) % 5 == 4) & (length > 1)
-    share = 0.95
+    share = 0.95 if length > 1 else 0.0
     for i, size in enumerate(sizes):
         rows = torch.nonzero(~kept)[:size, 0]
         mean, second = _expected_moments(base, x[rows], seen[rows], batch)
-        if length == 1:
-            second, share = second * factors, 0.0
         # A first guess of the share kept to the end would bias every filling towards it.
-        elif i in (2, len(sizes) - 1) and bool(kept.any()):
+        if i in (2, len(sizes) - 1) and bool(kept.any()):
             share = _best_share(mean, second, length, nugget, x[kept], seen[kept], batch)
-        base = _shrunk(mean, second, share, length, nugget)
+        base = _shrunk(mean, second * factors, share, length, nugget)
     return base
 
 
@@ -219,10 +217,8 @@ def _shrunk(mean, second, share, length, nugget):
 
 
 def _shrink(second, share, length, nugget):
-    """Mix a covariance with its stationary part."""
-    mixed = (
-        second if share == 0 else (1 - share) * second + share * _stationary_part(second, length)
-    )
+    """Mix a covariance with its stationary part, which of single rows is itself."""
+    mixed = (1 - share) * second + share * _stationary_part(second, length)
     return _positive(mixed + nugget * torch.eye(len(mixed), dtype=mixed.dtype), nugget)
 
 

@@ -72,21 +72,24 @@ def _fit_free(series, starts, owner):
     return WindowBase(gaussian, series.length, series.values.shape[1])
 
 
-def is_enough(windows, base, n_features, judged):
-    """Whether the base of a table is left alone.
+def is_too_small(windows, n_features):
+    """Whether a table has too few rows, or too many columns of labels, for a network to be judged.
 
-    That is a mixture that has learnt from all of its rows: of five such tables a network on top was
-    kept for one, and was level with the mixture there. Of few rows it is chance whether a network
-    is kept: on 43 rows one was, with bands that held 59 % instead of 90. Where nothing is held out
-    to judge by, a network is asked for.
+    Of few rows it is chance whether one is kept: on 43 rows one was, with bands that held 59 %
+    instead of 90.
     """
     n_rows, n_cells = len(windows.train) + len(windows.held_out), windows.series.values.shape[1]
-    if isinstance(base, RowMixture):
-        return n_rows <= ROWS_TO_LEARN
-    if base is None or windows.series.length > 1 or not judged:
-        return False
     few = n_rows < max(_FEWEST_ROWS, _ROWS_OF_CELL * n_cells)
-    return few or n_cells > max(_MANY_CELLS, 3 * n_features)
+    return windows.series.length == 1 and (few or n_cells > max(_MANY_CELLS, 3 * n_features))
+
+
+def is_enough(windows, base):
+    """Whether the base of a table is left alone: a mixture that has learnt from all of its rows.
+
+    Of five such tables a network on top was kept for one, and was level with the mixture there.
+    """
+    n_rows = len(windows.train) + len(windows.held_out)
+    return isinstance(base, RowMixture) and n_rows <= ROWS_TO_LEARN
 
 
 def is_grouped(windows, stationary):

@@ -16,6 +16,7 @@ from skdiffusion.estimators.imputation._base import (
     fit_base,
     is_enough,
     is_grouped,
+    is_too_small,
     refit_alone,
 )
 from skdiffusion.estimators.imputation._choice import nothing_trained, with_network
@@ -208,27 +209,28 @@ def fit_imputation_model(
     strategy = _target_strategy(settings, windows.series.length, owner, columns.valid)
     course.require_data(windows.series.values, windows.series.observed, windows.train)
     own = torch.as_tensor(owner[columns.valid])
-    n_features, judged = len(own.unique()), settings.early_stopping
     few = previous is None and windows.few
     wide = settings.network != "csdi" and is_grouped(windows, stationary)
     past = settings.direction == "past"
     _require_series(settings, stationary)
     blueprint = _blueprint(windows.series, settings, seed, closed_form=few or wide or past)
+    # Without validation a network is asked for.
+    alone = blueprint.name != "csdi" and settings.early_stopping
+    alone = alone and is_too_small(windows, len(own.unique()))
+    everything = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
     if previous is None:
         progress = settings.verbose > 0
         base = None
         if blueprint.name != "csdi":
+            windows = everything if alone else windows
             base = fit_base(windows, stationary, own, seed, progress)
         _log.info("fitted the Gaussian of %d columns", windows.series.values.shape[1])
-        if is_enough(windows, base, n_features, judged):
+        if alone or is_enough(windows, base):
             # A network would add nothing, trees may; of its rows none is left to judge by.
-            base = refit_alone(base, windows.series, own)
             blueprint = replace(blueprint, name="gaussian", sizes={})
-            windows = Windows(windows.series, windows.series.all_starts(), windows.held_out[:0])
+            windows = everything
         denoiser = blueprint.build(base)
-    elif previous.name == "trees" and is_enough(
-        windows, previous.denoiser.base, n_features, judged
-    ):
+    elif previous.name == "trees" and (alone or is_enough(windows, previous.denoiser.base)):
         return previous, nothing_trained()
     else:
         denoiser = previous.continued(blueprint)

@@ -20,7 +20,7 @@ from skdiffusion.diffusion.analytic import em
 from skdiffusion.diffusion.window.fit import NUGGET, free_gaussian
 from skdiffusion.diffusion.window.mixture import RowMixture
 from skdiffusion.estimators._clusters import clusters
-from skdiffusion.estimators.imputation._shrinkage import shrinks
+from skdiffusion.estimators.imputation._shrinkage import hide_features, shrinks
 
 # Numbers of components that are tried while they gain, each of so many rows. Two clusters may be
 # too few to gain where four are enough.
@@ -105,11 +105,9 @@ class Trial:
     def __init__(self, values, observed, owner, shrunk, seed):
         self.values, self.observed, self.seed, self.shrunk = values, observed, seed, shrunk
         generator = torch_generator(seed + 1)
-        features, place = owner.unique(return_inverse=True)
-        share = torch.rand(_MASKS, len(values), len(features), generator=generator)
         # What stands for a label is drawn anew, whatever a mixture says of it, and does not count.
         counts = more_than_two(values, observed)
-        self.hidden = observed & (share < _HIDDEN)[..., place]
+        self.hidden = hide_features(observed, owner, _HIDDEN, _MASKS, generator)
         self.scored = counts if bool(counts.any()) else torch.ones_like(counts)
         # Rows that are there twice, as in a bootstrap sample, are held out together.
         part = torch.randint(_PARTS, (len(values),), generator=generator)

@@ -35,15 +35,18 @@ def shrinks(values, observed, owner):
     n_rows, n_cells = values.shape
     if n_rows > _MOST_ROWS or not 1 < n_cells <= _MOST_CELLS:
         return owner
-    generator = torch.Generator().manual_seed(0)
-    features, place = owner.unique(return_inverse=True)
     losses = [0.0, 0.0]
-    for _ in range(_MASKS):
-        share = torch.rand(n_rows, len(features), generator=generator)
-        hidden = observed & (share < _HIDDEN)[:, place]
+    for hidden in hide_features(observed, owner, _HIDDEN, _MASKS, torch.Generator().manual_seed(0)):
         for i, own in enumerate((owner, None)):
             losses[i] += _loss(values, observed & ~hidden, hidden, own)
     return None if losses[1] < losses[0] else owner
+
+
+def hide_features(observed, owner, share, n_masks, generator):
+    """Cells (n_masks, n_rows, n_cells) to hide: of every row a share of its features."""
+    features, place = owner.unique(return_inverse=True)
+    chance = torch.rand(n_masks, len(observed), len(features), generator=generator)
+    return observed & (chance < share)[..., place]
 
 
 def _loss(values, shown, hidden, owner):
