@@ -7,6 +7,7 @@ References
    https://doi.org/10.1111/j.1467-9892.1982.tb00349.x.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -26,7 +27,7 @@ _HASTE = 1.5
 _PULL = 1e-2
 
 
-def first_guess(pieces, noise):
+def first_guess(pieces, noise, damping=_DAMPING):
     """A damped walk of every column, with innovations as dependent as the rows are.
 
     Unobserved cells count as 0, their mean, which shrinks what is known of rarely seen columns.
@@ -36,7 +37,7 @@ def first_guess(pieces, noise):
     covariance = rows.T @ rows / len(rows) + 0.1 * eye
     noise = torch.full((len(eye),), noise, dtype=rows.dtype)
     return StateSpace(
-        _DAMPING * eye, _FIRST_INNOVATION * covariance, eye, noise, covariance + 0.05 * eye
+        damping * eye, _FIRST_INNOVATION * covariance, eye, noise, covariance + 0.05 * eye
     )
 
 
@@ -54,7 +55,10 @@ def raise_order(model):
 
 
 def maximise(model, smoothed, pieces, observed, ridge):
-    """One M step: the model under which the smoothed states are most likely."""
+    """One M step: the model under which the smoothed states are most likely.
+
+    With an infinite ridge the transition stays as it is.
+    """
     r, n = model.transition.shape
     mean, covariance = smoothed.mean, smoothed.covariance
     step = (pieces.real[:, 1:] & pieces.real[:, :-1]).double()
@@ -69,9 +73,10 @@ def maximise(model, smoothed, pieces, observed, ridge):
     cross = torch.einsum("bti,btj->ij", now, before) + sums(across)
     weighted = now * step[..., None]
     new = torch.einsum("bti,btj->ij", weighted, now) + sums(covariance[:, 1:, :r, :r])
-    count, eye = step.sum(), torch.eye(n, dtype=mean.dtype)
-    pull = ridge * _DAMPING * torch.eye(r, n, dtype=mean.dtype)
-    transition = torch.linalg.solve(old + ridge * eye, (cross + pull).T).T
+    count, eye, transition = step.sum(), torch.eye(n, dtype=mean.dtype), model.transition
+    if not math.isinf(ridge):
+        pull = ridge * _DAMPING * torch.eye(r, n, dtype=mean.dtype)
+        transition = torch.linalg.solve(old + ridge * eye, (cross + pull).T).T
     moved = transition @ cross.T
     innovation = (new - moved - moved.T + transition @ old @ transition.T) / count
     innovation = (innovation + innovation.T) / 2 + _LEAST_INNOVATION * torch.eye(r)

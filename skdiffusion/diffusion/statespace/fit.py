@@ -3,6 +3,11 @@
 A tenth of the observed cells is kept from the steps, half of them scattered and half in runs. What
 the smoother says of these cells is out of sample at no cost: it stops the steps, chooses the order,
 and shows what shape the errors have. Short series have no cell to spare (:mod:`.short`).
+
+An autoregression of columns that grow together takes their common growth for dependence, and in a
+long gap follows it to somewhere else: of exchange rates, a tenth of whose months are missing in
+runs, the CRPS is 1.05 deviations, and .36 by a random walk. Where there are few cells for each of
+its numbers it is therefore compared with a walk, both fitted anew without some more gaps.
 """
 
 import math
@@ -19,7 +24,7 @@ from skdiffusion.diffusion.statespace.em import (
     regressed,
 )
 from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
-from skdiffusion.diffusion.statespace.pieces import hide
+from skdiffusion.diffusion.statespace.pieces import hide, hide_as_missing
 from skdiffusion.diffusion.statespace.short import fit_short
 
 # EM moves a small noise by a share of itself in a step; a wrong start stays wrong. From .005
@@ -43,6 +48,9 @@ _WORK = 2e9
 # Observed cells for each number of the transition, and in all, beyond which more bring little. With
 # 100 000 rows of 20 columns the root mean squared error is .366 instead of .364, in 15 s, not 43.
 _CELLS_A_NUMBER, _CELLS = 1000, 100_000
+# An autoregression with fewer cells for each number, and so many at most, is compared with a walk,
+# so often, each time without this share of the cells.
+_FEW_CELLS_A_NUMBER, _MOST_COMPARED, _N_COMPARED, _SHARE_COMPARED = 150, 20_000, 3, 0.15
 
 
 @dataclass
@@ -124,19 +132,54 @@ def fit_state_space(
     most = n_steps * (1 + len(noises) * (len(noises) > 1)) + max(3, n_steps // 3) * (max_order - 1)
     done = (lambda: None) if on_step is None else partial(on_step, most)
     pieces = pieces.some(_affordable(pieces, 1, work), generator)
-    hidden = hide(pieces.observed, generator)
     options = {"n_steps": n_steps, "ridge": ridge, "done": done}
-    if int(hidden.sum()) < _FEWEST_TO_JUDGE:
-        model = fit_short(pieces, max_order=max_order, noises=noises, **options)
-        best, _ = _judged(model, pieces, hidden)
-    else:
-        start = _start(pieces, hidden, noises, options)
-        best = _best_of_steps(start, pieces, hidden, **options)
-        best = _by_least_squares(best, pieces, hidden, 1)
-        options["n_steps"] = max(3, n_steps // 3)
-        best, pieces = _of_higher_orders(best, pieces, hidden, max_order, work, options)
+    regression = partial(_regression, max_order=max_order, work=work, noises=noises, **options)
+    best, pieces = regression(pieces, generator)
+    walk = partial(_walk, noises=noises, **{**options, "ridge": math.inf})
+    if _walk_is_better(best.model, pieces, regression, walk, generator):
+        best, pieces = walk(pieces, generator)
     deep, n_gaps = _deep_errors(best.model, pieces)
     return replace(best, deep=deep, n_gaps=n_gaps)
+
+
+def _regression(pieces, generator, *, max_order, work, noises, **options):
+    """Fit of a vector autoregression, and the pieces that it has seen."""
+    hidden = hide(pieces.observed, generator)
+    if int(hidden.sum()) < _FEWEST_TO_JUDGE:
+        model = fit_short(pieces, max_order=max_order, noises=noises, **options)
+        return _judged(model, pieces, hidden)[0], pieces
+    start = _start(pieces, hidden, [first_guess(pieces, noise) for noise in noises], options)
+    best = _best_of_steps(start, pieces, hidden, **options)
+    best = _by_least_squares(best, pieces, hidden, 1)
+    options["n_steps"] = max(3, options["n_steps"] // 3)
+    return _of_higher_orders(best, pieces, hidden, max_order, work, options)
+
+
+def _walk(pieces, generator, *, noises, **options):
+    """Fit of a random walk of every column with dependent innovations, and the pieces."""
+    hidden = hide(pieces.observed, generator)
+    guesses = [first_guess(pieces, noise, damping=1.0) for noise in noises]
+    start = _start(pieces, hidden, guesses, options)
+    return _best_of_steps(start, pieces, hidden, **options), pieces
+
+
+def _walk_is_better(model, pieces, regression, walk, generator):
+    """Whether a walk fills gaps that both have not seen better than an autoregression."""
+    n_cells, n_numbers = int(pieces.observed.sum()), model.transition.numel()
+    most = min(_MOST_COMPARED, _FEW_CELLS_A_NUMBER * n_numbers)
+    if not 10 * _FEWEST_TO_JUDGE <= n_cells <= most:
+        return False
+    noises, errors = [float(model.noise.median())], torch.zeros(2, dtype=torch.float64)
+    for _ in range(_N_COMPARED):
+        hidden = hide_as_missing(pieces.observed, pieces.real, _SHARE_COMPARED, generator)
+        values, observed = pieces.values.masked_fill(hidden, 0.0), pieces.observed & ~hidden
+        left = replace(pieces, values=values, observed=observed)
+        known = {"noises": noises, "done": lambda: None}
+        regress = partial(regression, max_order=model.order)
+        for i, fit in enumerate((regress, walk)):
+            found, _ = fit(left, generator, **known)
+            errors[i] += _judged(found.model, pieces, hidden)[0].crps * int(hidden.sum())
+    return bool(errors[1] < errors[0])
 
 
 def _of_higher_orders(best, pieces, hidden, max_order, work, options):
@@ -186,9 +229,8 @@ def _by_least_squares(best, pieces, hidden, order):
     return best
 
 
-def _start(pieces, hidden, noises, options):
+def _start(pieces, hidden, guesses, options):
     """The first model: of several guesses that which leads furthest on some of the rows."""
-    guesses = [first_guess(pieces, noise) for noise in noises]
     if len(guesses) == 1:
         return guesses[0]
     some = _affordable(pieces, 1, _WORK_OF_STARTS)

@@ -9,6 +9,8 @@ import torch
 PIECE = 256
 # Share of cells hidden to judge by, half of them in runs up to a day of hourly rows.
 _HIDDEN_SHARE, _RUN = 0.1, 24
+# A smaller share of missing cells does not say what gaps are like.
+_HARDLY = 0.02
 # Of more pieces so many are taken, evenly spread: EM uses fewer (see _CELLS).
 _MOST_PIECES = 1024
 
@@ -70,3 +72,50 @@ def hide(observed, generator):
     count = torch.nn.functional.pad(starts.double().cumsum(1), (0, 0, length, 0))
     in_run = count[:, length:] > count[:, :-length]
     return observed & (scattered | in_run)
+
+
+def has_gaps(observed, real):
+    """Whether enough is missing to say what gaps are like."""
+    missing = ~observed & real[..., None]
+    return float(missing.double().mean()) > _HARDLY * float(real.double().mean())
+
+
+def hide_as_missing(observed, real, share, generator):
+    """Cells to keep from the fit: the gaps of other rows, as long and in as many columns at once.
+
+    Where next to nothing is missing, cells as of :func:`hide` and runs of whole rows.
+
+    Parameters
+    ----------
+    observed : bool tensor of shape (B, T, K)
+        What is known of pieces of series.
+    real : bool tensor of shape (B, T)
+        False for padding.
+    share : float
+        Share of the observed cells to hide, about.
+    generator : torch.Generator
+        Source of the choice.
+
+    Returns
+    -------
+    hidden : bool tensor of shape (B, T, K)
+        A subset of what is observed.
+    """
+    n, n_times, _ = observed.shape
+    if not has_gaps(observed, real):
+        length = min(_RUN, max(1, n_times // 4))
+        begins = torch.rand((n, n_times), generator=generator) < share / 2 / length
+        begins = torch.nn.functional.pad(begins.double().cumsum(1), (length, 0))
+        rows = begins[:, length:] > begins[:, :-length]
+        return hide(observed, generator) | (observed & rows[..., None])
+    missing = ~observed & real[..., None]
+    source = torch.randint(n, (n,), generator=generator)
+    shift = torch.randint(n_times, (n,), generator=generator)
+    row = torch.arange(n_times)
+    gaps = missing[source[:, None], (row - shift[:, None]) % n_times]
+    # Gaps that begin in a row are hidden together or not at all.
+    begins = gaps & ~torch.nn.functional.pad(gaps[:, :-1], (0, 0, 1, 0))
+    begun = torch.where(begins, row[:, None], 0).cummax(1).values
+    part = float(missing.double().sum() / real.double().sum() / observed.shape[2])
+    kept = torch.rand((n, n_times), generator=generator) < share / part
+    return observed & gaps & kept.gather(1, begun.flatten(1)).view_as(gaps)

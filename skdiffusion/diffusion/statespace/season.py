@@ -4,7 +4,9 @@ A column has the mean :math:`\mu(t) = \sum_j a_j \cos(2 \pi j t / T) + b_j \sin(
 each of a few periods ``T``. What is left is strongly correlated in time, so that plain least
 squares would see seasons everywhere; values and waves are first differenced with the damping ``p``
 of the column, :math:`x_{t+1} - p\, x_t`, which leaves nearly independent errors [1]_. A period
-stays with a column if it lowers Bayes' information criterion.
+stays with a column if it lowers Bayes' information criterion. More harmonics than a few must pay on
+days, weeks or years left out of the fit: what is left of smooth series does depend on its
+neighbours, and any criterion which counts values as independent finds more and more waves.
 
 References
 ----------
@@ -17,8 +19,14 @@ from dataclasses import dataclass
 
 import torch
 
-# Three harmonics make a day with a night and a morning; more follow noise.
-_HARMONICS = 3
+# Numbers of harmonics tried: three make a day with a night and a morning, the load of a power grid
+# has a dozen, and twenty-four of a week tell its days apart, each with a morning.
+_HARMONICS = (3, 6, 12, 24)
+# Parts of the cycles, each left out once, and the share of the error that more harmonics
+# must gain: what they gain from one row to the next they may lose over a gap.
+_N_FOLDS, _GAIN = 4, 0.03
+# Neighbouring values that are enough to learn from, and rows whose waves are made at once.
+_MOST_PAIRS, _ROWS_AT_ONCE = 100_000, 2**16
 # A damping nearer to 1 would difference the season away.
 _MOST_DAMPING = 0.98
 
@@ -41,7 +49,7 @@ class Season:
     @classmethod
     def none(cls, n_columns):
         """Return the mean 0."""
-        shape = (0, 2 * _HARMONICS, n_columns)
+        shape = (0, 2 * _HARMONICS[0], n_columns)
         return cls(torch.zeros(0, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64))
 
     def map(self, function):
@@ -50,10 +58,16 @@ class Season:
 
     def __call__(self, time):
         """Means (..., K) at times (...)."""
-        mean = torch.zeros((), dtype=torch.float64, device=time.device)
-        for period, coefficients in zip(self.periods, self.coefficients):
-            mean = mean + _waves(time, period) @ coefficients
-        return mean.expand(*time.shape, self.coefficients.shape[-1])
+        n_columns = self.coefficients.shape[-1]
+        if not len(self.periods):
+            nothing = torch.zeros((), dtype=torch.float64, device=time.device)
+            return nothing.expand(*time.shape, n_columns)
+        parts = [self._means(part) for part in time.flatten().split(_ROWS_AT_ONCE)]
+        return torch.cat(parts).view(*time.shape, n_columns)
+
+    def _means(self, time):
+        both = zip(self.periods, self.coefficients)
+        return sum(_waves(time, period, len(found) // 2) @ found for period, found in both)
 
     @classmethod
     def learn(cls, values, observed, time, neighbours, periods):
@@ -80,44 +94,91 @@ class Season:
         season = cls.none(values.shape[1])
         if not len(periods):
             return season
-        left = values.double()
+        pairs = observed[1:] & observed[:-1] & neighbours[:, None]
+        step, left = time.diff()[neighbours].median(), values.double()
         for period in periods:
-            waves = _waves(time, period)
-            pairs = observed[1:] & observed[:-1] & neighbours[:, None]
-            found = torch.stack(
-                [_fit(left[:, k], waves, pairs[:, k]) for k in range(values.shape[1])], 1
-            )
-            if not bool((found != 0).any()):
+            found = [
+                _fit(left[:, k], time, pairs[:, k], period, step) for k in range(values.shape[1])
+            ]
+            longest = max(map(len, found))
+            if not longest:
                 continue
-            one = torch.tensor([float(period)], dtype=torch.float64)
-            season = cls(
-                torch.cat([season.periods, one]), torch.cat([season.coefficients, found[None]])
-            )
-            left = left - waves @ found
+            found = torch.stack([_with_waves(x, longest) for x in found], -1)[None]
+            one = cls(torch.tensor([float(period)], dtype=torch.float64), found)
+            left = left - one(time)
+            season = season.and_also(one)
         return season
 
+    def and_also(self, other):
+        """The seasons of this one and of another together."""
+        n_waves = max(self.coefficients.shape[1], other.coefficients.shape[1])
+        both = [
+            _with_waves(x.coefficients.transpose(0, 1), n_waves).transpose(0, 1)
+            for x in (self, other)
+        ]
+        return Season(torch.cat([self.periods, other.periods]), torch.cat(both))
 
-def _waves(time, period):
+
+def _waves(time, period, n_harmonics):
     """Cosines and sines (..., 2 * n_harmonics) of times."""
-    order = torch.arange(1, _HARMONICS + 1, dtype=torch.float64, device=time.device)
+    order = torch.arange(1, n_harmonics + 1, dtype=torch.float64, device=time.device)
     angle = (2 * math.pi * (time / period % 1.0))[..., None] * order
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
-def _fit(x, waves, pairs):
-    """Coefficients of one column, 0 where they are not worth their number."""
-    nothing = waves.new_zeros(waves.shape[1])
-    before, after = x[:-1][pairs], x[1:][pairs]
-    n, n_waves = len(before), len(nothing)
-    if n < 10 * n_waves:
-        return nothing
+def _with_waves(coefficients, n_waves):
+    """Coefficients (n, ...) with zeros for more cosines and sines, ``n_waves`` in all."""
+    if not len(coefficients):
+        return coefficients.new_zeros((n_waves, *coefficients.shape[1:]))
+    halves = coefficients.unflatten(0, (2, -1))
+    more = halves.new_zeros((2, n_waves // 2 - halves.shape[1], *halves.shape[2:]))
+    return torch.cat([halves, more], 1).flatten(0, 1)
+
+
+def _fit(x, time, pairs, period, step):
+    """Coefficients of one column, none where they are not worth their number."""
+    rows = torch.nonzero(pairs)[:, 0]
+    rows = rows[:: -(-len(rows) // _MOST_PAIRS) or 1]
+    if len(rows) < 20 * _HARMONICS[0]:
+        return x.new_zeros(0)
+    before, after = x[rows], x[rows + 1]
     damping = ((before * after).sum() / before.square().sum().clamp(min=1e-12)).clamp(
         0.0, _MOST_DAMPING
     )
-    target = after - damping * before
-    design = waves[1:][pairs] - damping * waves[:-1][pairs]
+    target, n = after - damping * before, len(rows)
+    # Harmonics of two rows or less look like those of more.
+    most = max(_HARMONICS[0], min(n // 20, round(float(period / step)) // 2))
+    tried = [h for h in _HARMONICS if h <= most]
+    design = _waves(time[rows + 1], period, tried[-1]) - damping * _waves(
+        time[rows], period, tried[-1]
+    )
+    fold = (torch.div(time[rows], period, rounding_mode="floor") % _N_FOLDS).long()
+    best, error = x.new_zeros(0), None
+    for n_harmonics in tried:
+        first = torch.arange(n_harmonics)
+        part = design[:, torch.cat([first, tried[-1] + first])]
+        found, error_seen, error_left_out = _regression(part, target, fold)
+        gain = torch.log(target.square().sum() / error_seen.clamp(min=1e-12))
+        if error is None and n * gain <= 2 * n_harmonics * math.log(n):
+            return best
+        if error is None or error_left_out < (1 - _GAIN) * error:
+            best, error = found, error_left_out
+    return best
+
+
+def _regression(design, target, fold):
+    """Coefficients, and squared errors of all together and of parts that were left out."""
+    grams, products = [], []
+    for i in range(_N_FOLDS):
+        rows = fold == i
+        grams.append(design[rows].T @ design[rows])
+        products.append(design[rows].T @ target[rows])
+    gram, product, square = sum(grams), sum(products), target.square().sum()
     # Waves of a period that the rows hardly cover are nearly dependent.
-    gram = design.T @ design + 1e-6 * n * torch.eye(n_waves, dtype=design.dtype)
-    coefficients = torch.linalg.solve(gram, design.T @ target)
-    gain = target.square().sum() / (target - design @ coefficients).square().sum().clamp(min=1e-12)
-    return coefficients if n * torch.log(gain) > n_waves * math.log(n) else nothing
+    ridge = 1e-6 * len(target) * torch.eye(design.shape[1], dtype=design.dtype)
+    left_out = square
+    for own, cross in zip(grams, products, strict=True):
+        found = torch.linalg.solve(gram - own + ridge, product - cross)
+        left_out = left_out - 2 * found @ cross + found @ own @ found
+    found = torch.linalg.solve(gram + ridge, product)
+    return found, square - 2 * found @ product + found @ gram @ found, left_out

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -96,7 +97,9 @@ def _corrected(alone, judge, previous):
     """The base corrected by trees, those of before if there are; None if there are none."""
     if isinstance(previous, TreeDenoiser):
         return previous
-    fit = fit_row_trees if judge.windows.series.length == 1 else fit_trees
+    fit = fit_row_trees
+    if judge.windows.series.length > 1:
+        fit = partial(fit_trees, as_missing=judge.as_missing)
     trees = fit(alone.base, judge.windows, judge.strategy, judge.seed)
     return None if trees is None else TreeDenoiser(alone.base, trees)
 

@@ -4,11 +4,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from skdiffusion._random import row_keys, torch_generator
 from skdiffusion._warn import warn
 from skdiffusion.estimators.imputation._model import draw_standardised
+from skdiffusion.estimators.imputation._stretches import hidden_stretches, misses_stretches
 from skdiffusion.metrics import crps_loss
 from skdiffusion.training.imputation import Masked
 
@@ -16,6 +18,9 @@ from skdiffusion.training.imputation import Masked
 # hidden, the same windows under several masks if need be, but at most so often, with so many draws.
 # On 64 windows, some hundred hidden cells of a table, the choice was little more than chance.
 _CELLS_HELD_OUT, _MOST_MASKS, _N_HELD_OUT_DRAWS = 20_000, 8, 16
+# Cells hidden as others are missing by which denoisers are compared, on so many draws of what is
+# hidden at most.
+_CELLS_OF_GAPS, _MOST_GAPS = 3000, 4
 # Of that work, one part in so many is tried beforehand where time is limited.
 SHARE = 8
 # Draws and truth are exchangeable where the draws are right: this share of the cells then lies
@@ -80,8 +85,56 @@ class Judge:
                 weight.add_(1e-3)
         self(trained, SHARE)
 
+    @property
+    def as_missing(self):
+        """Whether cells of long series are hidden as others are missing, too.
+
+        Windows have no gaps longer than themselves, and the default hides no whole rows.
+        """
+        return self.settings.target_strategy == "block" and misses_stretches(self.windows)
+
     def __call__(self, denoiser, share=1):
         """How a denoiser predicts the cells, of one window in ``share``."""
+        judged = [self._of_windows(denoiser, share)]
+        if self.as_missing:
+            judged.append(self._of_gaps(denoiser, max(1, _MOST_GAPS // share)))
+        judged = [one for one in judged if one.n_cells]
+        n_cells = sum(one.n_cells for one in judged)
+        crps = sum(one.crps for one in judged) / max(1, len(judged))
+        coverage = sum(one.coverage * one.n_cells for one in judged) / max(1, n_cells)
+        return Judged(crps, coverage if n_cells else 1.0, n_cells)
+
+    def _of_gaps(self, denoiser, most):
+        """How a denoiser predicts cells of gaps copied from other rows."""
+        generator, pairs, n_cells = torch_generator(self.seed + 4), [], 0
+        for i in range(most):
+            shown, values, _ = hidden_stretches(self.windows, None, generator, held_out=True)
+            if not bool(shown.wanted.any()):
+                continue
+            keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), self.seed + i)
+            draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, self.settings)
+            feature = torch.nonzero(shown.wanted)[:, 1].cpu().numpy()
+            pairs.append((values[shown.wanted], draws, feature))
+            n_cells += len(feature)
+            if n_cells >= _CELLS_OF_GAPS:
+                break
+        return self._scored(pairs)
+
+    def _scored(self, pairs):
+        """Scores of values and draws of features."""
+        if not pairs:
+            return Judged(0.0, 1.0, 0)
+        truth, drawn = [], []
+        for values, draws, feature in pairs:
+            truth.append(self.columns.standard(values.cpu().numpy(), feature))
+            drawn.append(self.columns.standard(draws.cpu().numpy(), feature))
+        truth, draws = np.concatenate(truth), np.concatenate(drawn, 1)
+        inside = (draws.min(0) <= truth) & (truth <= draws.max(0))
+        crps = crps_loss(truth, draws.T, method="fair")
+        return Judged(crps, float(inside.mean()), len(truth))
+
+    def _of_windows(self, denoiser, share):
+        """How a denoiser predicts cells of held-out windows."""
         series, generator = self.windows.series, torch_generator(self.seed)
         masked = Masked(denoiser, series, self.windows.held_out, self.strategy)
         n_cells = max(1.0, float(series.observed.sum()) / len(series.values) * series.length)
@@ -94,11 +147,7 @@ class Judge:
         keys = row_keys(shown.offsets[:-1, None].cpu().numpy(), self.seed)
         draws = draw_standardised(denoiser, shown, keys, _N_HELD_OUT_DRAWS, self.settings)
         feature = torch.nonzero(hidden)[:, -1].cpu().numpy()
-        truth, draws = (x.cpu().numpy() for x in (values[hidden], draws))
-        truth, draws = (self.columns.standard(z, feature) for z in (truth, draws))
-        inside = (draws.min(0) <= truth) & (truth <= draws.max(0))
-        crps = crps_loss(truth, draws.T, method="fair")
-        return Judged(crps, float(inside.mean()), len(truth))
+        return self._scored([(values[hidden], draws, feature)])
 
 
 def warn_missed(judged):

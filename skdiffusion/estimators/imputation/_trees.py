@@ -31,6 +31,7 @@ from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.series import nearest_observed
 from skdiffusion.estimators._halves import cross_fitted
 from skdiffusion.estimators.imputation._base import WIDEST
+from skdiffusion.estimators.imputation._stretches import hidden_stretches
 
 # On a year of weather, and of air quality, half as many trees lost 1 %, twice as many gained none.
 _LOCATION = {
@@ -51,11 +52,6 @@ _SCALE = {
 }
 # Cells to learn from, passes that hide them at most, and fewer than this in a half teach nothing.
 _MOST_CELLS, _MOST_PASSES, _FEWEST_CELLS = 80_000, 8, 250
-# Series are shown in stretches of so many rows, of which a pass takes so many rows in all: what a
-# smoother keeps of a row is the square of its states.
-_STRETCH, _ROWS_OF_A_PASS = 512, 2**14
-# Of a stretch of several windows every other one hides cells, so that gaps have surroundings.
-_SHARE_OF_WINDOWS = 0.5
 # Observations further away than this say nothing.
 _FAR = 256
 # Residuals beyond so many deviations are outliers; scales below so small a share of one are alike.
@@ -130,7 +126,7 @@ class Trees:
         return np.maximum(self.scale.predict(inputs), _LEAST**0.5) ** 2
 
 
-def fit_trees(base, windows, strategy, seed):
+def fit_trees(base, windows, strategy, seed, as_missing=False):
     """Learn to correct a state space.
 
     Parameters
@@ -143,6 +139,8 @@ def fit_trees(base, windows, strategy, seed):
         Target strategy of :mod:`skdiffusion.training.masking`.
     seed : int
         Fixes what is hidden.
+    as_missing : bool, default=False
+        Whether every other pass hides the gaps of other stretches instead.
 
     Returns
     -------
@@ -151,7 +149,9 @@ def fit_trees(base, windows, strategy, seed):
     """
     if not isinstance(base, (SeriesGaussian, GroupedGaussian)):
         return None
-    inputs, residual, even = _lessons(base, windows, strategy, torch_generator(seed + 3))
+    inputs, residual, even = _lessons(
+        base, windows, strategy, as_missing, torch_generator(seed + 3)
+    )
     if min(even.sum(), (~even).sum()) < _FEWEST_CELLS:
         return None
     return learnt(inputs, residual, even, base.n_features)
@@ -196,12 +196,13 @@ def spread(location, inputs, left, column, n_columns):
     return replace(trees, shape=Shape.of(left, column, n_columns))
 
 
-def _lessons(base, windows, strategy, generator):
+def _lessons(base, windows, strategy, as_missing, generator):
     """What is seen of hidden cells, their residuals in predicted deviations, and their half."""
     found, n_cells = [], 0
-    for _ in range(_MOST_PASSES):
-        shown, truth, targets, even = _hidden(windows, strategy, generator)
-        row, column = torch.nonzero(targets, as_tuple=True)
+    for i in range(_MOST_PASSES):
+        copied = as_missing and i % 2 == 1
+        shown, truth, even = hidden_stretches(windows, None if copied else strategy, generator)
+        row, column = torch.nonzero(shown.wanted, as_tuple=True)
         inputs, mean, sd = seen_from(base.moments(shown), shown, row, column)
         residual = ((truth[row, column] - mean) / sd).clamp(-_BOUND, _BOUND)
         found.append((inputs, residual.cpu().numpy(), even[row].cpu().numpy()))
@@ -209,55 +210,6 @@ def _lessons(base, windows, strategy, generator):
         if n_cells >= _MOST_CELLS:
             break
     return (np.concatenate(part)[:_MOST_CELLS] for part in zip(*found, strict=True))
-
-
-def _hidden(windows, strategy, generator):
-    """Stretches of series some of whose cells are hidden, the truth and what is hidden.
-
-    Returns
-    -------
-    shown : WindowedSeries
-        The stretches.
-    truth : tensor of shape (n_rows, K)
-        Their values.
-    targets : bool tensor of shape (n_rows, K)
-        What is hidden.
-    even : bool tensor of shape (n_rows,)
-        The half that each row is in.
-    """
-    series = windows.series
-    size = min(_STRETCH, int(series.offsets.diff().min()))
-    stretches = replace(series, length=size)
-    starts = stretches.regular_starts(size)
-    chosen = torch.randperm(len(starts), generator=generator)[: max(1, _ROWS_OF_A_PASS // size)]
-    starts = starts[chosen.sort().values.to(starts.device)]
-    shown = stretches.around(starts, 0)
-    learnt = torch.ones(len(series.values), dtype=torch.bool, device=series.values.device)
-    learnt[series.rows(windows.held_out)] = False
-    rows = stretches.rows(starts)
-    learnt, even = learnt[rows][..., None], rows.flatten() // series.length % 2 == 0
-    observed = shown.observed.view(len(starts), size, -1)
-    targets = _targets(observed.cpu(), series.length, strategy, generator).to(observed.device)
-    targets = (targets & learnt).flatten(0, 1)
-    truth, shown.observed = shown.values, shown.observed & ~targets
-    shown.values = truth.masked_fill(targets, 0.0)
-    return shown, truth, targets, even
-
-
-def _targets(observed, length, strategy, generator):
-    """Observed cells of stretches (n, T, K) that a strategy for windows hides."""
-    n, size, n_features = observed.shape
-    n_windows = size // length
-    first = int(torch.randint(size - n_windows * length + 1, (1,), generator=generator))
-    inside = slice(first, first + n_windows * length)
-    cut = observed[:, inside].reshape(-1, length, n_features)
-    pool = lambda k: cut[torch.randint(len(cut), (k,), generator=generator)]  # noqa: E731
-    hidden = strategy(cut, generator, pool)
-    if n_windows > 1:
-        hidden = hidden & (torch.rand(len(cut), 1, 1, generator=generator) < _SHARE_OF_WINDOWS)
-    targets = torch.zeros_like(observed)
-    targets[:, inside] = hidden.view(n, -1, n_features)
-    return targets
 
 
 def seen_from(moments, series, row, column):

@@ -6,12 +6,16 @@ import torch
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.langevin.tuning import curvature
 from skdiffusion.diffusion.target.checks import climb
+from skdiffusion.diffusion.target.hilltop import led_up
 from skdiffusion.estimators.sampling._coordinates import log_densities
 from skdiffusion.estimators.sampling._running import block_size
 
 # Spreads between which scouts begin, how many begin, and the share of the draws below whose log
 # density a scout has not arrived where mass is.
 _SCOUTS, _N_SCOUTS, _LOW = (5.0, 60.0), 256, 0.1
+#: Points that climb by Newton's steps, and free coordinates up to which they do: the Hessian costs
+#: twice as many evaluations.
+N_CLIMBERS, MOST_TO_CLIMB = 16, 200
 
 
 def climbed(target, near, draws, seed):
@@ -33,9 +37,9 @@ def climbed(target, near, draws, seed):
     x : tensor of shape (n_arrived, n_features)
         Those that arrived, first those furthest from the draws: what chains have not seen shall
         show.
-    n_elsewhere : int
-        How many came to rest on a lower hill, where the gradient is no longer than at a draw of a
-        standard Gaussian. Others are on their way, as from far out where a density falls steeply.
+    elsewhere : tensor of shape (n_elsewhere, n_features)
+        Those that came to rest lower, where the gradient is no longer than at a draw of a standard
+        Gaussian. Others are on their way, as from far out where a density falls steeply.
     """
     last = draws[-1]
     level = float(np.quantile(log_densities(target, last), _LOW))
@@ -50,9 +54,20 @@ def climbed(target, near, draws, seed):
         x = torch.cat([part[arrived] for part, arrived in parts])
         others = torch.cat([part[~arrived] for part, arrived in parts])
         slope = target.gradient(others).square().sum(1) if len(others) else others[:, 0]
-    n_elsewhere = int((slope < others.shape[1]).sum())
     strange = ((x - last.mean(0)) / last.std(0).clamp(min=1e-300)).norm(dim=1)
-    return x[strange.argsort(descending=True, stable=True)], n_elsewhere
+    return x[strange.argsort(descending=True, stable=True)], others[slope < others.shape[1]]
+
+
+def on_lower_hills(target, x, draws):
+    """Whether points are on hills lower than draws, and not on a ridge that leads up to these.
+
+    Far out, where a scale fits wrong coefficients, a density is next to flat and no hill: the few
+    points of :func:`climbed` that are looked at go on by Newton's steps.
+    """
+    if len(x) == 0 or x.shape[1] > MOST_TO_CLIMB:
+        return len(x) > 0
+    level = float(np.quantile(log_densities(target, draws[-1]), _LOW))
+    return bool((led_up(target, x[:N_CLIMBERS])[1] < level).any())
 
 
 def spread_of(target, near):

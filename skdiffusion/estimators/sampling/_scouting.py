@@ -7,12 +7,23 @@ import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
 
-from skdiffusion._random import chain_keys
+from skdiffusion._random import ChainNoise, chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.tuning import roundness
-from skdiffusion.estimators.sampling._climbing import climbed
-from skdiffusion.estimators.sampling._coordinates import ChainCoordinates, log_densities
+from skdiffusion.diffusion.target.hilltop import hilltop
+from skdiffusion.estimators.sampling._climbing import (
+    MOST_TO_CLIMB,
+    N_CLIMBERS,
+    climbed,
+    on_lower_hills,
+)
+from skdiffusion.estimators.sampling._coordinates import (
+    START,
+    ChainCoordinates,
+    finite,
+    log_densities,
+)
 from skdiffusion.estimators.sampling._funnels import find_non_centred
 from skdiffusion.estimators.sampling._plan import N_PILOT, make_plan
 from skdiffusion.estimators.sampling._running import chain_noise
@@ -34,6 +45,11 @@ _LEAST_GAIN = 2
 # Factor by which variances differ from those of the run before, and squares of means, where a run
 # has found nothing new; and the independent draws that one chain of it is worth.
 _SETTLED, _WORTH = 3.0, 4
+# Widths, in units of Laplace's approximation, of the points about a hilltop where chains begin.
+_WIDTHS = (0.5, 1.0, 2.0)
+# How round, in units of a standard Gaussian, a target is in coordinates that no trial run improves:
+# by chance alone a covariance of a few hundred draws is wrong by a factor of two.
+_ROUND = 4.0
 # Distance in units of the run before from which chains are lost.
 _LOST = 1e9
 # Steps of chains that shall show whether there is one mode, and deviations of a chain between which
@@ -142,6 +158,8 @@ def _explored(coordinates, methods, starts, settings, moves, device):
     first = coordinates
     x = starts.draw(coordinates, N_PILOT, settings.seed ^ 2)
     y = begin = coordinates.free(coordinates.forward(x, torch.float64, device))
+    if moves:
+        coordinates, y = _at_hilltop(coordinates, begin, settings.seed ^ 2, device)
     scouts = KERNELS[methods[-1]].scouts or methods[-1:]
     for i, scout in enumerate(scouts) if moves else [(0, scouts[-1])]:
         n_runs = (_FEWEST_TEMPERED, _MOST_TEMPERED if moves else _FEWEST_TEMPERED)
@@ -155,6 +173,29 @@ def _explored(coordinates, methods, starts, settings, moves, device):
         draws, wide = _in(kept, clouds, device), _in(kept, begin, device)
         is_calm = is_round and scout != scouts[-1] and _none_elsewhere(kept, wide, draws, settings)
         yield _Found(kept, draws, is_calm)
+
+
+def _at_hilltop(coordinates, y, seed, device):
+    """Coordinates of Laplace's approximation where there is one, and points about it.
+
+    Trial runs find what shape a density has from where their chains are, a factor of 100 a run; a
+    posterior of raw columns is far off, and longer by more than that in one direction.
+    """
+    target = coordinates.target(torch.float64, device)
+    if coordinates.n_free > MOST_TO_CLIMB or not target.has_log_density:
+        return coordinates, y
+    top, root = hilltop(target, _in(coordinates, y, device)[:N_CLIMBERS])
+    if top is None:
+        return coordinates, y
+    shift, root = coordinates.free(top[None])[0], coordinates.factor @ root.cpu().numpy()
+    coordinates = coordinates.moved(shift, root)
+    target = coordinates.target(torch.float64, device)
+    noise = ChainNoise(chain_keys(seed, 0, len(y), device), coordinates.n_free)
+    u, normal = torch.zeros(y.shape, dtype=torch.float64, device=device), noise.normal(START)
+    for width in _WIDTHS:
+        # Wider where that is inside the support.
+        u = torch.where(finite(target, width * normal)[:, None], width * normal, u)
+    return coordinates, coordinates.free(u)
 
 
 def _in(coordinates, y, device):
@@ -174,7 +215,8 @@ def _is_rounder(coordinates, first, y, device):
 def _none_elsewhere(coordinates, wide, draws, settings):
     """Whether no way uphill from far out ends where the density is lower than at draws."""
     target = coordinates.target(torch.float64, draws.device)
-    return climbed(target, wide, draws, settings.seed ^ 2)[1] == 0
+    _, elsewhere = climbed(target, wide, draws, settings.seed ^ 2)
+    return not on_lower_hills(target, elsewhere, draws)
 
 
 def _followed(coordinates, method, places, settings, n_runs, moves, device):
@@ -192,7 +234,7 @@ def _followed(coordinates, method, places, settings, n_runs, moves, device):
         draws = _trial_run(target, method, (wide, u), keys, settings, effort)
         clouds = coordinates.free(draws)
         y, cloud = clouds[-1], clouds.reshape(-1, clouds.shape[-1])
-        settled, is_round = _is_standard(draws), roundness(target, draws[-1]) < _LEAST_GAIN
+        settled, is_round = _is_standard(draws), roundness(target, draws[-1]) < _ROUND
         if not moves or not np.ptp(cloud, axis=0).all() or (settled and is_round):
             # Chains that do not move tell nothing, and no density is rounder than 1.
             break
