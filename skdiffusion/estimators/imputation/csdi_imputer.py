@@ -71,7 +71,8 @@ class CSDIImputer(DiffusionImputer):
     target_strategy : {"block", "random", "historical", "mix", "feature"}, array-like of bool or \
             callable, default="block"
         Which observed cells are hidden in training. ``"block"``: half of the windows lose
-        scattered cells, half lose runs of time steps in a few features. ``"random"``: a share of
+        scattered cells, half lose runs of time steps in a few features; of long series with gaps
+        trees, and the choice what to keep, see these gaps copied, too. ``"random"``: a share of
         the cells drawn from U(0, 1). ``"historical"``: what another window misses. ``"mix"``:
         half random, half historical. ``"feature"``: whole features. An array of shape (n_times,
         n_features) or (n_patterns, n_times, n_features) is the pattern to hide, or several; the
