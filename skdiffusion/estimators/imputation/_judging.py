@@ -91,7 +91,8 @@ class Judge:
 
         Windows have no gaps longer than themselves, and the default hides no whole rows.
         """
-        return self.settings.target_strategy == "block" and misses_stretches(self.windows)
+        name = self.settings.target_strategy
+        return isinstance(name, str) and name == "block" and misses_stretches(self.windows)
 
     def __call__(self, denoiser, share=1):
         """How a denoiser predicts the cells, of one window in ``share``."""

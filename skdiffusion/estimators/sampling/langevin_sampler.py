@@ -89,13 +89,12 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     preconditioner : {"auto", "pilot"}, None or array-like, default="auto"
         Covariance by which chains are scaled: an array of shape (n_features,) or (n_features,
         n_features), or "pilot" for the covariance of trial runs in ``fit``, each in the coordinates
-        that the one before found, and the first in those of the curvature at the top of the
-        density, where Newton's steps lead to a single one. "auto" keeps that covariance where it
-        makes the target at least twice as round, measured by the largest curvature times the
-        largest variance, and by the same measure straightens funnels, variables whose scale follows
-        other variables; it does not try where ``step_size`` is given, where the noisy score is
-        known or where gradients are stochastic. Not used where ``target`` is None: columns are
-        standardised then.
+        that the one before found, the first at the top of the density, if it has one. "auto" keeps
+        that covariance where it makes the target at least twice as round, measured by the largest
+        curvature times the largest variance, and by the same measure straightens funnels, variables
+        whose scale follows other variables; it does not try where ``step_size`` is given, where the
+        noisy score is known or where gradients are stochastic. Not used where ``target`` is None:
+        columns are standardised then.
     temperature : float, default=1.0
         With "ula", the chains sample ``p ** (1 / temperature)``; 0 leaves out the noise, which is
         plain gradient ascent.
