@@ -296,13 +296,15 @@ def page(records):
     heads += ["CRPS / its Gaussian alone", "best CRPS", "best MAE", "50 % band", "90 % band"]
     heads = ["gaps", "series", *heads, "seconds, median", "seconds, most"]
     for half, names in halves().items():
-        title = "Series that took no part in any choice" if half == "unseen" else "The other half"
-        lines += [f"## {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+        rows = []
         for regime in REGIMES:
             some = [r for r in records if r["series"] in names and r["regime"] == regime]
             if found := of_series(some):
-                lines.append(line(regime, found))
-        lines.append("")
+                rows.append(line(regime, found))
+        if rows:
+            title = "Series that took no part in any choice" if half == "unseen" else "The others"
+            lines += [f"## {title}", "", "| " + " | ".join(heads) + " |"]
+            lines += ["|---" * len(heads) + "|", *rows, ""]
     lines += [
         "## Where it loses most",
         "",
