@@ -347,7 +347,7 @@ def lotka_volterra(d):
             u, v = z.T
             return torch.stack([(alpha - beta * v) * u, (delta * u - gamma) * v], 1)
 
-        z = runge_kutta(slope, begin, d["ts"], 0.0, 12).clamp(min=1e-12).log()
+        z = runge_kutta(slope, begin, d["ts"], 0.0, 6).clamp(min=1e-12).log()
         prior = -0.5 * (((alpha - 1) / 0.5) ** 2 + ((gamma - 1) / 0.5) ** 2)
         prior = prior - 0.5 * (((beta - 0.05) / 0.05) ** 2 + ((delta - 0.05) / 0.05) ** 2)
         for value, mean in ((sigma.log(), -1.0), (begin.log(), math.log(10))):
@@ -367,7 +367,7 @@ def michaelis_menten(d):
             dose = torch.exp(-k_a * t) * d["D"] * k_a / d["V"]
             return dose - v_m / d["V"] * z / (k_m + z)
 
-        z = runge_kutta(slope, 0 * k_a, d["times"], d["t0"], 20).clamp(min=1e-12).log()
+        z = runge_kutta(slope, 0 * k_a, d["times"], d["t0"], 10).clamp(min=1e-12).log()
         return normal(y, z.T, sigma[:, None]) + cauchy(x, 1.0).sum(1)
 
     return log_density, [POSITIVE] * 4

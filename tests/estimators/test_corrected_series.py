@@ -228,3 +228,12 @@ def test_series_without_gaps_have_none_to_copy():
     values, observed = torch.randn(500, 2), torch.ones(500, 2, dtype=torch.bool)
     series = WindowedSeries.join([(values, observed, ~observed)], 24)
     assert not misses_stretches(Windows(series, torch.arange(100), torch.tensor([200])))
+
+
+def test_what_gains_in_one_kind_of_gaps_and_loses_in_another_gains_nothing():
+    base = _judging.Judged(0.3, 0.9, 1000, (0.1, 0.5))
+    either = _judging.Judged(0.25, 0.9, 1000, (0.05, 0.51))
+    both = _judging.Judged(0.28, 0.9, 1000, (0.09, 0.49))
+    assert either.crps < both.crps
+    assert base.loss(base) == 1.0
+    assert both.loss(base) < 1.0 < either.loss(base)

@@ -72,7 +72,7 @@ def with_network(denoiser, judge, course, previous):
         if judged:
             judged[denoiser] = judge(denoiser)
     # Trees of tables whose base has seen all rows were judged by column.
-    kept = min(judged, key=lambda one: judged[one].crps, default=closed[-1])
+    kept = min(judged, key=lambda one: judged[one].loss(judged[alone]), default=closed[-1])
     if judged:
         warn_missed(judged[kept])
     _log.info("trained the network for %d steps, kept: %s", len(history["loss"]), kept.name)
@@ -81,8 +81,8 @@ def with_network(denoiser, judge, course, previous):
 
 def _gains_enough(judged, alone):
     """Whether what was judged is so much better than the base that no network is tried."""
-    best = min((one.crps for one in judged.values()), default=0.0)
-    return bool(judged) and best < (1 - _CLEAR_GAIN) * judged[alone].crps
+    best = min((one.loss(judged[alone]) for one in judged.values()), default=1.0)
+    return best < 1 - _CLEAR_GAIN
 
 
 def _seconds_of_trees(base, windows):

@@ -40,11 +40,24 @@ class Judged(NamedTuple):
         Share of the cells between the lowest and the highest draw.
     n_cells : int
         Number of cells.
+    parts : tuple of float
+        Mean CRPS of each way to hide them.
     """
 
     crps: float
     coverage: float
     n_cells: int
+    parts: tuple = ()
+
+    def loss(self, base):
+        """CRPS in units of that of a base, in the way to hide cells where it is highest.
+
+        What gains in scattered cells and loses in long gaps, or the other way round, is no gain:
+        nobody says what will be missing.
+        """
+        return max(
+            (own / max(other, 1e-12) for own, other in zip(self.parts, base.parts)), default=1.0
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +116,8 @@ class Judge:
         n_cells = sum(one.n_cells for one in judged)
         crps = sum(one.crps for one in judged) / max(1, len(judged))
         coverage = sum(one.coverage * one.n_cells for one in judged) / max(1, n_cells)
-        return Judged(crps, coverage if n_cells else 1.0, n_cells)
+        parts = tuple(one.crps for one in judged)
+        return Judged(crps, coverage if n_cells else 1.0, n_cells, parts)
 
     def _of_gaps(self, denoiser, most):
         """How a denoiser predicts cells of gaps copied from other rows."""
