@@ -55,9 +55,8 @@ class Judged(NamedTuple):
         What gains in scattered cells and loses in long gaps, or the other way round, is no gain:
         nobody says what will be missing.
         """
-        return max(
-            (own / max(other, 1e-12) for own, other in zip(self.parts, base.parts)), default=1.0
-        )
+        both = zip(self.parts or (self.crps,), base.parts or (base.crps,))
+        return max((own / max(other, 1e-12) for own, other in both), default=1.0)
 
 
 @dataclass(frozen=True, eq=False)
