@@ -56,7 +56,7 @@ class Judged(NamedTuple):
         nobody says what will be missing.
         """
         both = zip(self.parts or (self.crps,), base.parts or (base.crps,))
-        return max((own / max(other, 1e-12) for own, other in both), default=1.0)
+        return max((own + 1e-12) / (other + 1e-12) for own, other in both)
 
 
 @dataclass(frozen=True, eq=False)
