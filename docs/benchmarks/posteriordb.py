@@ -525,6 +525,8 @@ def page(records):
     failed = "; ".join(f"{r['posterior']} ({r['failed']})" for r in records if "failed" in r)
     lines += ["", f"Error below 4: {right} of {len(done)}; with a warning: {warned}."]
     lines += ["", f"Without an answer: {failed or 'none'}."]
+    left = [name for name in MODELS if name not in {r["posterior"] for r in records}]
+    lines += ["", f"Not run: {', '.join(left) or 'none'}."]
     used = as_text(versions("numpy", "torch"))
     lines += ["", f"Seed 0. Made by `docs/benchmarks/posteriordb.py` with {used}."]
     return "\n".join(lines) + "\n"
@@ -533,7 +535,7 @@ def page(records):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--posteriordb", type=Path, required=True, help="folder of the clone")
-    parser.add_argument("--names", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--names", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
