@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import os
-import signal
 import time
 import warnings
 import zipfile
@@ -26,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from records import as_text, keep_record, read_records, versions
+from records import as_text, in_time, keep_record, read_records, versions
 
 from skdiffusion import LangevinSampler
 
@@ -476,24 +475,6 @@ def measured(folder, name):
     return {**found, "narrowest": float(ratio.min()), "widest": float(ratio.max())}
 
 
-class TooLong(Exception):
-    pass
-
-
-def in_time(function, *arguments):
-    """Call a function; raise TooLong after a while."""
-
-    def stop(*_):
-        raise TooLong(f"more than {LIMIT} s")
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(LIMIT)
-    try:
-        return function(*arguments)
-    finally:
-        signal.alarm(0)
-
-
 def page(records):
     """Markdown page of the results."""
     done = [r for r in records if "failed" not in r]
@@ -545,7 +526,7 @@ def main():
             continue
         record = {"posterior": name}
         try:
-            record |= in_time(measured, options.posteriordb / "posterior_database", name)
+            record |= in_time(LIMIT, measured, options.posteriordb / "posterior_database", name)
         except Exception as error:
             record["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         keep_record(record, options.out)

@@ -20,7 +20,6 @@ record is not run again.
 
 import argparse
 import os
-import signal
 import time
 import warnings
 from pathlib import Path
@@ -29,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from records import as_text, keep_record, read_records, versions
+from records import as_text, in_time, keep_record, read_records, versions
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
@@ -133,24 +132,6 @@ def rightly(frame, hidden, filled, names):
     return (float(np.mean(right)), float(np.mean(most))) if right else (None, None)
 
 
-class TooLong(Exception):
-    pass
-
-
-def in_time(function, *arguments):
-    """Call a function; raise TooLong after a while."""
-
-    def stop(*_):
-        raise TooLong(f"more than {LIMIT} s")
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(LIMIT)
-    try:
-        return function(*arguments)
-    finally:
-        signal.alarm(0)
-
-
 def groups(records):
     """Titles and records of groups of tables."""
     rows = {"40 to 99": (0, 100), "100 to 499": (100, 500), "500 to 4000": (500, 10**9)}
@@ -237,7 +218,7 @@ def main():
             continue
         record = {"table": name, "rows": len(frame), "columns": frame.shape[1]}
         try:
-            record |= in_time(measured, frame, *hidden_cells(frame, seed=len(name)))
+            record |= in_time(LIMIT, measured, frame, *hidden_cells(frame, seed=len(name)))
         except Exception as error:
             record["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         keep_record(record, RESULTS)

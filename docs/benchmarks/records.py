@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import signal
 
 
 def read_records(path):
@@ -27,3 +28,21 @@ def versions(*packages):
 def as_text(numbers):
     """Names and versions in one line."""
     return ", ".join(f"{package} {number}" for package, number in numbers.items())
+
+
+class TooLong(Exception):
+    """A call took more than it was given."""
+
+
+def in_time(limit, function, *arguments):
+    """Call a function; raise TooLong after so many seconds."""
+
+    def stop(*_):
+        raise TooLong(f"more than {limit} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    try:
+        return function(*arguments)
+    finally:
+        signal.alarm(0)

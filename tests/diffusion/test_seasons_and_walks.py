@@ -131,3 +131,13 @@ def test_where_nothing_is_missing_rows_and_cells_are_hidden():
     assert bool(hidden.all(2).any())
     assert bool((hidden.any(2) & ~hidden.all(2)).any())
     assert 0.08 < float(hidden.double().mean()) < 0.35
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(4, 3), (6, 1), (12, 8)])
+def test_series_of_a_few_rows_are_filled(n_rows, n_columns):
+    """More numbers than cells, and no cell that could be kept to judge by."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(n_rows, n_columns)).cumsum(0))
+    error, model = gap_error(x, torch.from_numpy(rng.random(x.shape) > 0.5))
+    assert np.isfinite(error)
+    assert bool(torch.isfinite(model.innovation).all())

@@ -69,15 +69,24 @@ def hide(observed, generator):
     scattered = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2
     length = min(_RUN, max(1, n_times // 4))
     starts = torch.rand(observed.shape, generator=generator) < _HIDDEN_SHARE / 2 / length
-    count = torch.nn.functional.pad(starts.double().cumsum(1), (0, 0, length, 0))
-    in_run = count[:, length:] > count[:, :-length]
-    return observed & (scattered | in_run)
+    return observed & (scattered | _runs(starts, length))
+
+
+def _runs(begins, length):
+    """Cells (B, T, K) within so many rows from a begin in their column."""
+    count = torch.nn.functional.pad(begins.double().cumsum(1), (0, 0, length, 0))
+    return count[:, length:] > count[:, :-length]
 
 
 def has_gaps(observed, real):
     """Whether enough is missing to say what gaps are like."""
-    missing = ~observed & real[..., None]
-    return float(missing.double().mean()) > _HARDLY * float(real.double().mean())
+    return _share_missing(observed, real) > _HARDLY
+
+
+def _share_missing(observed, real):
+    """Share of the cells that are missing."""
+    missing = int((~observed & real[..., None]).sum())
+    return missing / (int(real.sum()) * observed.shape[2])
 
 
 def hide_as_missing(observed, real, share, generator):
@@ -101,13 +110,11 @@ def hide_as_missing(observed, real, share, generator):
     hidden : bool tensor of shape (B, T, K)
         A subset of what is observed.
     """
-    n, n_times, _ = observed.shape
-    if not has_gaps(observed, real):
+    (n, n_times, _), part = observed.shape, _share_missing(observed, real)
+    if part <= _HARDLY:
         length = min(_RUN, max(1, n_times // 4))
         begins = torch.rand((n, n_times), generator=generator) < share / 2 / length
-        begins = torch.nn.functional.pad(begins.double().cumsum(1), (length, 0))
-        rows = begins[:, length:] > begins[:, :-length]
-        return hide(observed, generator) | (observed & rows[..., None])
+        return hide(observed, generator) | (observed & _runs(begins[..., None], length))
     missing = ~observed & real[..., None]
     source = torch.randint(n, (n,), generator=generator)
     shift = torch.randint(n_times, (n,), generator=generator)
@@ -116,6 +123,5 @@ def hide_as_missing(observed, real, share, generator):
     # Gaps that begin in a row are hidden together or not at all.
     begins = gaps & ~torch.nn.functional.pad(gaps[:, :-1], (0, 0, 1, 0))
     begun = torch.where(begins, row[:, None], 0).cummax(1).values
-    part = float(missing.double().sum() / real.double().sum() / observed.shape[2])
     kept = torch.rand((n, n_times), generator=generator) < share / part
     return observed & gaps & kept.gather(1, begun.flatten(1)).view_as(gaps)

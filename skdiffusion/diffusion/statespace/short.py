@@ -79,6 +79,13 @@ def fit_short(pieces, *, n_steps, ridge, max_order, noises, done):
     return min(found, key=lambda one: _criterion(*one, pieces))[0]
 
 
+def fit_short_walk(pieces, *, n_steps, ridge, noises, done):
+    """Fit a random walk to all cells, from the noise that leads to the highest likelihood."""
+    guesses = [first_guess(pieces, noise, damping=1.0) for noise in noises]
+    found = [_climbed(guess, pieces, n_steps, ridge, done) for guess in guesses]
+    return max(found, key=lambda one: one[1])[0]
+
+
 def _of_order(model, completed, real, order):
     """Models of an order to begin from: the same one raised, and regressions of its rows."""
     regression = regressed(model, completed, real, order)
