@@ -397,10 +397,10 @@ def _velocity(denoise):
 def _sample_base(model, n_samples, generator, noise):
     """Rows of the base alone, drawn on the CPU whatever the device."""
     base = copied(model.denoiser.base).cpu()
-    if model.condition is None:
-        return base.given(None).sample(n_samples, generator)
+    given = base.given(None if model.condition is None else model.condition.cpu())
+    if not isinstance(given, RowMixture):
+        return given.sample(n_samples, generator)
     uniforms = torch.rand((n_samples, 1), generator=generator, dtype=torch.float64)
-    given = base.given(model.condition.cpu())
     return given.sample(uniforms, noise().cpu()[:, None])[:, 0]
 
 

@@ -188,7 +188,7 @@ class Encoding:
         """Real columns of one column."""
         if code.kind != "label":
             return column.to_numpy(dtype=float, na_value=np.nan)[:, None]
-        codes = _label_codes(column, code.categories)
+        codes = _label_codes(column, code)
         if code.width == 1:
             return codes[:, None]
         one_hot = (codes[:, None] == np.arange(code.width)).astype(float)
@@ -235,14 +235,20 @@ def _label_code(columns):
     return ColumnCode("label", categories_of(joined), ordered, bool(names))
 
 
-def _label_codes(column, categories):
-    """Number of the category of every cell, NaN where missing."""
+def _label_codes(column, code):
+    """Number of the category of every cell, NaN where missing.
+
+    A new name is between the two that it would stand between: most rows have a name of their own.
+    """
     import pandas as pd
 
+    categories = code.categories
     codes = pd.Index(categories).get_indexer(column).astype(float)
     missing = column.isna().to_numpy()
     unknown = (codes < 0) & ~missing
-    if unknown.any():
+    if unknown.any() and code.names and pd.Index(categories).is_monotonic_increasing:
+        codes[unknown] = np.searchsorted(categories, column[unknown].to_numpy(object)) - 0.5
+    elif unknown.any():
         raise ValueError(
             f"Column {column.name!r} of X has the category {column[unknown].tolist()[0]!r}, "
             f"which fit has not seen; it knows {np.asarray(categories).tolist()}."

@@ -78,3 +78,15 @@ def test_a_network_is_not_tried_on_few_rows_and_trained_where_it_is_asked_for():
     assert CSDIImputer(random_state=0).fit(x).history_["loss"] == []
     asked = CSDIImputer(random_state=0, max_iter=2, early_stopping=False).fit(x)
     assert asked.method_ == "diffusion"
+
+
+def test_new_names_are_no_error_and_are_left_as_they_are():
+    names = [f"n{i:02}" for i in range(0, 60, 2)]
+    frame = pd.DataFrame({"name": names, "a": np.arange(30.0), "b": np.arange(30.0) ** 2})
+    model = CSDIImputer(method="gaussian", random_state=0).fit(frame)
+    new = pd.DataFrame({"name": ["n07", "aa", "zz"], "a": [3.0, np.nan, 2.0], "b": [np.nan, 1, 4]})
+    filled = model.transform(new)
+    assert filled["name"].tolist() == ["n07", "aa", "zz"]
+    assert filled.notna().all(axis=None)
+    codes = Encoding.learn([frame[["name"]]]).encode(new[["name"]])[:, 0]
+    np.testing.assert_array_equal(codes, [3.5, -0.5, 29.5])

@@ -11,7 +11,9 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import cross_val_score
 
 from skdiffusion import ScoreSDE
+from skdiffusion.diffusion.analytic import gaussian
 from skdiffusion.estimators.density._fitting import new_network
+from skdiffusion.estimators.density._regression import _believed
 from skdiffusion.metrics import interval_coverage
 
 
@@ -133,6 +135,69 @@ def test_scale_is_that_of_new_rows():
     y, X = rng.normal(size=(2, 200, 3))
     draws = model.sample(20000, y=np.repeat(y, 100, axis=0)).reshape(200, 100)
     assert interval_coverage(X[:, 0], draws) == pytest.approx(0.9, abs=0.11)
+
+
+def with_gaps(n=2000, seed=0):
+    """x is N(2 b, 0.3^2), b is N(0, 1) and missing in a third of the rows; c tells nothing."""
+    rng = np.random.default_rng(seed)
+    b, c = rng.normal(size=(2, n))
+    x = 2 * b + 0.3 * rng.normal(size=n)
+    y = np.c_[b, c, np.full(n, np.nan)]
+    y[rng.random(n) < 1 / 3, 0] = np.nan
+    return x[:, None], y
+
+
+@pytest.mark.parametrize("base", ["mixture", "regression"])
+def test_a_gap_in_the_condition_leaves_what_the_other_columns_say(base):
+    X, y = with_gaps()
+    model = small(condition="value", base=base).fit(X, y)
+    known, gap = np.array([[1.0, 0.0, np.nan]]), np.array([[np.nan, 0.0, np.nan]])
+    draws = model.sample(4000, y=known)
+    assert draws.mean() == pytest.approx(2.0, abs=0.15)
+    assert draws.std() == pytest.approx(0.3, abs=0.1)
+    draws = model.sample(4000, y=gap)
+    assert draws.mean() == pytest.approx(0.0, abs=0.2)
+    assert draws.std() == pytest.approx((4 + 0.09) ** 0.5, abs=0.2)
+    rows = model.score_samples(np.array([[2.0], [2.0]]), np.vstack([known, gap]))
+    exact = norm([2.0, 0.0], [0.3, 4.09**0.5]).logpdf(2.0)
+    np.testing.assert_allclose(rows, exact, atol=0.25)
+
+
+def test_that_a_value_is_missing_is_a_condition_too():
+    X, y = with_gaps()
+    X[np.isnan(y[:, 0])] += 9.0
+    model = small(condition="value", base="regression").fit(X, y)
+    assert model.sample(2000, y=[[np.nan, 0.0, 0.0]]).mean() == pytest.approx(9.0, abs=0.3)
+    # A gap where fit has seen none is the mean of its column.
+    assert model.sample(2000, y=[[1.0, np.nan, 0.0]]).mean() == pytest.approx(2.0, abs=0.3)
+
+
+@pytest.mark.filterwarnings("ignore:Column 2 of y")
+def test_a_constant_column_of_the_condition_says_nothing():
+    X, y = with_gaps()
+    y[:, 2] = 7.0
+    model = small(condition="value", base="regression", max_iter=20).fit(X, y)
+    draws = [model.sample(50, y=[[1.0, 0.0, k]], random_state=0) for k in (7.0, -1e6, np.nan)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    np.testing.assert_array_equal(draws[0], draws[2])
+
+
+def test_scale_that_trees_guess_is_not_believed():
+    """Every other row has a twin, from which it is known: by chance in the test rows as well."""
+    rng = np.random.default_rng(0)
+    residual = np.where(rng.random(400) < 0.5, 1e-3, 1.0) * np.abs(rng.normal(size=400))
+    guess = np.log(np.where(rng.random(400) < 0.5, 1e-3, 1.0))
+    assert _believed(guess - guess.mean(), residual) == 0
+    scale = np.exp(rng.normal(size=400))
+    residual = scale * np.abs(rng.normal(size=400))
+    assert _believed(np.log(scale) - np.log(scale).mean(), residual) == 1
+
+
+def test_a_base_that_knows_no_condition_is_drawn_from():
+    model = small(condition="value", base="gaussian").fit(*valued(100))
+    model.model_.denoiser.base = gaussian(torch.zeros(2), torch.eye(2))
+    draws = model.sample(3000, y=[5.0])
+    assert np.abs(np.cov(((draws - draws.mean(0)) / draws.std(0)).T)[0, 1]) < 0.1
 
 
 def test_guidance_moves_draws_away_from_the_other_classes():

@@ -87,8 +87,10 @@ def test_categories_are_conditions():
     assert model.sample(200, y=low).mean() < -0.3
     with pytest.raises(ValueError, match="Column 'word' of y has the category 'middle'"):
         model.sample(2, y=high.assign(word="middle"))
-    with pytest.raises(ValueError, match=r"y contains NaN in the columns \['size'\]"):
-        model.fit(FRAME[["a"]], beside.assign(size=beside["size"].mask(np.arange(N) == 5)))
+    nothing = beside.copy()
+    nothing.iloc[5] = np.nan
+    with pytest.raises(ValueError, match="y contains NaN: row 5 has no value"):
+        model.fit(FRAME[["a"]], nothing)
 
 
 # Types and frames.

@@ -21,7 +21,7 @@ from skdiffusion.inputs.native import as_pandas
 class Labels:
     """Class labels, encoded one-hot."""
 
-    regression = None
+    kind, regression = "label", None
 
     def __init__(self, y):
         y = column_or_1d(y, warn=True)
@@ -77,19 +77,30 @@ class Values:
     """Real values, standardised; after ``regress`` with location and log-scale of the data.
 
     Columns of labels in a frame are indicators of their categories, but for the first of more
-    than two; ordered ones are their numbers.
+    than two; ordered ones are their numbers. Where a column has gaps, their cells are its mean, and
+    one more column tells the rows of the gaps.
     """
+
+    kind = "value"
+    # Columns that had gaps in fit; a model of an earlier version has none.
+    gappy = ()
 
     def __init__(self, y):
         self.names, y = _names_of(y), as_pandas(unmasked(y))
         self.encoding = Encoding.learn([y]) if _holds_labels(y) else None
         y = self._check(y)
-        self.low, self.high = y.min(axis=0), y.max(axis=0)
-        # Repeated values count once: a weight of two and a row given twice are the same.
-        self.mean, self.scale = column_moments(np.unique(y, axis=0))
-        if (self.scale == 0).any():
-            raise ValueError("y has a constant column: there is nothing to condition on.")
-        self.n_values = self.n_columns = y.shape[1]
+        y[:, np.isnan(y).all(axis=0)] = 0.0
+        self.low, self.high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+        first = np.unique(self._owners(), return_index=True)[1]
+        self.gappy = first[np.isnan(y[:, first]).any(axis=0)]
+        self.mean, self.scale = _moments(self._with_gaps(y))
+        if (self.scale == 0).all():
+            raise ValueError(
+                "y has a constant column and no other: there is nothing to condition on."
+            )
+        # What does not vary says nothing, also where it later does.
+        self.scale[self.scale == 0] = np.inf
+        self.n_values = self.n_columns = len(self.scale)
         self.regression = None
 
     def regress(self, rows, groups, seed, progress=False):
@@ -103,9 +114,11 @@ class Values:
     def encode(self, y):
         """Standardised values, one row of columns for each."""
         y = self._check(y)
-        if y.shape[1] != self.n_values:
-            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {self.n_values}.")
-        encoded = np.clip((y - self.mean) / self.scale, -100, 100)
+        width = self.n_values - len(self.gappy)
+        if y.shape[1] != width:
+            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {width}.")
+        encoded = np.clip((self._with_gaps(y) - self.mean) / self.scale, -100, 100)
+        encoded[np.isnan(encoded)] = 0.0
         if self.regression is None:
             return encoded
         return np.hstack([encoded, self.regression.predict(encoded)])
@@ -142,14 +155,15 @@ class Values:
     def warn_far(self, y):
         """Name the columns of ``y`` that lie beyond the training range by more than its width."""
         y = self._check(y)
-        if y.shape[1] != self.n_values:
+        if y.shape[1] != len(self.low):
             return
         span = self.high - self.low
         far = ((y < self.low - span) | (y > self.high + span)).any(axis=0)
         for j in np.flatnonzero(far):
             name = int(j) if self.names is None else self.names[self._owners()[j]]
             warn(
-                f"Column {name!r} of y goes from {y[:, j].min():g} to {y[:, j].max():g}, but fit "
+                f"Column {name!r} of y goes from {np.nanmin(y[:, j]):g} to "
+                f"{np.nanmax(y[:, j]):g}, but fit "
                 f"has seen {self.low[j]:g} to {self.high[j]:g}: nothing is known out there."
             )
 
@@ -163,8 +177,20 @@ class Values:
                 )
             y = y[self.names]
         y = self._numbers(as_pandas(unmasked(y)))
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        return y.reshape(len(y), -1)
+        checks = {"ensure_2d": False, "dtype": np.float64, "ensure_all_finite": "allow-nan"}
+        y = check_array(y, copy=True, input_name="y", **checks)
+        y = y.reshape(len(y), -1)
+        empty = np.isnan(y).all(axis=1)
+        if empty.any():
+            raise ValueError(
+                f"y contains NaN: row {empty.argmax()} has no value, but every row needs a "
+                "condition: drop such rows of X and y, or fill them."
+            )
+        return y
+
+    def _with_gaps(self, y):
+        """Real columns, and one for every column that had gaps in fit: 1 where it has one."""
+        return np.hstack([y, np.isnan(y[:, list(self.gappy)])])
 
     def _numbers(self, y):
         """Columns of labels as numbers."""
@@ -176,10 +202,6 @@ class Values:
             encoded = self.encoding.encode(y)
         except ValueError as error:
             raise ValueError(str(error).replace(" of X ", " of y ", 1)) from error
-        if np.isnan(encoded).any():
-            columns = self.encoding.owner[np.isnan(encoded).any(axis=0)]
-            names = sorted({self.names[j] for j in columns})
-            raise ValueError(f"y contains NaN in the columns {names}: every row needs a condition.")
         return encoded[:, self._kept()]
 
     def _kept(self):
@@ -192,7 +214,7 @@ class Values:
     def _owners(self):
         """Number of the column of ``y`` that each value belongs to."""
         if self.encoding is None:
-            return np.arange(self.n_values)
+            return np.arange(len(self.low))
         return self.encoding.owner[self._kept()]
 
 
@@ -265,6 +287,12 @@ def checked_guidance(guidance, y, encoder):
             "or leave guidance at 1."
         )
     return guidance
+
+
+def _moments(y):
+    """Centre and scale of the distinct rows: a weight of two and a row given twice are the same."""
+    distinct = np.unique(np.nan_to_num(y, nan=np.inf), axis=0)
+    return column_moments(np.where(np.isinf(distinct), np.nan, distinct))
 
 
 def _names_of(y):

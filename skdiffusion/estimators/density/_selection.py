@@ -21,6 +21,7 @@ from skdiffusion.diffusion.model import DensityModel
 from skdiffusion.estimators.density import _bases
 from skdiffusion.estimators.density._chain import fit_chain
 from skdiffusion.estimators.density._choice import Candidate, Choice, Mapped
+from skdiffusion.estimators.density._closeness import close_by
 from skdiffusion.training.density import (
     HELD_OUT_STEPS,
     TOLERANCE,
@@ -85,6 +86,7 @@ def choose(rows, settings):
         mapped = max(_try_maps(options, rows, settings), key=lambda mapped: mapped.score)
     candidates = [] if settings.base == "chain" else mapped.candidates
     candidates = candidates if chained is None else [*candidates, chained]
+    candidates = close_by(candidates, settings)
     bare = max(candidates, key=lambda candidate: candidate.score)
     to_train = _to_train(candidates, bare, rows, settings)
     course.expect(len(to_train))
