@@ -19,11 +19,8 @@ ALONE = np.arange(N)
 
 def process_of(model, rows, target):
     """Process of scikit-learn with the letters of a model, of some rows."""
-    kernel = _smooth._fitted(
-        (TARGET - model.centre) / model.scale, model._mapped(CONDITION)
-    ).kernel_
-    process = GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=None)
-    return process.fit(model._mapped(CONDITION)[rows], (target[rows] - model.centre) / model.scale)
+    known, mapped = (target[rows] - model.centre) / model.scale, model._mapped(CONDITION)[rows]
+    return _smooth._process(known, mapped, _smooth._learnt(known, mapped))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -43,7 +40,7 @@ def model_order():
 def test_a_row_is_predicted_from_the_other_groups(groups):
     order = _smooth._some_rows(groups, 0)
     rows, target, groups = CONDITION[order], TARGET[order], groups[order]
-    process = _smooth._fitted(target, rows)
+    process = _smooth._process(target, rows, _smooth._learnt(target, rows))
     residuals = _smooth._residuals(process, groups)
     for group in (0, 7, 19):
         mine = groups == group
@@ -52,6 +49,14 @@ def test_a_row_is_predicted_from_the_other_groups(groups):
         np.testing.assert_allclose(
             target[mine] - residuals[mine], others.predict(rows[mine]), atol=1e-7
         )
+
+
+def test_few_rows_of_many_columns_are_predicted_as_badly_as_new_ones():
+    """Twenty lengths fit thirty rows of noise, and predict none of it."""
+    rng = np.random.default_rng(5)
+    condition, noise = rng.normal(size=(40, 20)), rng.normal(size=40)
+    predicted = SmoothLocation(False).fit(condition, noise, np.arange(40), 0)
+    assert np.abs(predicted - noise).mean() > 0.9 * np.abs(noise - noise.mean()).mean()
 
 
 def test_rows_beyond_the_affordable_are_predicted(monkeypatch):
