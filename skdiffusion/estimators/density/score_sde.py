@@ -47,7 +47,8 @@ class ScoreSDE(DrawingDensity):
         an exact autoregressive density: every column given those before it, by small networks,
         for columns that are sharp functions of others; it goes without ``condition``.
         "regression", for ``condition="value"``, is a mixture that is moved and stretched to where
-        gradient-boosted trees expect the row; "auto" tries it for up to 8 columns.
+        gradient-boosted trees and a Gaussian process expect the row; "auto" tries it for up to 8
+        columns.
     marginals : {"auto", "histogram", "copula"} or None, default="auto"
         Map of every column to a smoother one, in whose coordinates the density is learnt.
         "histogram" makes columns nearly normal by the distribution function of a histogram with
@@ -251,8 +252,9 @@ class ScoreSDE(DrawingDensity):
         X : array-like of shape (n_samples, n_features)
             Rows of real numbers.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
-            Condition of every row: labels of any kind with ``condition="label"``, real numbers
-            with ``condition="value"``. Ignored without ``condition``.
+            Condition of every row: labels of any kind with ``condition="label"``; with
+            ``condition="value"`` real numbers, and in a DataFrame text and categories too. There a
+            row may have gaps, but not in all columns. Ignored without ``condition``.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows, such that a weight of 2 is the row twice. Weights that are no
             integers are rounded to an eighth of their mean.
