@@ -93,6 +93,22 @@ def test_categories_are_conditions():
         model.fit(FRAME[["a"]], nothing)
 
 
+def test_a_condition_of_very_many_labels_stays_narrow():
+    """A thousand rows of 200 shops, of which 20 have most rows."""
+    rng = np.random.default_rng(0)
+    shop = np.where(rng.random(1000) < 0.5, rng.integers(0, 20, 1000), rng.integers(0, 200, 1000))
+    sales = np.where(shop < 10, 5.0, 0.0) + 0.1 * rng.normal(size=1000)
+    beside = pd.DataFrame({"shop": [f"s{k:03}" for k in shop], "b": rng.normal(size=1000)})
+    assert beside["shop"].nunique() > 150
+    model = ScoreSDE(base="regression", condition="value", max_iter=0, random_state=0)
+    model.fit(sales[:, None], beside)
+    # Thirty indicators, the number of the shop, b, location and scale.
+    assert model._encoder.n_columns == 34
+    new = pd.DataFrame({"shop": ["s003", "s015", "s100"], "b": 0.0})
+    draws = model.sample(300, y=new.loc[np.repeat([0, 1, 2], 100)]).reshape(3, 100)
+    np.testing.assert_allclose(draws.mean(1), [5, 0, 0], atol=0.3)
+
+
 # Types and frames.
 
 

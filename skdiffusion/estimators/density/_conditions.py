@@ -1,5 +1,7 @@
 """What a conditional density is conditioned on: encoding of y, and the analytic base given y."""
 
+from types import MappingProxyType
+
 import numpy as np
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
@@ -16,6 +18,10 @@ from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.encoding import Encoding, is_label
 from skdiffusion.inputs.frames import is_frame
 from skdiffusion.inputs.native import as_pandas
+
+# A column of more labels has indicators of the most frequent ones alone: a company each of 800
+# made 829 columns of 24.
+_MOST_INDICATORS = 30
 
 
 class Labels:
@@ -77,17 +83,19 @@ class Values:
     """Real values, standardised; after ``regress`` with location and log-scale of the data.
 
     Columns of labels in a frame are indicators of their categories, but for the first of more
-    than two; ordered ones are their numbers. Where a column has gaps, their cells are its mean, and
-    one more column tells the rows of the gaps.
+    than two, and of the most frequent where there are many; ordered ones are their numbers. Where a
+    column has gaps, their cells are its mean, and one more column tells the rows of the gaps.
     """
 
     kind = "value"
-    # Columns that had gaps in fit; a model of an earlier version has none.
-    gappy = ()
+    # Columns that had gaps in fit, and categories with indicators of their own where not all have
+    # one; a model of an earlier version has neither.
+    gappy, frequent = (), MappingProxyType({})
 
     def __init__(self, y):
         self.names, y = _names_of(y), as_pandas(unmasked(y))
         self.encoding = Encoding.learn([y]) if _holds_labels(y) else None
+        self.frequent = {} if self.encoding is None else _frequent(self.encoding, y)
         y = self._check(y)
         y[:, np.isnan(y).all(axis=0)] = 0.0
         self.low, self.high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
@@ -202,20 +210,29 @@ class Values:
             encoded = self.encoding.encode(y)
         except ValueError as error:
             raise ValueError(str(error).replace(" of X ", " of y ", 1)) from error
-        return encoded[:, self._kept()]
+        return np.hstack([self._of_column(encoded, j) for j in range(len(self.encoding.columns))])
 
-    def _kept(self):
-        """Real columns that are used: without the first of several indicators."""
-        widths = np.array([code.width for code in self.encoding.columns])
-        kept = np.ones(len(self.encoding.owner), dtype=bool)
-        kept[self.encoding.first[widths > 1]] = False
-        return kept
+    def _of_column(self, encoded, j):
+        """Real columns that are used of one column.
+
+        Of several indicators all but the first; of very many those of the most frequent labels,
+        and the number of the label.
+        """
+        width = self.encoding.columns[j].width
+        mine = encoded[:, self.encoding.first[j] :][:, :width]
+        if j not in self.frequent:
+            return mine[:, int(width > 1) :]
+        return np.column_stack([mine @ np.arange(width), mine[:, self.frequent[j]]])
 
     def _owners(self):
         """Number of the column of ``y`` that each value belongs to."""
         if self.encoding is None:
             return np.arange(len(self.low))
-        return self.encoding.owner[self._kept()]
+        widths = [
+            len(self.frequent[j]) + 1 if j in self.frequent else max(1, code.width - 1)
+            for j, code in enumerate(self.encoding.columns)
+        ]
+        return np.repeat(np.arange(len(widths)), widths)
 
 
 CONDITIONS = {"label": Labels, "value": Values}
@@ -287,6 +304,17 @@ def checked_guidance(guidance, y, encoder):
             "or leave guidance at 1."
         )
     return guidance
+
+
+def _frequent(encoding, y):
+    """Most frequent categories of columns that have too many for an indicator each."""
+    indicators = encoding.encode(y)
+    counts = {
+        j: np.nansum(indicators[:, first : first + code.width], axis=0)
+        for j, (first, code) in enumerate(zip(encoding.first, encoding.columns, strict=True))
+        if code.width > _MOST_INDICATORS
+    }
+    return {j: np.sort(np.argsort(-n, kind="stable")[:_MOST_INDICATORS]) for j, n in counts.items()}
 
 
 def _moments(y):
