@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skdiffusion.inputs.frames import holds_labels, is_sparse
-from skdiffusion.inputs.table import categories_of
+from skdiffusion.inputs.table import categories_of, some
 
 # Labels of more categories, with fewer rows each, are a single column.
 _MANY, _FEW_ROWS = 10, 3
@@ -251,7 +251,8 @@ def _label_codes(column, code):
     elif unknown.any():
         raise ValueError(
             f"Column {column.name!r} of X has the category {column[unknown].tolist()[0]!r}, "
-            f"which fit has not seen; it knows {np.asarray(categories).tolist()}."
+            f"which fit has not seen; it knows {some(categories)}: make the cell a gap (None), or "
+            "fit with such rows."
         )
     return np.where(missing, np.nan, codes)
 

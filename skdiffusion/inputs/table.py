@@ -6,6 +6,9 @@ from skdiffusion.columns.discrete import Category, Grid, is_tied
 from skdiffusion.inputs.arguments import finite_number
 from skdiffusion.inputs.frames import holds_labels
 
+# Categories that a message lists at most.
+_MANY = 20
+
 
 class Table:
     """What a training table looks like, and the way to numbers and codes and back.
@@ -84,7 +87,9 @@ class Table:
         if j in self.categories:
             known = self.categories[j].tolist()
             if value not in known:
-                raise ValueError(f"{name} is {value!r}, which fit has not seen; it knows {known}.")
+                raise ValueError(
+                    f"{name} is {value!r}, which fit has not seen; it knows {some(known)}."
+                )
             return float(known.index(value))
         number, grid = finite_number(value, name), self.discrete.get(j)
         if grid is not None and abs(grid.snap(number) - number) > 1e-6 * grid.width:
@@ -142,7 +147,8 @@ class Table:
         if unknown.any():
             raise ValueError(
                 f"Column {column.name!r} of X has the category {column[unknown].tolist()[0]!r}, "
-                f"which fit has not seen; it knows {self.categories[j].tolist()}."
+                f"which fit has not seen; it knows {some(self.categories[j])}: leave such rows out "
+                "or fit with them."
             )
         return np.where(codes < 0, np.nan, codes)
 
@@ -162,6 +168,12 @@ class Table:
             return pd.Categorical.from_codes(codes, dtype=dtype)
         values = pd.Series(self.categories[j].take(codes), dtype=object)
         return (values.where(~missing) if missing.any() else values.astype(dtype)).array
+
+
+def some(categories):
+    """Categories as text, the first ones of many."""
+    known = np.asarray(categories).tolist()
+    return f"{known}" if len(known) <= _MANY else f"{known[:_MANY]} and {len(known) - _MANY} more"
 
 
 def categories_of(column):
