@@ -109,11 +109,13 @@ def boosting_quantiles(X, y, seed):
     return draw, None
 
 
-def gaussian_process(X, y, seed):
+def gaussian_process(X, y, seed, most_lengths=np.inf):
+    """One length for each column, or one for all where they are more."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(X))[:N_GP]
     scaler = StandardScaler().fit(X[chosen])
-    kernel = ConstantKernel() * RBF(np.ones(X.shape[1])) + WhiteKernel(0.1)
+    lengths = np.ones(X.shape[1]) if X.shape[1] <= most_lengths else X.shape[1] ** 0.5
+    kernel = ConstantKernel() * RBF(lengths) + WhiteKernel(0.1)
     model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     model.fit(scaler.transform(X[chosen]), y[chosen])
 

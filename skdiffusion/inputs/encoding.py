@@ -246,7 +246,7 @@ def _label_codes(column, code):
     codes = pd.Index(categories).get_indexer(column).astype(float)
     missing = column.isna().to_numpy()
     unknown = (codes < 0) & ~missing
-    if unknown.any() and code.names and pd.Index(categories).is_monotonic_increasing:
+    if unknown.any() and _sort_between(column[unknown], code):
         codes[unknown] = np.searchsorted(categories, column[unknown].to_numpy(object)) - 0.5
     elif unknown.any():
         raise ValueError(
@@ -255,6 +255,13 @@ def _label_codes(column, code):
             "fit with such rows."
         )
     return np.where(missing, np.nan, codes)
+
+
+def _sort_between(names, code):
+    """Whether new names have a place among those of ``fit``: these are sorted and of one type."""
+    types = {type(name) for name in [*names, *code.categories]}
+    ordered = (code.categories[:-1] <= code.categories[1:]).all() if len(types) == 1 else False
+    return code.names and bool(ordered)
 
 
 def _clipped(codes, most):

@@ -8,6 +8,7 @@ import torch
 
 from skdiffusion.diffusion.analytic import gaussian
 from skdiffusion.diffusion.conditional import ConditionalMixture
+from skdiffusion.estimators.density import _closeness
 from skdiffusion.estimators.density._closeness import _energy, close_by
 
 
@@ -28,7 +29,8 @@ def candidate_of(correlation):
 
 
 @pytest.mark.parametrize("base", [gaussian([0.0], [[1.0]]), candidate_of(0.5)])
-def test_energy_score_of_the_right_normal(base):
+def test_energy_score_of_the_right_normal(base, monkeypatch):
+    monkeypatch.setattr(_closeness, "_MOST_ROWS", 4000)
     _, rows = held_out()
     conditional = isinstance(base, ConditionalMixture)
     sd = 0.75**0.5 if conditional else 1.0

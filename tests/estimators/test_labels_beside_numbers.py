@@ -90,3 +90,11 @@ def test_new_names_are_no_error_and_are_left_as_they_are():
     assert filled.notna().all(axis=None)
     codes = Encoding.learn([frame[["name"]]]).encode(new[["name"]])[:, 0]
     np.testing.assert_array_equal(codes, [3.5, -0.5, 29.5])
+
+
+def test_a_new_name_of_another_type_is_refused_by_name():
+    frame = pd.DataFrame({"name": [f"n{i:02}" for i in range(30)], "a": np.arange(30.0)})
+    model = CSDIImputer(method="gaussian", random_state=0).fit(frame)
+    new = pd.DataFrame({"name": pd.Series(["n01", 5], dtype=object), "a": [1.0, np.nan]})
+    with pytest.raises(ValueError, match="Column 'name' of X has the category 5, which fit has"):
+        model.transform(new)

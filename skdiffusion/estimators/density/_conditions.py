@@ -122,9 +122,8 @@ class Values:
     def encode(self, y):
         """Standardised values, one row of columns for each."""
         y = self._check(y)
-        width = self.n_values - len(self.gappy)
-        if y.shape[1] != width:
-            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {width}.")
+        if y.shape[1] != len(self.low):
+            raise ValueError(f"y has {y.shape[1]} columns, but fit has seen {len(self.low)}.")
         encoded = np.clip((self._with_gaps(y) - self.mean) / self.scale, -100, 100)
         encoded[np.isnan(encoded)] = 0.0
         if self.regression is None:

@@ -77,9 +77,9 @@ class SmoothLocation:
             Location of every row from other rows.
         """
         rows = _some_rows(groups, seed)
-        self.varied = np.array([len(np.unique(column)) > _FEW_VALUES for column in condition.T])
+        self.varied = _varied(condition)
         self.powers = None
-        if self.symmetric and self.varied.any():
+        if self.symmetric:
             self.powers = PowerTransformer().fit(condition[:, self.varied])
         self.centre, self.scale = target.mean(), target.std() or 1.0
         self.low, self.high = target.min() - np.ptp(target), target.max() + np.ptp(target)
@@ -131,7 +131,7 @@ def smooth_location(condition, target, groups, seed):
     None where no covariance could be inverted.
     """
     fits = []
-    for symmetric in (False, True):
+    for symmetric in (False, True) if _varied(condition).any() else (False,):
         process = SmoothLocation(symmetric)
         with one_blas_thread(), warnings.catch_warnings():
             # A length at the end of its range says that its column does not count.
@@ -141,6 +141,11 @@ def smooth_location(condition, target, groups, seed):
             except LinAlgError:
                 continue
     return min(fits, key=lambda fit: np.abs(fit[0] - target).mean(), default=None)
+
+
+def _varied(condition):
+    """Which columns have so many values that they may be made symmetric."""
+    return np.array([len(np.unique(column)) > _FEW_VALUES for column in condition.T])
 
 
 def _some_rows(groups, seed):

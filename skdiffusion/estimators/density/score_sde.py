@@ -253,8 +253,8 @@ class ScoreSDE(DrawingDensity):
             Rows of real numbers.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
             Condition of every row: labels of any kind with ``condition="label"``; with
-            ``condition="value"`` real numbers, and in a DataFrame text and categories too. There a
-            row may have gaps, but not in all columns. Ignored without ``condition``.
+            ``condition="value"`` real numbers, and in a DataFrame text and categories too, of which
+            a row may lack some but not all. Ignored without ``condition``.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows, such that a weight of 2 is the row twice. Weights that are no
             integers are rounded to an eighth of their mean.
