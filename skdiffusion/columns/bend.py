@@ -27,6 +27,10 @@ _WIDTHS = np.array([1.0, 2.0, 4.0, 1e4])
 _NORMAL_IQR = 1.349
 # Columns with a narrower middle (mostly one value) have no width to speak of.
 _NARROW = 0.1
+# A column whose values differ by less than this factor is as good without its logarithm.
+_FACTOR = 2.0
+# Nats a step that a logarithm must gain at least.
+_GAIN = 0.02
 
 
 class Bend:
@@ -45,6 +49,36 @@ class Bend:
     def learn(cls, u):
         """Learn the map from values (n_rows, n_features) in standard units."""
         return cls(fit_bend(u))
+
+    @classmethod
+    def learn_series(cls, u, zero):
+        """The same for rows in order of time, of which some columns grow by shares of themselves.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_rows, n_features)
+            Values in standard units, NaN where missing.
+        zero : ndarray of shape (n_features,)
+            Where the number 0 lies.
+
+        Returns
+        -------
+        bend : Bend
+            With the logarithm of positive columns whose steps from row to row it makes more alike.
+        """
+        parameters = fit_bend(u)
+        positive = np.nanmin(u, axis=0) > zero
+        ratio = np.nanmax(u - zero, axis=0) / np.where(positive, np.nanmin(u - zero, axis=0), 1.0)
+        tried = np.flatnonzero(positive & (ratio > _FACTOR))
+        if len(tried):
+            x = u[:, tried]
+            # Far above its width the map is a logarithm, and no value is below twice of it.
+            trial = _moments(x, zero[tried], np.nanmin(x - zero[tried], axis=0) / 2)
+            trial = np.concatenate([trial, _limits(x, trial, False)])
+            gain = _of_steps(x, trial) - _of_steps(x, parameters[:, tried])
+            better = gain > 5 * np.log(len(u)) / 2 + _GAIN * len(u)
+            parameters[:, tried[better]] = trial[:, better]
+        return cls(parameters)
 
     def forward(self, u):
         """Map columns (..., n_features) in standard units to bent ones."""
@@ -111,6 +145,17 @@ def _likelihood(u, centre, width, mean, spread):
     """Mean log-density of every column as a bent normal, up to a constant."""
     slope = -0.5 * np.log1p(np.square((u - centre) / width))
     return np.nanmean(slope, axis=0) - np.log(width * spread)
+
+
+def _of_steps(u, parameters):
+    """Log-likelihood of steps between rows under a Laplace law, which single jumps do not rule."""
+    centre, width, _, spread = parameters[:4]
+    steps = np.abs(np.diff(bend(u, parameters), axis=0))
+    seen = ~np.isnan(steps)
+    slope = -0.5 * np.log(np.square(width) + np.square(u[1:] - centre)) - np.log(spread)
+    n_steps = seen.sum(axis=0)
+    mean = np.where(seen, steps, 0.0).sum(axis=0) / np.maximum(n_steps, 1)
+    return np.where(seen, slope, 0.0).sum(axis=0) - n_steps * np.log(np.maximum(mean, 1e-12))
 
 
 def bend(u, parameters):

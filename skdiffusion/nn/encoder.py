@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from skdiffusion.diffusion.loss import noise_levels
-from skdiffusion.diffusion.statespace.fit import normal_crps
+from skdiffusion.diffusion.statespace.judge import normal_crps
 from skdiffusion.diffusion.window.denoiser import GaussianDenoiser
 from skdiffusion.diffusion.window.gaussian import pick
 from skdiffusion.diffusion.window.series import interpolate

@@ -92,9 +92,11 @@ def test_walks_are_filled_as_walks(monkeypatch):
     for seed in range(3):
         x, observed = with_gaps(rates(150, seed))
         error, model = gap_error(x, observed)
-        torch.testing.assert_close(model.transition, torch.eye(9).double())
+        # Nothing draws the nine columns back to a mean.
+        steady = torch.linalg.eigvals(model.transition).abs() > 1 - 1e-9
+        assert int(steady.sum()) >= 9
         with monkeypatch.context() as patch:
-            patch.setattr(fit_module, "_walk_is_better", lambda *_: False)
+            patch.setattr(fit_module, "_better", lambda best, pieces, *_: (best, pieces, None))
             errors += error, gap_error(x, observed)[0]
     assert errors[0] < errors[1]
 

@@ -17,8 +17,9 @@ from skdiffusion.diffusion.statespace import groups as groups_module
 from skdiffusion.diffusion.statespace import kalman
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.em import first_guess, maximise, raise_order
-from skdiffusion.diffusion.statespace.fit import fit_state_space, normal_crps
+from skdiffusion.diffusion.statespace.fit import fit_state_space
 from skdiffusion.diffusion.statespace.groups import Group, GroupedGaussian
+from skdiffusion.diffusion.statespace.judge import normal_crps
 from skdiffusion.diffusion.statespace.kalman import (
     StateSpace,
     draw_states,
@@ -182,20 +183,33 @@ def test_rows_of_padding_change_nothing(model):
 def test_covariances_across_rows_are_those_of_the_dense_gaussian(model):
     values, observed = gappy(model)
     smoothed = smooth(model, values, observed)
-    r, n_times = model.n_states, values.shape[1]
+    r, n, n_times = model.n_states, model.transition.shape[1], values.shape[1]
     # Windows of 7 rows, one in each series; targets in any order, one of them twice.
     rows = torch.tensor([2, n_times + 4])[:, None] + torch.arange(7)
     times = torch.randint(7, (2, 9), generator=rng(1))
     states = torch.randint(r, (2, 9), generator=rng(2))
     times[:, 8], states[:, 8] = times[:, 0], states[:, 0]
     found = window_covariance(
-        smoothed.covariance.flatten(0, 1), smoothed.gain.flatten(0, 1), rows, times, states
+        smoothed.covariance.flatten(0, 1),
+        smoothed.gain.flatten(0, 1),
+        rows,
+        times,
+        torch.eye(n).double()[states],
+    )
+    # Targets that are made of all states.
+    mixed = torch.randn((2, 9, n), generator=rng(3), dtype=torch.float64)
+    across = window_covariance(
+        smoothed.covariance.flatten(0, 1), smoothed.gain.flatten(0, 1), rows, times, mixed
     )
     for i in range(2):
         _, covariance = dense_smoother(model, values[i], observed[i])
         at, state = rows[i][times[i]] - i * n_times, states[i]
         expected = covariance[at[:, None], state[:, None], at[None], state[None]]
         np.testing.assert_allclose(found[i], expected, atol=1e-8)
+        of_all = covariance[at[:, None], :, at[None], :]
+        weights = mixed[i].numpy()
+        expected = np.einsum("ai,abij,bj->ab", weights, of_all, weights)
+        np.testing.assert_allclose(across[i], expected, atol=1e-8)
 
 
 # ------------------------------------------------------------------ draws
@@ -463,18 +477,24 @@ def walks(n_times, seed, coefficients, n_columns=1, hidden=0.4):
     return Pieces.cut(x, seen, torch.tensor([0, n_times]))
 
 
-def test_some_hundred_hidden_cells_do_not_stop_the_first_step(monkeypatch):
+@pytest.fixture
+def autoregressions_alone(monkeypatch):
+    """No other kind of model is compared."""
+    monkeypatch.setattr(fit_module, "_better", lambda best, pieces, *_: (best, pieces, None))
+
+
+def test_some_hundred_hidden_cells_do_not_stop_the_first_step(monkeypatch, autoregressions_alone):
     fitted = fit_state_space(walks(900, 5, [0.88], 3), generator=rng(5), max_order=1).model
     np.testing.assert_allclose(fitted.transition.diagonal(), 0.88, atol=0.04)
     # As it was: the first step looks worse by chance, and the first guess stays.
     monkeypatch.setattr(fit_module, "_FEWEST_STEPS", 1)
-    monkeypatch.setattr(fit_module, "_clearly_better", lambda a, b, gain=0.0: a.crps <= b.crps)
+    monkeypatch.setattr(fit_module, "clearly_better", lambda a, b, gain=0.0: a.crps <= b.crps)
     lost = fit_state_space(walks(900, 5, [0.88], 3), generator=rng(5), max_order=1).model
     assert (lost.transition.diagonal() - 0.88).abs().max() > 0.05
 
 
 @pytest.mark.parametrize(("coefficients", "order"), [([1.4, -0.75], 2), ([0.8], 1)])
-def test_the_order_of_short_series_is_found(coefficients, order):
+def test_the_order_of_short_series_is_found(coefficients, order, autoregressions_alone):
     """150 rows, 40 % of them hidden, with the cycle of the sunspots and without."""
     found = [
         fit_state_space(walks(150, seed, coefficients), generator=rng()).model for seed in range(3)

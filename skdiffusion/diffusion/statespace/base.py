@@ -186,8 +186,10 @@ class SeriesGaussian:
         if cells is None:
             return mean, sd, None
         k = mean.shape[-1]
+        more = smoothed.covariance.shape[-1] - self.model.n_states
+        loadings = torch.nn.functional.pad(self.model.loadings, (0, more)).to(mean.dtype)
         covariance = window_covariance(
-            smoothed.covariance, smoothed.gain, rows, cells // k, cells % k
+            smoothed.covariance, smoothed.gain, rows, cells // k, loadings[cells % k]
         )
         noise = self.model.noise.to(covariance.dtype)[cells % k]
         covariance = covariance + torch.diag_embed(noise)

@@ -4,18 +4,17 @@ A tenth of the observed cells is kept from the steps, half of them scattered and
 the smoother says of these cells is out of sample at no cost: it stops the steps, chooses the order,
 and shows what shape the errors have. Short series have no cell to spare (:mod:`.short`).
 
-An autoregression of columns that grow together takes their common growth for dependence, and in a
-long gap follows it to somewhere else: of exchange rates, a seventh of whose months are missing in
-runs, the CRPS is 1.05 deviations, and .35 by a random walk. Where there are few cells for each of
-its numbers it is therefore compared with a walk, both fitted anew without some more gaps.
+An autoregression is one kind of model. Columns that walk and columns whose level and season move
+have others, and which it is is found by comparison (:mod:`.compare`).
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
+from skdiffusion.diffusion.statespace.compare import compare
 from skdiffusion.diffusion.statespace.em import (
     LEAST_NOISE,
     first_guess,
@@ -23,9 +22,10 @@ from skdiffusion.diffusion.statespace.em import (
     raise_order,
     regressed,
 )
-from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
-from skdiffusion.diffusion.statespace.pieces import hide, hide_as_missing
+from skdiffusion.diffusion.statespace.judge import clearly_better, judged
+from skdiffusion.diffusion.statespace.pieces import hide
 from skdiffusion.diffusion.statespace.short import fit_short, fit_short_walk
+from skdiffusion.diffusion.statespace.structural import fit_structural
 
 # EM moves a small noise by a share of itself in a step; a wrong start stays wrong. From .005
 # a simulated noise of .1 is still .011 at the end, and PhysioNet's held-out CRPS after three steps
@@ -48,48 +48,12 @@ _WORK = 2e9
 # Observed cells for each number of the transition, and in all, beyond which more bring little. With
 # 100 000 rows of 20 columns the root mean squared error is .366 instead of .364, in 15 s, not 43.
 _CELLS_A_NUMBER, _CELLS = 1000, 100_000
-# An autoregression with fewer cells for each number, and so many cells in all, is compared with a
-# walk, so often, each time without this share of the cells.
-_FEW_CELLS_A_NUMBER, _CELLS_COMPARED, _N_COMPARED, _SHARE_COMPARED = 150, (1000, 40_000), 3, 0.15
-
-
-@dataclass
-class Fit:
-    """A fitted model and what it says of cells that it did not see.
-
-    Attributes
-    ----------
-    model : StateSpace
-        The model.
-    crps : float
-        Mean CRPS of the hidden cells.
-    error, deviation, column : tensors
-        Of each hidden cell: error of the mean, predicted standard deviation, and its column.
-    completed : tensor of shape (B, T, K)
-        The values that were seen, and the smoother's means in place of the others.
-    deep : tuple (error, deviation, column)
-        The same of cells deep in gaps of all columns.
-    n_gaps : int
-        Number of these gaps.
-    """
-
-    model: StateSpace
-    crps: float
-    error: torch.Tensor
-    deviation: torch.Tensor
-    column: torch.Tensor
-    completed: torch.Tensor
-    deep: tuple = ()
-    n_gaps: int = 0
-
-    @property
-    def surprise(self):
-        """Mean negative log-density of the hidden cells, linear beyond three deviations.
-
-        It sees a wrong spread, which the CRPS hardly does; far errors are the shape's matter.
-        """
-        z = (self.error / self.deviation).abs()
-        return float((torch.where(z < 3, 0.5 * z * z, 3 * z - 4.5) + self.deviation.log()).mean())
+# Kinds of models are compared on so many cells; a walk is one of them where an autoregression has
+# fewer cells for each of its numbers, and so many cells in all.
+_FEWEST_COMPARED, _MOST_COMPARED = 60, 40_000
+_FEW_CELLS_A_NUMBER, _FEWEST_FOR_A_WALK = 150, 1000
+# States of a structural model.
+_MOST_STATES = 96
 
 
 def fit_state_space(
@@ -102,6 +66,7 @@ def fit_state_space(
     work=_WORK,
     noises=_FIRST_NOISES,
     on_step=None,
+    period=0.0,
 ):
     """Fit by expectation maximisation; order and number of steps by held-out cells.
 
@@ -123,6 +88,8 @@ def fit_state_space(
         Noises to start from; the best on some of the rows is taken.
     on_step : callable, optional
         Called after every step, with the largest number of steps that there can be.
+    period : float, default=0.0
+        Rows of a season that may move; 0 for none.
 
     Returns
     -------
@@ -136,10 +103,13 @@ def fit_state_space(
     regression = partial(_regression, max_order=max_order, work=work, noises=noises, **options)
     best, pieces = regression(pieces, generator)
     walk = partial(_walk, noises=noises, **{**options, "ridge": math.inf})
-    if _walk_is_better(best.model, pieces, regression, walk, generator):
-        best, pieces = walk(pieces, generator)
-    deep, n_gaps = _deep_errors(best.model, pieces)
-    return replace(best, deep=deep, n_gaps=n_gaps)
+    best, pieces, unseen = _better(best, pieces, regression, walk, period, generator)
+    if unseen is None:
+        deep, n_gaps = _deep_errors(best.model, pieces)
+        return replace(best, deep=deep, n_gaps=n_gaps)
+    n_columns = pieces.values.shape[2]
+    (error, deviation, column), deep, n_gaps = unseen.split(best.deviation, best.column, n_columns)
+    return replace(best, error=error, deviation=deviation, column=column, deep=deep, n_gaps=n_gaps)
 
 
 def _regression(pieces, generator, *, max_order, work, noises, **options):
@@ -147,7 +117,7 @@ def _regression(pieces, generator, *, max_order, work, noises, **options):
     hidden = hide(pieces.observed, generator)
     if int(hidden.sum()) < _FEWEST_TO_JUDGE:
         model = fit_short(pieces, max_order=max_order, noises=noises, **options)
-        return _judged(model, pieces, hidden)[0], pieces
+        return judged(model, pieces, hidden)[0], pieces
     start = _start(pieces, hidden, [first_guess(pieces, noise) for noise in noises], options)
     best = _best_of_steps(start, pieces, hidden, **options)
     best = _by_least_squares(best, pieces, hidden, 1)
@@ -160,32 +130,47 @@ def _walk(pieces, generator, *, noises, **options):
     hidden = hide(pieces.observed, generator)
     if int(hidden.sum()) < _FEWEST_TO_JUDGE:
         model = fit_short_walk(pieces, noises=noises, **options)
-        return _judged(model, pieces, hidden)[0], pieces
+        return judged(model, pieces, hidden)[0], pieces
     guesses = [first_guess(pieces, noise, damping=1.0) for noise in noises]
     start = _start(pieces, hidden, guesses, options)
     return _best_of_steps(start, pieces, hidden, **options), pieces
 
 
-def _walk_is_better(model, pieces, regression, walk, generator):
-    """Whether a walk fills gaps that both have not seen better than an autoregression."""
-    n_cells, n_numbers = int(pieces.observed.sum()), model.transition.numel()
-    if n_cells <= n_numbers + model.innovation.numel() // 2:
-        # With as many numbers as cells nothing is left to judge by.
-        return True
-    fewest, most = _CELLS_COMPARED
-    if not fewest <= n_cells <= min(most, _FEW_CELLS_A_NUMBER * n_numbers):
-        return False
-    errors = torch.zeros(2, dtype=torch.float64)
-    regression = partial(regression, max_order=model.order)
-    known = {"noises": [float(model.noise.median())], "done": lambda: None}
-    for _ in range(_N_COMPARED):
-        hidden = hide_as_missing(pieces.observed, pieces.real, _SHARE_COMPARED, generator)
-        values, observed = pieces.values.masked_fill(hidden, 0.0), pieces.observed & ~hidden
-        left = replace(pieces, values=values, observed=observed)
-        for i, fit in enumerate((regression, walk)):
-            found, _ = fit(left, generator, **known)
-            errors[i] += _judged(found.model, pieces, hidden)[0].crps * int(hidden.sum())
-    return bool(errors[1] < errors[0])
+def _better(best, pieces, regression, walk, period, generator):
+    """The best of this fit, a walk and a structural model, its pieces and what it had not seen."""
+    n_cells, n_numbers = int(pieces.observed.sum()), best.model.transition.numel()
+    # With as many numbers as cells nothing is left to judge an autoregression by.
+    hopeless = n_cells <= n_numbers + best.model.innovation.numel() // 2
+    if not _FEWEST_COMPARED <= n_cells <= _MOST_COMPARED:
+        return (*walk(pieces, generator), None) if hopeless else (best, pieces, None)
+    known = {"noises": [float(best.model.noise.median())], "done": lambda: None}
+    kinds = {}
+    if not hopeless:
+        order = best.model.order
+        kinds["regression"] = lambda x: regression(x, generator, **known, max_order=order)[0].model
+    if hopeless or _FEWEST_FOR_A_WALK <= n_cells <= _FEW_CELLS_A_NUMBER * n_numbers:
+        kinds["walk"] = lambda x: walk(x, generator, **known)[0].model
+    structural = _structural(pieces, period, generator)
+    if structural is not None:
+        kinds["structural"] = lambda x: fit_structural(x, period, generator, structural[1])[0]
+    chosen, unseen = next(iter(kinds)), None
+    if len(kinds) > 1:
+        number, unseen = compare(list(kinds.values()), pieces, generator)
+        chosen = list(kinds)[number]
+    if chosen == "structural":
+        best, _ = judged(structural[0], pieces, hide(pieces.observed, generator))
+    elif chosen == "walk":
+        best, pieces = walk(pieces, generator)
+    return best, pieces, unseen
+
+
+def _structural(pieces, period, generator):
+    """A structural model and what is known of it; None where it would be too large."""
+    n_columns = pieces.values.shape[2]
+    if 2 * n_columns > _MOST_STATES:
+        return None
+    found = fit_structural(pieces, period, generator)
+    return found if found[0].n_states <= _MOST_STATES else None
 
 
 def _of_higher_orders(best, pieces, hidden, max_order, work, options):
@@ -194,11 +179,11 @@ def _of_higher_orders(best, pieces, hidden, max_order, work, options):
         fewer = _affordable(pieces, order, work)
         if fewer < len(pieces.values):
             pieces, hidden = pieces.first(fewer), hidden[:fewer]
-            best, _ = _judged(best.model, pieces, hidden)
+            best, _ = judged(best.model, pieces, hidden)
         found = _by_least_squares(best, pieces, hidden, order)
         raised = raise_order(best.model) if found is best else found.model
         trial = _best_of_steps(raised, pieces, hidden, **options)
-        if not _clearly_better(trial, best, _ORDER_GAIN):
+        if not clearly_better(trial, best, _ORDER_GAIN):
             break
         best = trial
     return best, pieces
@@ -213,7 +198,7 @@ def _deep_errors(model, pieces):
     for first in (n_times // 3, n_times - length):
         gone[:, first : first + length] = True
         deep[:, first + length // 4 : first + length - length // 4] = True
-    fit, _ = _judged(model, pieces, pieces.observed & gone)
+    fit, _ = judged(model, pieces, pieces.observed & gone)
     kept = (deep & pieces.observed)[pieces.observed & gone]
     n_gaps = 2 * int((deep & pieces.observed).any(2).any(1).sum())
     return tuple(x[kept] for x in (fit.error, fit.deviation, fit.column)), n_gaps
@@ -230,8 +215,8 @@ def _by_least_squares(best, pieces, hidden, order):
     model = regressed(best.model, best.completed, pieces.real, order)
     noises = [model.noise, torch.full_like(model.noise, LEAST_NOISE)]
     for noise in noises[int(torch.equal(*noises)) :]:
-        trial, _ = _judged(replace(model, noise=noise), pieces, hidden)
-        best = trial if _clearly_better(trial, best, _GAIN) else best
+        trial, _ = judged(replace(model, noise=noise), pieces, hidden)
+        best = trial if clearly_better(trial, best, _GAIN) else best
     return best
 
 
@@ -255,44 +240,17 @@ def _affordable(pieces, order, work):
 
 def _best_of_steps(model, pieces, hidden, n_steps, ridge, done):
     """EM until the hidden cells gain nothing more."""
-    best, smoothed = _judged(model, pieces, hidden)
+    best, smoothed = judged(model, pieces, hidden)
     lowest = best
     for i in range(n_steps):
         model = maximise(model, smoothed, pieces, pieces.observed & ~hidden, ridge)
-        trial, smoothed = _judged(model, pieces, hidden)
+        trial, smoothed = judged(model, pieces, hidden)
         done()
         # A step makes the seen cells more likely, so that only a clear loss speaks against it: on
         # some hundred hidden cells the first one may well look worse, and the first guess stay.
-        best = best if _clearly_better(lowest, trial) else trial
+        best = best if clearly_better(lowest, trial) else trial
         enough = trial.crps > (1 - _GAIN) * lowest.crps
         lowest = min(lowest, trial, key=lambda fit: fit.crps)
         if enough and i + 1 >= _FEWEST_STEPS:
             break
     return best
-
-
-def _clearly_better(one, other, gain=0.0):
-    """Whether a fit has a lower CRPS by this share and by a standard error of the difference."""
-    difference = normal_crps(other.error, other.deviation) - normal_crps(one.error, one.deviation)
-    error = float(difference.std()) / math.sqrt(len(difference))
-    return other.crps - one.crps > max(gain * other.crps, error)
-
-
-def _judged(model, pieces, hidden):
-    """Smooth without the hidden cells, and compare these with what the smoother says."""
-    seen = pieces.observed & ~hidden
-    smoothed = smooth(model, pieces.values * seen, seen)
-    mean, variance = model.cells(smoothed.mean, smoothed.covariance)
-    deviation = (variance + model.noise).sqrt()[hidden]
-    error = (pieces.values - mean)[hidden]
-    column = torch.nonzero(hidden)[:, -1]
-    crps = float(normal_crps(error, deviation).mean())
-    completed = torch.where(seen, pieces.values, mean)
-    return Fit(model, crps, error, deviation, column, completed), smoothed
-
-
-def normal_crps(error, deviation):
-    """CRPS of normal distributions (Gneiting & Raftery 2007, equation 21, negated)."""
-    z = error / deviation
-    density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    return deviation * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))

@@ -350,8 +350,8 @@ def _root(covariance):
     return torch.linalg.cholesky(stable)
 
 
-def window_covariance(covariance, gain, rows, times, states):
-    """Covariances, given all observations, of some states of windows.
+def window_covariance(covariance, gain, rows, times, loadings):
+    """Covariances, given all observations, of some cells of windows, without their noise.
 
     Parameters
     ----------
@@ -359,8 +359,10 @@ def window_covariance(covariance, gain, rows, times, states):
         Of :class:`Smoothed`, the rows of all series end to end.
     rows : int64 tensor of shape (B, L)
         Rows of each window, one after the other in one series.
-    times, states : int64 tensors of shape (B, N)
-        Place in the window and number of the state, for ``N`` targets of each window.
+    times : int64 tensor of shape (B, N)
+        Place in the window of each of ``N`` targets.
+    loadings : tensor of shape (B, N, n)
+        What states each target is made of.
 
     Returns
     -------
@@ -368,8 +370,6 @@ def window_covariance(covariance, gain, rows, times, states):
         Their covariances.
     """
     (batch, n_times), n_targets, n = rows.shape, times.shape[1], covariance.shape[-1]
-    column = states[:, None].expand(-1, n, -1)
-    row = states[..., None].expand(-1, -1, n_targets)
     # Column j of ``ahead``: covariance of the state at this time with target j, which lies later.
     ahead = covariance.new_zeros((batch, n, n_targets))
     out = covariance.new_zeros((batch, n_targets, n_targets))
@@ -377,6 +377,7 @@ def window_covariance(covariance, gain, rows, times, states):
         if t + 1 < n_times:
             ahead = gain[rows[:, t]] @ ahead
         here = times == t
-        ahead = torch.where(here[:, None], covariance[rows[:, t]].gather(2, column), ahead)
-        out = torch.where(here[..., None], ahead.gather(1, row), out)
+        own = torch.where(here[..., None], loadings, 0.0)
+        ahead = torch.where(here[:, None], covariance[rows[:, t]] @ own.mT, ahead)
+        out = torch.where(here[..., None], loadings @ ahead, out)
     return torch.where(times[..., None] <= times[:, None], out, out.mT)

@@ -59,6 +59,10 @@ class Pieces:
         """The first ``n`` pieces."""
         return self._of(slice(n))
 
+    def without(self, hidden):
+        """The same pieces, some of whose cells are missing as well."""
+        return Pieces(self.values.masked_fill(hidden, 0.0), self.observed & ~hidden, self.real)
+
     def _of(self, chosen):
         return Pieces(self.values[chosen], self.observed[chosen], self.real[chosen])
 

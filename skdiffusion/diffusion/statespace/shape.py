@@ -85,7 +85,8 @@ class Shape:
             return self
         per_gap = len(error) / n_gaps / n_columns
         far = _heights(error / deviation, column, n_columns, _OWN_GAPS * per_gap)
-        reach = torch.stack([_medians(*near[1:], n_columns), _medians(*deep[1:], n_columns)])
+        far = torch.lerp(self.heights, far, n_gaps / (n_gaps + _FEWEST_GAPS))
+        reach = torch.stack([medians(*near[1:], n_columns), medians(*deep[1:], n_columns)])
         wider = (reach[1] > _WIDER * reach[0])[:, None]
         return replace(self, far=torch.where(wider, far, self.heights), reach=reach)
 
@@ -127,7 +128,7 @@ def _heights(residual, column, n_columns, own):
     return torch.stack(heights)
 
 
-def _medians(deviation, column, n_columns):
+def medians(deviation, column, n_columns):
     """Median predicted deviation of each column, that of all where it has none."""
     everyone, own = deviation.median(), [deviation[column == k] for k in range(n_columns)]
     return torch.stack([x.median() if len(x) else everyone for x in own])

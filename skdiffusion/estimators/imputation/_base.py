@@ -32,6 +32,8 @@ _FEWEST_ROWS, _ROWS_OF_CELL, _MANY_CELLS = 80, 5, 64
 # Rows of a table that its Gaussian is learnt from: the error of a correlation from so many is
 # below .003, and a step of EM costs a second.
 _MOST_ROWS = 2**17
+# Rows of a season that may move, and the share by which it may miss a whole number of them.
+_LONGEST_SEASON, _SEASON_ROUNDED = 64, 0.02
 
 
 def fit_base(windows, stationary, owner, seed, progress=False):
@@ -114,6 +116,7 @@ def _fit_series(windows, seed, progress):
     values, observed, time = (x[rows] for x in (series.values, series.observed, series.time))
     neighbours = torch.ones(len(rows) - 1, dtype=torch.bool)
     neighbours[offsets[1:-1] - 1] = False
+    period = _season(series.periods, time, neighbours)
 
     def fit(values, observed, **options):
         season = Season.learn(values, observed, time, neighbours, series.periods)
@@ -127,6 +130,7 @@ def _fit_series(windows, seed, progress):
                 bar.update()
 
             options |= {"generator": torch_generator(seed), "on_step": step}
+            options["period"] = period
             fit = fit_state_space(pieces, **options)
         near = fit.error, fit.deviation, fit.column
         shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
@@ -143,6 +147,19 @@ def _fit_series(windows, seed, progress):
         known = {"noises": [float(first.noise.median())], "max_order": first.order} if first else {}
         parts.append(fit(values[:, group.columns], observed[:, group.columns], **known))
     return GroupedGaussian(groups, parts)
+
+
+def _season(periods, time, neighbours):
+    """Rows of the shortest season; 0 for none, or one of so many rows that it may well stand still.
+
+    Months and quarters are of different lengths, and there are twelve and four of them in a year.
+    """
+    steps = time.diff()[neighbours]
+    if not periods or not len(steps):
+        return 0.0
+    rows = min(periods) / float(steps.mean())
+    rows = round(rows) if abs(rows - round(rows)) < _SEASON_ROUNDED * rows else rows
+    return float(rows) if rows <= _LONGEST_SEASON else 0.0
 
 
 def _is_wide(series):

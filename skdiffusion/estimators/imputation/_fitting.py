@@ -21,7 +21,7 @@ from skdiffusion.estimators.imputation._base import (
 )
 from skdiffusion.estimators.imputation._choice import nothing_trained, with_network
 from skdiffusion.estimators.imputation._judging import Judge
-from skdiffusion.estimators.imputation._maps import bent, better_mapped
+from skdiffusion.estimators.imputation._maps import bent_series, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
@@ -102,7 +102,7 @@ def learn_columns(flat, settings, names, encoding, kind):
     elif settings.method == "gaussian" or settings.network != "csdi":
         # The paper's network gets the standardised values of the paper.
         table = kind == "table"
-        columns = better_mapped(columns, flat) if table else columns.mapped(bent, flat)
+        columns = better_mapped(columns, flat) if table else bent_series(columns, flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
         warn(

@@ -34,6 +34,13 @@ def bent(u):
     return Spikes.learn(Bend.learn(u), u)
 
 
+def bent_series(columns, flat):
+    """Columns of series with that map, of which some have their logarithm."""
+    centre, scale = columns.centre[columns.valid], columns.scale[columns.valid]
+    zero = -centre / np.where(scale > 0, scale, 1.0)
+    return columns.mapped(lambda u: Spikes.learn(Bend.learn_series(u, zero), u), flat)
+
+
 def scored(u):
     """The map of all columns with many values to their normal scores."""
     return Spikes.learn(Bend.learn(u), u, every=True)

@@ -6,7 +6,7 @@ little undoes it; where most tell nothing, their noise is all that is left witho
 
 import torch
 
-from skdiffusion.diffusion.statespace.fit import normal_crps
+from skdiffusion.diffusion.statespace.judge import normal_crps
 from skdiffusion.diffusion.window.fit import completed_by, free_gaussian
 
 # With more rows correlations are what they are; more cells cost too much.
