@@ -159,24 +159,16 @@ class SeriesInput:
         """The same input with other values."""
         return replace(self, rows=self.split(flat))
 
-    def extended(self, n_steps, step):
-        """The same series with rows without values at their ends.
-
-        Parameters
-        ----------
-        n_steps : int
-            Number of rows to append to every series.
-        step : float or None
-            Distance of two rows in seconds, where times are known.
-        """
-        beyond = np.arange(1, n_steps + 1)
-
-        def longer(parts, at):
-            return parts and [np.r_[x, x[-1] + at * beyond] for x in parts]
-
+    def extended(self, n_steps):
+        """The same series with so many rows without values at their ends."""
+        times, slots = self.times, self.slots
+        if times:
+            ends = zip(times, self.origins)
+            times = [np.r_[t, t[-1] + self.grid.ahead(first + t[-1], n_steps)] for t, first in ends]
+        if slots:
+            slots = [np.r_[x, x[-1] + np.arange(1, n_steps + 1)] for x in slots]
         rows = [np.pad(x, ((0, n_steps), (0, 0)), constant_values=np.nan) for x in self.rows]
         rows = np.stack(rows) if _is_array(self.rows) else rows
-        times, slots = longer(self.times, step), longer(self.slots, 1)
         return replace(self, rows=rows, times=times, slots=slots)
 
     def split(self, flat):

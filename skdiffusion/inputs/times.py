@@ -176,6 +176,43 @@ class TimeGrid:
         gaps = np.minimum(np.diff(free), max(longest, _LONGEST_GAP))
         return np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)
 
+    def ahead(self, last, n_steps):
+        """Seconds from a row to those that follow it.
+
+        Parameters
+        ----------
+        last : float
+            The row, in seconds from 1970 by the clock of its zone.
+        n_steps : int
+            Number of rows that follow.
+
+        Returns
+        -------
+        ahead : float64 ndarray of shape (n_steps,)
+            Months and days of work have the lengths that the calendar gives them.
+        """
+        steps = self.step * np.arange(1, n_steps + 1)
+        if self.unit not in _COUNTS:
+            return steps * _SECONDS[self.unit]
+        now = np.datetime64(round(last), "s")
+        day, counted = now.astype("datetime64[D]"), steps.round().astype(int)
+        if self.unit == "business day":
+            days = np.busday_offset(day, counted, roll="backward")
+        else:
+            days = _same_day(day, counted)
+        return (days - day).astype("timedelta64[s]").astype(float)
+
+
+def _same_day(day, n_months):
+    """Days so many months after one, the last of a month after the last of one."""
+    month = day.astype("datetime64[M]")
+    months = month + n_months
+    length = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
+    since = day - month.astype("datetime64[D]")
+    is_last = (day + 1).astype("datetime64[M]") != month
+    most = length - np.timedelta64(1, "D")
+    return months.astype("datetime64[D]") + (most if is_last else np.minimum(since, most))
+
 
 def _calendar_unit(stamps):
     """Unit that the dates of all series count in."""

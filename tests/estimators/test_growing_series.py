@@ -90,3 +90,16 @@ def test_the_logarithm_goes_there_and_back_and_below_what_was_seen():
     # Zero and less come later: they stay finite and in order.
     new = np.array([[-1.5], [-1.0], [-0.999], [0.0]])
     assert np.all(np.diff(bend(new, learnt.parameters)[:, 0]) > 0)
+
+
+@pytest.mark.parametrize("freq", ["MS", "ME", "QS", "B", "h"])
+def test_what_follows_is_what_is_drawn_for_empty_rows_whatever_the_calendar(freq):
+    """Months and weeks of work are no multiples of a second: their season must not drift."""
+    rng = np.random.default_rng(0)
+    index = pd.date_range("2001-01-31", periods=120, freq=freq)
+    past = pd.DataFrame({"a": rng.normal(size=120).cumsum()}, index=index)
+    imputer = CSDIImputer(method="gaussian", window_length=4, n_draws=3, random_state=0).fit(past)
+    ahead = pd.date_range(index[-1], periods=21, freq=freq)[1:]
+    empty = pd.concat([past, pd.DataFrame(np.nan, ahead, past.columns)])
+    drawn = imputer.forecast(past, 20)
+    np.testing.assert_array_equal(drawn, imputer.sample(empty)[-20:])

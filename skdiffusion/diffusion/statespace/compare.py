@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from skdiffusion.diffusion.statespace.judge import judged
-from skdiffusion.diffusion.statespace.pieces import hide_as_missing
+from skdiffusion.diffusion.statespace.pieces import has_gaps, hide_as_missing
 from skdiffusion.diffusion.statespace.shape import medians
 
 # Times that gaps are hidden, and the share of the cells that go.
@@ -22,8 +22,9 @@ _N_COMPARED, _SHARE_COMPARED = 3, 0.15
 # Where, in shares of a series, it is gone on from: the first is where the fit ends. And how far, in
 # rows and as a share.
 _ORIGINS, _MOST_AHEAD, _SHARE_AHEAD = (0.75, 0.81, 0.87, 0.93), 24, 0.07
-# What is beyond the end counts for so much of what is in gaps.
-_WEIGHT_OF_ENDS = 0.5
+# What is beyond the end counts for so much of what is in gaps; a series without gaps is there to be
+# gone on from.
+_WEIGHT_OF_ENDS, _WITHOUT_GAPS = 0.5, 2.0
 # Logarithm of the loss that must be gained.
 _GAIN = 0.02
 # A cell is deep in a gap if so many times less certain than a single one.
@@ -101,18 +102,19 @@ def compare(fits, pieces, generator):
         beyond = ((row >= origin) & (row < origin + n_ahead))[..., None] & pieces.observed
         asked.append((pieces.without((row >= origin + n_ahead)[..., None]), beyond))
     _judge(fits, found, pieces, (row >= origins[0])[..., None] & pieces.observed, asked)
-    loss = torch.tensor([_loss(*unseen.crps) for unseen in found])
+    weight = _WEIGHT_OF_ENDS if has_gaps(pieces.observed, pieces.real) else _WITHOUT_GAPS
+    loss = torch.tensor([_loss(weight, *unseen.crps) for unseen in found])
     # The first kind stays unless another one gains enough.
     loss[0] -= _GAIN
     best = int(loss.nan_to_num(nan=torch.inf).argmin())
     return best, found[best]
 
 
-def _loss(*crps):
+def _loss(weight, *crps):
     """Logarithm of the CRPS in gaps and beyond the end; where no cell was asked for, 0."""
     *gaps, ends = torch.tensor(crps).double()
     gaps, ends = (x.log() if x > 0 else x for x in (sum(gaps), ends))
-    return gaps + _WEIGHT_OF_ENDS * ends
+    return gaps + weight * ends
 
 
 def _judge(fits, found, pieces, hidden, asked):

@@ -112,11 +112,12 @@ def fit_state_space(
     return replace(best, error=error, deviation=deviation, column=column, deep=deep, n_gaps=n_gaps)
 
 
-def _regression(pieces, generator, *, max_order, work, noises, **options):
+def _regression(pieces, generator, *, max_order, work, noises, thorough=True, **options):
     """Fit of a vector autoregression, and the pieces that it has seen."""
     hidden = hide(pieces.observed, generator)
     if int(hidden.sum()) < _FEWEST_TO_JUDGE:
-        model = fit_short(pieces, max_order=max_order, noises=noises, **options)
+        options |= {"max_order": max_order, "noises": noises, "thorough": thorough}
+        model = fit_short(pieces, **options)
         return judged(model, pieces, hidden)[0], pieces
     start = _start(pieces, hidden, [first_guess(pieces, noise) for noise in noises], options)
     best = _best_of_steps(start, pieces, hidden, **options)
@@ -146,8 +147,8 @@ def _better(best, pieces, regression, walk, period, generator):
     known = {"noises": [float(best.model.noise.median())], "done": lambda: None}
     kinds = {}
     if not hopeless:
-        order = best.model.order
-        kinds["regression"] = lambda x: regression(x, generator, **known, max_order=order)[0].model
+        again = partial(regression, max_order=best.model.order, thorough=False)
+        kinds["regression"] = lambda x: again(x, generator, **known)[0].model
     if hopeless or _FEWEST_FOR_A_WALK <= n_cells <= _FEW_CELLS_A_NUMBER * n_numbers:
         kinds["walk"] = lambda x: walk(x, generator, **known)[0].model
     structural = _structural(pieces, period, generator)
@@ -169,7 +170,11 @@ def _structural(pieces, period, generator):
     n_columns = pieces.values.shape[2]
     if 2 * n_columns > _MOST_STATES:
         return None
-    found = fit_structural(pieces, period, generator)
+    try:
+        found = fit_structural(pieces, period, generator)
+    except torch.linalg.LinAlgError:
+        # Numbers at the end of what they may be: the other kinds are safe.
+        return None
     return found if found[0].n_states <= _MOST_STATES else None
 
 

@@ -171,20 +171,22 @@ def filter_states(model, values, observed):
     return means.transpose(0, 1), covariances.transpose(0, 1)
 
 
-def log_likelihood(model, values, observed):
+def log_likelihood(model, values, observed, filtered=None):
     """Log-density of what is observed: each row given the rows before it, summed.
 
     Parameters
     ----------
     model, values, observed
         As for :func:`filter_states`.
+    filtered : pair of tensors, optional
+        What that returns, if it is known already.
 
     Returns
     -------
     total : float
         In nats.
     """
-    filtered, covariances = filter_states(model, values, observed)
+    filtered, covariances = filtered or filter_states(model, values, observed)
     r, eye = model.n_states, torch.eye(values.shape[2], dtype=values.dtype)
     first = model.initial.expand(len(values), 1, *model.initial.shape)
     ahead = torch.cat([torch.zeros_like(filtered[:, :1]), model.predict_mean(filtered[:, :-1])], 1)
@@ -233,20 +235,22 @@ def _back(model, covariance):
     return torch.cholesky_solve(cross, torch.linalg.cholesky(stable)).mT, predicted
 
 
-def smooth(model, values, observed):
+def smooth(model, values, observed, filtered=None):
     """Give the states of series given all observations.
 
     Parameters
     ----------
     model, values, observed
         As for :func:`filter_states`.
+    filtered : pair of tensors, optional
+        What that returns, if it is known already; it is overwritten.
 
     Returns
     -------
     smoothed : Smoothed
         Moments and gains.
     """
-    mean, covariance = filter_states(model, values, observed)
+    mean, covariance = filtered or filter_states(model, values, observed)
     gain = torch.zeros_like(covariance)
     for t in range(values.shape[1] - 2, -1, -1):
         back, predicted = _back(model, covariance[:, t])

@@ -28,7 +28,7 @@ from skdiffusion.diffusion.statespace.em import (
     raise_order,
     regressed,
 )
-from skdiffusion.diffusion.statespace.kalman import log_likelihood, smooth
+from skdiffusion.diffusion.statespace.kalman import filter_states, log_likelihood, smooth
 
 # Steps that tell which of the first guesses is best, and that a regression is taken further by.
 _FEW_STEPS = 4
@@ -39,7 +39,7 @@ _GAIN = 0.1
 _RIDGE_A_COLUMN = 1.0
 
 
-def fit_short(pieces, *, n_steps, ridge, max_order, noises, done):
+def fit_short(pieces, *, n_steps, ridge, max_order, noises, done, thorough=True):
     """Fit to all cells; the order by the corrected information criterion.
 
     Parameters
@@ -56,6 +56,8 @@ def fit_short(pieces, *, n_steps, ridge, max_order, noises, done):
         Noises to start from.
     done : callable
         Called after every step.
+    thorough : bool, default=True
+        Whether several beginnings and orders are tried, or the largest order from a few steps.
 
     Returns
     -------
@@ -68,14 +70,15 @@ def fit_short(pieces, *, n_steps, ridge, max_order, noises, done):
         return _climbed(model, pieces, steps, ridge, done)
 
     starts = [climb(first_guess(pieces, noise), _FEW_STEPS) for noise in noises]
-    found = [climb(max(starts, key=lambda start: start[1])[0], n_steps)]
+    best = max(starts, key=lambda start: start[1])
+    found = [climb(best[0], n_steps)] if thorough else [best]
     first = found[0][0]
     smoothed = smooth(first, pieces.values, pieces.observed)
     mean, _ = first.cells(smoothed.mean, smoothed.covariance)
     completed = torch.where(pieces.observed, pieces.values, mean)
     for order in range(1, max_order + 1):
         begins = _of_order(first, completed, pieces.real, order)
-        found += [climb(model, _FEW_STEPS) for model in begins]
+        found += [climb(model, _FEW_STEPS) for model in (begins if thorough else begins[-2:-1])]
     return min(found, key=lambda one: _criterion(*one, pieces))[0]
 
 
@@ -95,11 +98,11 @@ def _of_order(model, completed, real, order):
 
 def _climbed(model, pieces, steps, ridge, done):
     """The model after steps of EM, as long as they pay, and its log-likelihood."""
-    best, likelihood = model, _likelihood(model, pieces)
+    best, (likelihood, filtered) = model, _likelihood(model, pieces)
     for _ in range(steps):
-        smoothed = smooth(model, pieces.values, pieces.observed)
+        smoothed = smooth(model, pieces.values, pieces.observed, filtered)
         model = maximise(model, smoothed, pieces, pieces.observed, ridge)
-        now = _likelihood(model, pieces)
+        now, filtered = _likelihood(model, pieces)
         done()
         gain = now - likelihood
         if gain > 0:
@@ -110,7 +113,10 @@ def _climbed(model, pieces, steps, ridge, done):
 
 
 def _likelihood(model, pieces):
-    return log_likelihood(model, pieces.values, pieces.observed)
+    """Log-likelihood, and the filtered states that it comes from."""
+    data = pieces.values, pieces.observed
+    filtered = filter_states(model, *data)
+    return log_likelihood(model, *data, filtered), filtered
 
 
 def _criterion(model, likelihood, pieces):

@@ -48,13 +48,13 @@ _LOG_TURN = math.log(2 * math.pi)
 # Where the search begins: all combinations of these.
 _BEGINS = {_NOISE: (-6.0, -2.0), _LEVEL: (-9.0, -4.0), _REST: (-6.0, -2.0), _PHI: (0.0, 2.5)}
 # Rounds of the search, of the best so many of all seen, each changed so often.
-_ROUNDS, _ROUNDS_MORE, _BEST, _CHANGES, _STEP, _NARROWER = 12, 4, 4, 6, 2.0, 0.8
+_ROUNDS, _ROUNDS_MORE, _BEST, _CHANGES, _STEP, _NARROWER = 8, 3, 4, 8, 2.0, 0.75
 # Rows that the numbers are searched on.
 _MOST_ROWS = 1024
 # Variances of a level and a slope before anything is seen.
 _FIRST_LEVEL, _FIRST_SLOPE = 4.0, 0.01
-# Steps of expectation maximisation that correlations get.
-_STEPS = 4
+# Steps of expectation maximisation that correlations get, and what keeps them inside -1 and 1.
+_STEPS, _LEAST_SQUARE, _LEAST_EIGENVALUE = 4, 1e-12, 0.02
 # Kinds of states.
 _IS_REST, _IS_LEVEL, _IS_SLOPE, _IS_WAVE = range(4)
 
@@ -277,26 +277,31 @@ def _joined(columns):
 
 
 def _correlated(model, kind, pieces):
-    """The model with correlated innovations of levels and of rests, where these pay."""
-    together = [torch.nonzero(kind == i)[:, 0] for i in (_IS_REST, _IS_LEVEL)]
-    n_columns = len(together[0])
-    if n_columns == 1:
+    """The model with correlated innovations of levels and rests, where these pay."""
+    driven = torch.nonzero((kind == _IS_REST) | (kind == _IS_LEVEL))[:, 0]
+    n = len(driven)
+    deviation, trial = model.innovation.diagonal()[driven].sqrt(), model
+    if n == 2:
         return model
-    deviation, trial = model.innovation.diagonal().sqrt(), model
     for _ in range(_STEPS):
         squares = _innovations(trial, smooth(trial, pieces.values, pieces.observed), pieces.real)
         innovation = model.innovation.clone()
-        for own in together:
-            block = squares[own][:, own]
-            root = block.diagonal().clamp(min=1e-12).sqrt()
-            correlation = block / root / root[:, None]
-            correlation.fill_diagonal_(1.0)
-            innovation[own[:, None], own] = correlation * deviation[own] * deviation[own][:, None]
+        correlation = _correlation(squares[driven][:, driven])
+        innovation[driven[:, None], driven] = correlation * deviation * deviation[:, None]
         trial = replace(model, innovation=innovation)
     gain = log_likelihood(trial, pieces.values, pieces.observed) - log_likelihood(
         model, pieces.values, pieces.observed
     )
-    return trial if gain > n_columns * (n_columns - 1) else model
+    return trial if gain > n * (n - 1) / 2 else model
+
+
+def _correlation(covariance):
+    """Correlations, none of which is so near to 1 that rounding would rule the filter."""
+    root = covariance.diagonal().clamp(min=_LEAST_SQUARE).sqrt()
+    values, vectors = torch.linalg.eigh(covariance / root / root[:, None])
+    positive = (vectors * values.clamp(min=_LEAST_EIGENVALUE)) @ vectors.T
+    root = positive.diagonal().sqrt()
+    return positive / root / root[:, None]
 
 
 def _innovations(model, smoothed, real):

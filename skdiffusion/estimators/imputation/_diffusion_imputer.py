@@ -230,7 +230,7 @@ class DiffusionImputer(FillingImputer):
         n_draws = self.n_draws if n_draws is None else positive_int(n_draws, "n_draws")
         data = self._read(X, timestamps)
         require_forecast(self._reader)
-        data = data.extended(n_steps, self._reader.step)
+        data = data.extended(n_steps)
         model = self._model.without_network()
         # The draws are those of the whole series, of which only the last rows are needed.
         keys, data = self._keys(data, random_state), data.ending(n_steps, self._margin(model))
