@@ -8,6 +8,7 @@ import torch
 from skdiffusion import CSDIImputer
 from skdiffusion.columns.bend import Bend, bend
 from skdiffusion.columns.columns import Columns
+from skdiffusion.diffusion.statespace import fit as fit_module
 from skdiffusion.estimators.imputation._base import _season
 from skdiffusion.estimators.imputation._maps import bent_series
 
@@ -103,3 +104,17 @@ def test_what_follows_is_what_is_drawn_for_empty_rows_whatever_the_calendar(freq
     empty = pd.concat([past, pd.DataFrame(np.nan, ahead, past.columns)])
     drawn = imputer.forecast(past, 20)
     np.testing.assert_array_equal(drawn, imputer.sample(empty)[-20:])
+
+
+def test_what_follows_remembers_as_far_back_as_all_rows_do(monkeypatch):
+    """A level that hardly moves beside a rest that wanders: five hundred rows do not tell it."""
+    rng = np.random.default_rng(0)
+    rest = np.zeros(900)
+    for t in range(1, 900):
+        rest[t] = 0.97 * rest[t - 1] + rng.normal()
+    past = 2 * rest[:, None] + 0.01 * rng.normal(size=(900, 1)).cumsum(0)
+    # Of the kinds that are compared the structural one is the last.
+    monkeypatch.setattr(fit_module, "compare", lambda kinds, *_: (len(kinds) - 1, None))
+    imputer = CSDIImputer(method="gaussian", window_length=8, n_draws=3, random_state=0).fit(past)
+    drawn = imputer.sample(np.vstack([past, np.full((20, 1), np.nan)]))[-20:]
+    np.testing.assert_array_equal(imputer.forecast(past, 20), drawn)

@@ -26,6 +26,8 @@ _ROWS_AHEAD = 64
 # ends, after which nothing is left of where it began: filter, smoother and the draws backwards
 # (whose noise belongs to a row, not to a piece) forget exponentially.
 _PIECE, _FORGOTTEN = 2048, 256
+# The same where levels and seasons move slowly: what a thousand rows ago tells is not nothing.
+_FORGOTTEN_LEVELS = 4096
 
 
 @dataclass
@@ -78,6 +80,11 @@ class SeriesGaussian:
     def n_features(self):
         """Number of columns."""
         return len(self.model.loadings)
+
+    @property
+    def forgotten(self):
+        """Rows after which nothing is left of where a piece of a series began."""
+        return _FORGOTTEN if self.model.n_states == self.n_features else _FORGOTTEN_LEVELS
 
     def __deepcopy__(self, memo):
         """Share the tensors: they are never changed."""
@@ -149,7 +156,9 @@ class SeriesGaussian:
 
     def _smoothed(self, series):
         """Of each piece: rows to keep, which of those read they are, all that is known, moments."""
-        for rows, real, kept in _batches(series, self.model.transition.shape[1] ** 2):
+        for rows, real, kept in _batches(
+            series, self.model.transition.shape[1] ** 2, self.forgotten
+        ):
             seen, season = series.observed[rows] & real[..., None], self.season(series.time[rows])
             smoothed = smooth(self.model, (series.values[rows] - season) * seen, seen)
             mean, variance = self._cells(smoothed.mean, smoothed.covariance)
@@ -221,7 +230,7 @@ class SeriesGaussian:
         k, n = series.values.shape[1], self.model.transition.shape[1]
         out = series.values.new_empty((n_draws, int(series.wanted.sum())))
         rank = series.wanted.flatten().cumsum(0).view_as(series.wanted) - 1
-        for rows, real, kept in _batches(series, n * n + n_draws * n):
+        for rows, real, kept in _batches(series, n * n + n_draws * n, self.forgotten):
             seen = series.observed[rows] & real[..., None]
             season = self.season(series.time[rows])
             values = (series.values[rows] - season) * seen
@@ -274,13 +283,13 @@ class _RowNoise:
         return self.block[:, :, t - begin]
 
 
-def _batches(series, numbers_a_row):
+def _batches(series, numbers_a_row, forgotten):
     """Row numbers (B, T) of pieces of like length, which are real and which are to be kept."""
 
     def fits(count, shortest, longest):
         return count * longest * numbers_a_row <= _NUMBERS and longest <= 1.25 * shortest
 
-    first, last, begin, end = _pieces(series.offsets).to(series.values.device)
+    first, last, begin, end = _pieces(series.offsets, forgotten).to(series.values.device)
     for batch in alike(last - first, fits):
         chosen = batch.sort().values
         time = torch.arange(int((last - first)[chosen].max()), device=first.device)
@@ -290,13 +299,13 @@ def _batches(series, numbers_a_row):
         yield torch.where(real, rows, 0), real, kept
 
 
-def _pieces(offsets):
+def _pieces(offsets, forgotten):
     """Rows (4, n_pieces) of pieces: the first and the end of what is read, and of what is kept."""
     pieces = []
     for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
         n = max(1, round((stop - start) / _PIECE))
         cuts = [start + (stop - start) * i // n for i in range(n + 1)]
         for begin, end in itertools.pairwise(cuts):
-            read = max(start, begin - _FORGOTTEN), min(stop, end + _FORGOTTEN)
+            read = max(start, begin - forgotten), min(stop, end + forgotten)
             pieces.append((*read, begin, end))
     return torch.tensor(pieces).T

@@ -130,6 +130,11 @@ class GroupedGaussian:
         """Number of columns."""
         return sum(len(group.own) for group in self.groups)
 
+    @property
+    def forgotten(self):
+        """Rows after which nothing is left of where a piece of a series began."""
+        return max(part.forgotten for part in self.parts)
+
     def plain(self):
         """The same with normal errors."""
         return replace(self, parts=[part.plain() for part in self.parts])

@@ -22,8 +22,8 @@ _CELLS_ON_GPU, _CELLS_ON_CPU = 2**20, 24_000
 _BASES = {base.__name__: base for base in (WindowBase, RowMixture, SeriesGaussian, GroupedGaussian)}
 # Windows encoded in one call, if batch_size does not say otherwise.
 _WINDOWS_PER_BATCH = 64
-# Rows after which nothing is left of where a piece of a series begins: a state space cuts series
-# by itself and leaves half of this.
+# Rows after which nothing is left of where a piece of a series begins. A state space cuts series by
+# itself, and leaves half of this.
 _FORGOTTEN = 512
 
 
@@ -90,11 +90,13 @@ class ImputationModel:
 
     def reach(self, settings):
         """Rows around a piece of a series that say something of its draws."""
+        base = getattr(self.denoiser.closed_form(), "base", None)
+        forgotten = 2 * getattr(base, "forgotten", _FORGOTTEN // 2)
         if not self.solves:
-            return _FORGOTTEN
+            return forgotten
         # A step of a solver asks twice at most, and every answer joins cells of a window.
         n_steps = settings.n_steps or self.denoiser.default_steps
-        return _FORGOTTEN + 2 * n_steps * self.blueprint.length
+        return forgotten + 2 * n_steps * self.blueprint.length
 
     def draw(self, series, keys, n_draws, settings):
         """Draw the wanted cells of ``series``; see :func:`draw_standardised`."""
