@@ -28,7 +28,7 @@ from imputation import series_problem
 from records import as_text, versions
 
 from skdiffusion import CSDIImputer
-from skdiffusion.diffusion.statespace.fit import normal_crps
+from skdiffusion.diffusion.statespace.judge import normal_crps
 from skdiffusion.estimators.imputation import _trees
 from skdiffusion.estimators.imputation._fitting import Windows
 from skdiffusion.training.masking import block_targets

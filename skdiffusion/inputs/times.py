@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skdiffusion._warn import warn
+from skdiffusion.inputs.calendar import COUNTS, calendar_unit, same_day
 from skdiffusion.inputs.frames import has_times, without_zones
 
 # Slots that are kept of a gap without rows: over more, a state space forgets what came before.
@@ -13,8 +14,6 @@ _LONGEST_GAP = 1000
 _PERIODS = ((86_400.0, 3), (604_800.0, 4), (31_556_952.0, 2))
 # Mean lengths of the units of grids, in seconds: a year of 365.2425 days; the other is unknown.
 _SECONDS = {"second": 1.0, "month": 2_629_746.0, "business day": 86_400.0, "number": 1.0}
-# Days that the first or last working day of a month moves by at most, and those of a weekend.
-_WEEKEND = 2
 # A common step finer than this share of the usual one is the resolution of a clock, no step.
 _FINEST = 16
 # Halvings of the usual step before times are taken as events; a sixteenth of it as above.
@@ -138,9 +137,9 @@ class TimeGrid:
         numbered : bool
             Whether they are numbers of an index.
         """
-        unit = "number" if numbered else _calendar_unit(stamps)
-        if unit in _COUNTS:
-            ticks = [_COUNTS[unit](s) for s in stamps]
+        unit = "number" if numbered else calendar_unit(stamps)
+        if unit in COUNTS:
+            ticks = [COUNTS[unit](s) for s in stamps]
             return cls(unit, float(np.gcd.reduce(np.concatenate([np.diff(t) for t in ticks]))))
         return cls(unit, common_step(times))
 
@@ -163,7 +162,7 @@ class TimeGrid:
         ValueError
             If rows are so close in time that they would be moved by more than ``longest`` slots.
         """
-        ticks = _COUNTS[self.unit](stamps) if self.unit in _COUNTS else times
+        ticks = COUNTS[self.unit](stamps) if self.unit in COUNTS else times
         nearest = np.rint((ticks - ticks[0]) / self.step)
         free = np.maximum.accumulate(nearest - np.arange(len(nearest))) + np.arange(len(nearest))
         if (free - nearest).max() > longest:
@@ -192,75 +191,15 @@ class TimeGrid:
             Months and days of work have the lengths that the calendar gives them.
         """
         steps = self.step * np.arange(1, n_steps + 1)
-        if self.unit not in _COUNTS:
+        if self.unit not in COUNTS:
             return steps * _SECONDS[self.unit]
         now = np.datetime64(round(last), "s")
         day, counted = now.astype("datetime64[D]"), steps.round().astype(int)
         if self.unit == "business day":
             days = np.busday_offset(day, counted, roll="backward")
         else:
-            days = _same_day(day, counted)
+            days = same_day(day, counted)
         return (days - day).astype("timedelta64[s]").astype(float)
-
-
-def _same_day(day, n_months):
-    """Days so many months after one, the last of a month after the last of one."""
-    month = day.astype("datetime64[M]")
-    months = month + n_months
-    length = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
-    since = day - month.astype("datetime64[D]")
-    is_last = (day + 1).astype("datetime64[M]") != month
-    most = length - np.timedelta64(1, "D")
-    return months.astype("datetime64[D]") + (most if is_last else np.minimum(since, most))
-
-
-def _calendar_unit(stamps):
-    """Unit that the dates of all series count in."""
-    if not all(s.dtype.kind == "M" for s in stamps) or sum(map(len, stamps)) < 3:
-        return "second"
-    stamps = [s for s in stamps if len(s) > 1]
-    if not stamps:
-        return "second"
-    if all(map(_is_monthly, stamps)):
-        return "month"
-    # Some weekend must have been skipped for its absence to mean something.
-    busy = all(map(_is_weekdays, stamps)) and max(map(_weekends, stamps)) >= 2
-    return "business day" if busy else "second"
-
-
-def _is_monthly(stamps):
-    """Whether dates are one of a month at most, always about the same day of it."""
-    if (np.diff(_months(stamps)) < 1).any():
-        return False
-    days = stamps.astype("datetime64[D]")
-    since = (days - stamps.astype("datetime64[M]")).astype(int)
-    left = ((stamps.astype("datetime64[M]") + 1).astype("datetime64[D]") - days).astype(int)
-    return min(np.ptp(since), np.ptp(left)) <= _WEEKEND
-
-
-def _is_weekdays(stamps):
-    """Whether dates are one a day, mostly on consecutive ones, and never on a weekend."""
-    days = stamps.astype("datetime64[D]")
-    gaps = np.diff(days).astype(int)
-    same_hour = (stamps - days == (stamps - days)[:1]).all()
-    return bool(same_hour and np.is_busday(days).all() and np.median(gaps) == 1)
-
-
-def _weekends(stamps):
-    days = stamps.astype("datetime64[D]")
-    return int((np.diff(days).astype(int) == 1 + _WEEKEND).sum())
-
-
-def _months(stamps):
-    return stamps.astype("datetime64[M]").astype(np.int64)
-
-
-def _business_days(stamps):
-    days = stamps.astype("datetime64[D]")
-    return np.busday_count(days[0], days)
-
-
-_COUNTS = {"month": _months, "business day": _business_days}
 
 
 def common_step(times):
@@ -343,7 +282,7 @@ def time_grid(data, timestamps, grid, longest):
     stamps, times, numbered = given
     if grid is None:
         grid = TimeGrid.learn(stamps, times, numbered)
-    if grid.unit in _COUNTS and any(s.dtype.kind != "M" for s in stamps):
+    if grid.unit in COUNTS and any(s.dtype.kind != "M" for s in stamps):
         raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
     slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
     data = replace(data, grid=grid, times=times, origins=[_origin(s) for s in stamps])

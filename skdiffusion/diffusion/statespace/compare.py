@@ -18,7 +18,7 @@ from skdiffusion.diffusion.statespace.pieces import has_gaps, hide_as_missing
 from skdiffusion.diffusion.statespace.shape import medians
 
 # Times that gaps are hidden, and the share of the cells that go.
-_N_COMPARED, _SHARE_COMPARED = 3, 0.15
+_N_COMPARED, _SHARE_COMPARED = 2, 0.2
 # Where, in shares of a series, it is gone on from: the first is where the fit ends. And how far, in
 # rows and as a share.
 _ORIGINS, _MOST_AHEAD, _SHARE_AHEAD = (0.75, 0.81, 0.87, 0.93), 24, 0.07

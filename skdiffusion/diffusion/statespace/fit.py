@@ -52,6 +52,8 @@ _CELLS_A_NUMBER, _CELLS = 1000, 100_000
 # fewer cells for each of its numbers, and so many cells in all.
 _FEWEST_COMPARED, _MOST_COMPARED = 60, 40_000
 _FEW_CELLS_A_NUMBER, _FEWEST_FOR_A_WALK = 150, 1000
+# Steps of each of these fits: from a known noise and order few are left to make.
+_STEPS = 5
 # States of a structural model.
 _MOST_STATES = 96
 
@@ -108,8 +110,12 @@ def fit_state_space(
         deep, n_gaps = _deep_errors(best.model, pieces)
         return replace(best, deep=deep, n_gaps=n_gaps)
     n_columns = pieces.values.shape[2]
-    (error, deviation, column), deep, n_gaps = unseen.split(best.deviation, best.column, n_columns)
-    return replace(best, error=error, deviation=deviation, column=column, deep=deep, n_gaps=n_gaps)
+    near, deep, n_gaps = unseen.split(best.deviation, best.column, n_columns)
+    best = replace(best, deep=deep, n_gaps=n_gaps)
+    if len(near[0]) < _FEWEST_TO_JUDGE:
+        return best
+    error, deviation, column = near
+    return replace(best, error=error, deviation=deviation, column=column)
 
 
 def _regression(pieces, generator, *, max_order, work, noises, thorough=True, **options):
@@ -144,7 +150,7 @@ def _better(best, pieces, regression, walk, period, generator):
     hopeless = n_cells <= n_numbers + best.model.innovation.numel() // 2
     if not _FEWEST_COMPARED <= n_cells <= _MOST_COMPARED:
         return (*walk(pieces, generator), None) if hopeless else (best, pieces, None)
-    known = {"noises": [float(best.model.noise.median())], "done": lambda: None}
+    known = {"noises": [float(best.model.noise.median())], "done": lambda: None, "n_steps": _STEPS}
     kinds = {}
     if not hopeless:
         again = partial(regression, max_order=best.model.order, thorough=False)

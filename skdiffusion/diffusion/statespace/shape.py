@@ -81,7 +81,7 @@ class Shape:
         """
         error, deviation, column = deep
         n_columns = len(self.heights)
-        if len(error) < _FEWEST or n_gaps < _FEWEST_GAPS:
+        if len(error) < _FEWEST or n_gaps < _FEWEST_GAPS or not len(near[0]):
             return self
         per_gap = len(error) / n_gaps / n_columns
         far = _heights(error / deviation, column, n_columns, _OWN_GAPS * per_gap)

@@ -48,7 +48,7 @@ _LOG_TURN = math.log(2 * math.pi)
 # Where the search begins: all combinations of these.
 _BEGINS = {_NOISE: (-6.0, -2.0), _LEVEL: (-9.0, -4.0), _REST: (-6.0, -2.0), _PHI: (0.0, 2.5)}
 # Rounds of the search, of the best so many of all seen, each changed so often.
-_ROUNDS, _ROUNDS_MORE, _BEST, _CHANGES, _STEP, _NARROWER = 8, 3, 4, 8, 2.0, 0.75
+_ROUNDS, _ROUNDS_MORE, _BEST, _CHANGES, _STEP, _NARROWER = 7, 2, 4, 8, 2.0, 0.7
 # Rows that the numbers are searched on.
 _MOST_ROWS = 1024
 # Variances of a level and a slope before anything is seen.
