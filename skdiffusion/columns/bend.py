@@ -67,17 +67,16 @@ class Bend:
             With the logarithm of positive columns whose steps from row to row it makes more alike.
         """
         parameters = fit_bend(u)
-        positive = np.nanmin(u, axis=0) > zero
-        ratio = np.nanmax(u - zero, axis=0) / np.where(positive, np.nanmin(u - zero, axis=0), 1.0)
-        tried = np.flatnonzero(positive & (ratio > _FACTOR))
-        if len(tried):
-            x = u[:, tried]
+        least, most = np.nanmin(u, axis=0) - zero, np.nanmax(u, axis=0) - zero
+        # One column after the other: series of a million rows are not copied whole.
+        for k in np.flatnonzero((least > 0) & (most > _FACTOR * least)):
+            x = u[:, [k]]
             # Far above its width the map is a logarithm, and no value is below twice of it.
-            trial = _moments(x, zero[tried], np.nanmin(x - zero[tried], axis=0) / 2)
-            trial = np.concatenate([trial, _limits(x, trial, False)])
-            gain = _of_steps(x, trial) - _of_steps(x, parameters[:, tried])
-            better = gain > 5 * np.log(len(u)) / 2 + _GAIN * len(u)
-            parameters[:, tried[better]] = trial[:, better]
+            trial = np.array(_moments(x, zero[[k]], least[[k]] / 2))
+            trial = np.concatenate([trial, _limits(x, trial, np.array([False]))])
+            gain = _of_steps(x, trial) - _of_steps(x, parameters[:, [k]])
+            if gain > 5 * np.log(len(u)) / 2 + _GAIN * len(u):
+                parameters[:, k] = trial[:, 0]
         return cls(parameters)
 
     def forward(self, u):
