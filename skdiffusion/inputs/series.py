@@ -164,7 +164,7 @@ class SeriesInput:
         times, slots = self.times, self.slots
         if times:
             ends = zip(times, self.origins)
-            times = [np.r_[t, t[-1] + self.grid.ahead(first + t[-1], n_steps)] for t, first in ends]
+            times = [np.r_[t, t[-1] + self.grid.ahead(first, t[-1], n_steps)] for t, first in ends]
         if slots:
             slots = [np.r_[x, x[-1] + np.arange(1, n_steps + 1)] for x in slots]
         rows = [np.pad(x, ((0, n_steps), (0, 0)), constant_values=np.nan) for x in self.rows]

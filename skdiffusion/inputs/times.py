@@ -10,10 +10,11 @@ from skdiffusion.inputs.frames import has_times, without_zones
 
 # Slots that are kept of a gap without rows: over more, a state space forgets what came before.
 _LONGEST_GAP = 1000
+_DAY = 86_400.0
 # The day, the week and the year, in seconds, and how often a series must see them.
-_PERIODS = ((86_400.0, 3), (604_800.0, 4), (31_556_952.0, 2))
+_PERIODS = ((_DAY, 3), (604_800.0, 4), (31_556_952.0, 2))
 # Mean lengths of the units of grids, in seconds: a year of 365.2425 days; the other is unknown.
-_SECONDS = {"second": 1.0, "month": 2_629_746.0, "business day": 86_400.0, "number": 1.0}
+_SECONDS = {"second": 1.0, "month": 2_629_746.0, "business day": _DAY, "number": 1.0}
 # A common step finer than this share of the usual one is the resolution of a clock, no step.
 _FINEST = 16
 # Halvings of the usual step before times are taken as events; a sixteenth of it as above.
@@ -175,13 +176,15 @@ class TimeGrid:
         gaps = np.minimum(np.diff(free), max(longest, _LONGEST_GAP))
         return np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)
 
-    def ahead(self, last, n_steps):
+    def ahead(self, first, elapsed, n_steps):
         """Seconds from a row to those that follow it.
 
         Parameters
         ----------
-        last : float
-            The row, in seconds from 1970 by the clock of its zone.
+        first : float
+            First row of the series, in seconds from 1970 by the clock of its zone.
+        elapsed : float
+            Seconds from there to the row.
         n_steps : int
             Number of rows that follow.
 
@@ -193,8 +196,10 @@ class TimeGrid:
         steps = self.step * np.arange(1, n_steps + 1)
         if self.unit not in COUNTS:
             return steps * _SECONDS[self.unit]
-        now = np.datetime64(round(last), "s")
-        day, counted = now.astype("datetime64[D]"), steps.round().astype(int)
+        # Rows of a calendar have one time of day; an hour of summer time must not make it the day
+        # before.
+        day = np.datetime64(round((first - first % _DAY + elapsed) / _DAY), "D")
+        counted = steps.round().astype(int)
         if self.unit == "business day":
             days = np.busday_offset(day, counted, roll="backward")
         else:

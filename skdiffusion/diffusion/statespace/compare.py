@@ -1,10 +1,10 @@
-"""Which of two models fills gaps better, and goes on better beyond the end, on rows that it is not
+"""Which kind of model fills gaps best, and goes on best beyond the end, on rows that it is not
 fitted to.
 
 An autoregression of columns that grow together takes their common growth for dependence, and in a
 long gap follows it to somewhere else: of exchange rates, a seventh of whose months are missing in
 runs, the CRPS is 1.05 deviations, and .35 by a random walk. Cells scattered over a series do not
-show it. Two models are therefore fitted anew without some more gaps, as long and wide as those of
+show it. Each kind is therefore fitted anew without some more gaps, as long and wide as those of
 the series, and once to the first three quarters of it, after which they go on from several rows.
 The errors that they make there also tell how wide bands must be deep in gaps.
 """

@@ -60,8 +60,42 @@ def maximise(model, smoothed, pieces, observed, ridge):
     With an infinite ridge the transition stays as it is.
     """
     r, n = model.transition.shape
-    mean, covariance = smoothed.mean, smoothed.covariance
-    step = (pieces.real[:, 1:] & pieces.real[:, :-1]).double()
+    mean, transition = smoothed.mean, model.transition
+    products, count = products_of_steps(smoothed, pieces.real, r)
+    (old, cross, _), eye = products, torch.eye(n, dtype=mean.dtype)
+    if not math.isinf(ridge):
+        pull = ridge * _DAMPING * torch.eye(r, n, dtype=mean.dtype)
+        transition = torch.linalg.solve(old + ridge * eye, (cross + pull).T).T
+    innovation = products_of_innovations(transition, *products) / count
+    innovation = (innovation + innovation.T) / 2 + _LEAST_INNOVATION * torch.eye(r)
+    initial = old / count + 1e-6 * eye
+    noise = _noise(model, smoothed, pieces.values, observed)
+    return replace(
+        model, transition=transition, innovation=innovation, noise=noise, initial=initial
+    )
+
+
+def products_of_steps(smoothed, real, n_states):
+    """Expected products of neighbouring rows of states, summed over all steps.
+
+    Parameters
+    ----------
+    smoothed : Smoothed
+        Moments of the states.
+    real : bool tensor of shape (B, T)
+        False for padding.
+    n_states : int
+        Number ``r`` of states in a row.
+
+    Returns
+    -------
+    products : tuple of tensors of shapes (n, n), (r, n) and (r, r)
+        Of the rows before, of what is new with them, and of what is new.
+    count : tensor of shape ()
+        Number of steps.
+    """
+    r, mean, covariance = n_states, smoothed.mean, smoothed.covariance
+    step = (real[:, 1:] & real[:, :-1]).double()
     before, now = mean[:, :-1] * step[..., None], mean[:, 1:, :r]
 
     def sums(c):
@@ -73,18 +107,13 @@ def maximise(model, smoothed, pieces, observed, ridge):
     cross = torch.einsum("bti,btj->ij", now, before) + sums(across)
     weighted = now * step[..., None]
     new = torch.einsum("bti,btj->ij", weighted, now) + sums(covariance[:, 1:, :r, :r])
-    count, eye, transition = step.sum(), torch.eye(n, dtype=mean.dtype), model.transition
-    if not math.isinf(ridge):
-        pull = ridge * _DAMPING * torch.eye(r, n, dtype=mean.dtype)
-        transition = torch.linalg.solve(old + ridge * eye, (cross + pull).T).T
+    return (old, cross, new), step.sum()
+
+
+def products_of_innovations(transition, old, cross, new):
+    """Expected products (r, r) of innovations from those of steps."""
     moved = transition @ cross.T
-    innovation = (new - moved - moved.T + transition @ old @ transition.T) / count
-    innovation = (innovation + innovation.T) / 2 + _LEAST_INNOVATION * torch.eye(r)
-    initial = old / count + 1e-6 * eye
-    noise = _noise(model, smoothed, pieces.values, observed)
-    return replace(
-        model, transition=transition, innovation=innovation, noise=noise, initial=initial
-    )
+    return new - moved - moved.T + transition @ old @ transition.T
 
 
 def _noise(model, smoothed, values, observed):

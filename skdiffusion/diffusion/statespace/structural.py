@@ -27,8 +27,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from skdiffusion.diffusion.statespace.em import LEAST_NOISE
-from skdiffusion.diffusion.statespace.kalman import StateSpace, log_likelihood, smooth
+from skdiffusion.diffusion.statespace.em import (
+    LEAST_NOISE,
+    products_of_innovations,
+    products_of_steps,
+)
+from skdiffusion.diffusion.statespace.kalman import (
+    StateSpace,
+    filter_states,
+    log_likelihood,
+    smooth,
+)
 
 # Waves of a season.
 _MOST_WAVES = 6
@@ -198,7 +207,7 @@ def _states(angle):
 
 
 def _posterior(theta, values, observed, waves, slope):
-    """Log-likelihood and prior (C, n) of numbers (C, n, 7) of columns (C, P, T)."""
+    """Log-likelihood and prior (C, n) of numbers (C, n, 8) of columns (C, P, T)."""
     n, models = theta.shape[1], _Columns.of(theta.flatten(0, 1), waves, slope)
     found = models.likelihood(*(x.repeat_interleave(n, 0) for x in (values, observed)))
     prior = -0.5 * ((theta - _CENTRE) / _WIDTH).square().sum(-1)
@@ -206,7 +215,7 @@ def _posterior(theta, values, observed, waves, slope):
 
 
 def _begins():
-    """Numbers (n, 7) that a search without any begins from."""
+    """Numbers (n, 8) that a search without any begins from."""
     grid = torch.cartesian_prod(*[torch.tensor(b).double() for b in _BEGINS.values()])
     begins = _CENTRE.repeat(len(grid), 1)
     begins[:, list(_BEGINS)] = grid
@@ -279,19 +288,22 @@ def _joined(columns):
 def _correlated(model, kind, pieces):
     """The model with correlated innovations of levels and rests, where these pay."""
     driven = torch.nonzero((kind == _IS_REST) | (kind == _IS_LEVEL))[:, 0]
-    n = len(driven)
-    deviation, trial = model.innovation.diagonal()[driven].sqrt(), model
+    n, data = len(driven), (pieces.values, pieces.observed)
     if n == 2:
         return model
+    deviation, trial = model.innovation.diagonal()[driven].sqrt(), model
+    filtered = filter_states(model, *data)
+    alone = log_likelihood(model, *data, filtered)
     for _ in range(_STEPS):
-        squares = _innovations(trial, smooth(trial, pieces.values, pieces.observed), pieces.real)
+        smoothed = smooth(trial, *data, filtered)
+        products, _ = products_of_steps(smoothed, pieces.real, trial.n_states)
+        squares = products_of_innovations(trial.transition, *products)
         innovation = model.innovation.clone()
         correlation = _correlation(squares[driven][:, driven])
         innovation[driven[:, None], driven] = correlation * deviation * deviation[:, None]
         trial = replace(model, innovation=innovation)
-    gain = log_likelihood(trial, pieces.values, pieces.observed) - log_likelihood(
-        model, pieces.values, pieces.observed
-    )
+        filtered = filter_states(trial, *data)
+    gain = log_likelihood(trial, *data, filtered) - alone
     return trial if gain > n * (n - 1) / 2 else model
 
 
@@ -302,15 +314,3 @@ def _correlation(covariance):
     positive = (vectors * values.clamp(min=_LEAST_EIGENVALUE)) @ vectors.T
     root = positive.diagonal().sqrt()
     return positive / root / root[:, None]
-
-
-def _innovations(model, smoothed, real):
-    """Expected products of the innovations of all rows, summed."""
-    step = (real[:, 1:] & real[:, :-1]).double()
-    mean, covariance = smoothed.mean, smoothed.covariance
-    moved = (mean[:, 1:] - mean[:, :-1] @ model.transition.T) * step[..., None]
-    sums = lambda c: torch.einsum("bt,btij->ij", step, c)  # noqa: E731
-    across = sums(covariance[:, 1:] @ smoothed.gain[:, :-1].mT) @ model.transition.T
-    old = model.transition @ sums(covariance[:, :-1]) @ model.transition.T
-    spread = sums(covariance[:, 1:]) - across - across.T + old
-    return torch.einsum("bti,btj->ij", moved, moved) + spread
