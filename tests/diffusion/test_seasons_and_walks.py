@@ -6,9 +6,9 @@ import torch
 
 from skdiffusion.diffusion.statespace import fit as fit_module
 from skdiffusion.diffusion.statespace.fit import fit_state_space
-from skdiffusion.diffusion.statespace.kalman import smooth
 from skdiffusion.diffusion.statespace.pieces import Pieces, has_gaps, hide_as_missing
 from skdiffusion.diffusion.statespace.season import Season
+from skdiffusion.diffusion.statespace.smoother import smooth
 
 HOURS = torch.arange(60 * 24, dtype=torch.float64)
 

@@ -14,21 +14,17 @@ from skdiffusion.diffusion.statespace import base as base_module
 from skdiffusion.diffusion.statespace import em as em_module
 from skdiffusion.diffusion.statespace import fit as fit_module
 from skdiffusion.diffusion.statespace import groups as groups_module
-from skdiffusion.diffusion.statespace import kalman
+from skdiffusion.diffusion.statespace import kalman, smoother
 from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.em import first_guess, maximise, raise_order
 from skdiffusion.diffusion.statespace.fit import fit_state_space
 from skdiffusion.diffusion.statespace.groups import Group, GroupedGaussian
 from skdiffusion.diffusion.statespace.judge import normal_crps
-from skdiffusion.diffusion.statespace.kalman import (
-    StateSpace,
-    draw_states,
-    smooth,
-    window_covariance,
-)
+from skdiffusion.diffusion.statespace.kalman import StateSpace
 from skdiffusion.diffusion.statespace.pieces import Pieces, hide
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.statespace.smoother import draw_states, smooth, window_covariance
 from skdiffusion.diffusion.window.series import WindowedSeries
 
 FALSE_ALARM = 1e-6
@@ -257,15 +253,20 @@ def test_draws_have_the_dense_mean_and_joint_covariance(model):
 
 def test_draws_of_a_spread_five_percent_too_large_are_seen(model, monkeypatch):
     """The law above has power."""
-    root = kalman._root
-    monkeypatch.setattr(kalman, "_root", lambda covariance: 1.05 * root(covariance))
+    root = smoother._root
+    monkeypatch.setattr(smoother, "_root", lambda covariance: 1.05 * root(covariance))
     assert max(worst_errors(model)) > 1
 
 
 def test_draws_apart_in_time_are_seen(monkeypatch):
     """So has it for the dependence of rows."""
-    back = kalman._back
-    monkeypatch.setattr(kalman, "_back", lambda *args: (0.9 * back(*args)[0], back(*args)[1]))
+    back = smoother._steps_back
+
+    def looser(*args):
+        for t, gain, offset, spread in back(*args):
+            yield t, 0.9 * gain, offset, spread
+
+    monkeypatch.setattr(smoother, "_steps_back", looser)
     with pytest.raises(AssertionError):
         assert max(worst_errors(MODELS["order 1"])) < 1
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from skdiffusion.diffusion.statespace import kalman
-from skdiffusion.diffusion.statespace.kalman import StateSpace, draw_filtered, filter_states
+from skdiffusion.diffusion.statespace import smoother
+from skdiffusion.diffusion.statespace.kalman import StateSpace, filter_states
+from skdiffusion.diffusion.statespace.smoother import draw_filtered
 
 FALSE_ALARM = 1e-6
 N_TIMES, N_DRAWS = 7, 20_000
@@ -94,7 +95,7 @@ def test_draws_have_the_joint_law_of_the_filter():
 
 def test_noise_of_cells_left_out_is_seen(monkeypatch):
     """The law above has power."""
-    true = kalman.draw_filtered
+    true = smoother.draw_filtered
 
     def silent(space, values, seen, normals, seen_normals):
         return true(space, values, seen, normals, lambda *a, **k: 0 * seen_normals(*a, **k))
@@ -108,7 +109,7 @@ def test_the_filter_is_the_smoother_of_the_rows_so_far():
     values = torch.randn((1, N_TIMES, 3), generator=torch.Generator().manual_seed(4)).double()
     means, covariances = filter_states(space, values * seen, seen[None])
     for t in range(N_TIMES):
-        until = kalman.smooth(space, (values * seen)[:, : t + 1], seen[None, : t + 1])
+        until = smoother.smooth(space, (values * seen)[:, : t + 1], seen[None, : t + 1])
         torch.testing.assert_close(means[:, t], until.mean[:, t])
         torch.testing.assert_close(covariances[:, t], until.covariance[:, t])
 
@@ -119,6 +120,6 @@ def test_beyond_the_last_value_past_and_both_agree(row):
     values = torch.zeros((1, N_TIMES, 3)).double()
     past = draw_filtered(space, values, seen[None], normals_of(5), normals_of(6))
     last = torch.tensor([N_TIMES - 1])
-    both = kalman.draw_states(space, values, seen[None], last, normals_of(7))
+    both = smoother.draw_states(space, values, seen[None], last, normals_of(7))
     torch.testing.assert_close(past[1][0, row], both[1][0, row])
     torch.testing.assert_close(past[2][0, row], both[2][0, row])

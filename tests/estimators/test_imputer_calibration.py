@@ -7,8 +7,9 @@ import torch
 from skdiffusion import CSDIImputer
 from skdiffusion.diffusion.statespace.fit import fit_state_space
 from skdiffusion.diffusion.statespace.judge import normal_crps
-from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
+from skdiffusion.diffusion.statespace.kalman import StateSpace
 from skdiffusion.diffusion.statespace.pieces import Pieces
+from skdiffusion.diffusion.statespace.smoother import smooth
 from skdiffusion.metrics import crps_loss
 
 # Some forty fits.

@@ -5,15 +5,15 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from skdiffusion.diffusion.statespace.kalman import (
-    StateSpace,
+from skdiffusion.diffusion.statespace.kalman import StateSpace
+from skdiffusion.diffusion.statespace.season import Season
+from skdiffusion.diffusion.statespace.shape import Shape
+from skdiffusion.diffusion.statespace.smoother import (
     draw_filtered,
     draw_states,
     smooth,
     window_covariance,
 )
-from skdiffusion.diffusion.statespace.season import Season
-from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.series import alike
 
 # Numbers in one array of covariances that are worked on together: 128 MB of float64.
@@ -43,7 +43,7 @@ class SmoothedSeries:
     mean, sd : float32 tensors of shape (n_rows, K)
         Of every cell given all that is observed of its series.
     covariance, gain : float32 tensors of shape (n_rows, n, n) or None
-        As in :class:`~skdiffusion.diffusion.statespace.kalman.Smoothed`.
+        As in :class:`~skdiffusion.diffusion.statespace.smoother.Smoothed`.
     """
 
     values: torch.Tensor

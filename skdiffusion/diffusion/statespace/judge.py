@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from skdiffusion.diffusion.statespace.kalman import StateSpace, smooth
+from skdiffusion.diffusion.statespace.kalman import StateSpace
+from skdiffusion.diffusion.statespace.smoother import smooth
 
 
 @dataclass

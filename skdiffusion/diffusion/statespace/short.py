@@ -28,7 +28,8 @@ from skdiffusion.diffusion.statespace.em import (
     raise_order,
     regressed,
 )
-from skdiffusion.diffusion.statespace.kalman import filter_states, log_likelihood, smooth
+from skdiffusion.diffusion.statespace.kalman import filter_states, log_likelihood
+from skdiffusion.diffusion.statespace.smoother import smooth
 
 # Steps that tell which of the first guesses is best, and that a regression is taken further by.
 _FEW_STEPS = 4

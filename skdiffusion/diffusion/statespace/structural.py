@@ -32,12 +32,8 @@ from skdiffusion.diffusion.statespace.em import (
     products_of_innovations,
     products_of_steps,
 )
-from skdiffusion.diffusion.statespace.kalman import (
-    StateSpace,
-    filter_states,
-    log_likelihood,
-    smooth,
-)
+from skdiffusion.diffusion.statespace.kalman import StateSpace, filter_states, log_likelihood
+from skdiffusion.diffusion.statespace.smoother import smooth
 
 # Waves of a season.
 _MOST_WAVES = 6
@@ -184,21 +180,55 @@ class _Columns:
 
     def likelihood(self, values, observed):
         """Log-likelihood (B,) of each model for its series (B, P, T)."""
-        noise, loading, innovation = self.noise[:, None], self.loading, self.innovation[:, None]
-        mean = values.new_zeros((*values.shape[:2], len(loading), 1))
-        covariance = torch.diag_embed(self.initial)[:, None].repeat(1, values.shape[1], 1, 1)
-        total = values.new_zeros(values.shape[:2])
-        for t in range(values.shape[2]):
+        n_pieces, n_times = values.shape[1:]
+        keeps, innovation, initial, loadings = self._apart(n_times)
+        keeps, innovation, covariance, noise = (
+            x.repeat_interleave(n_pieces, 0) for x in (keeps, innovation, initial, self.noise)
+        )
+        values, observed = (x.flatten(0, 1).T.contiguous() for x in (values, observed))
+        squares, mean = keeps[:, :, None] * keeps[:, None], torch.zeros_like(keeps)
+        errors, spreads = torch.empty((2, *values.shape), dtype=values.dtype)
+        rows = zip(loadings, values, observed, errors, spreads)
+        for t, (loading, value, seen, error, spread) in enumerate(rows):
             if t:
-                mean, covariance = self.moved(mean), self.moved(self.moved(covariance).mT)
-                covariance.diagonal(dim1=-2, dim2=-1).add_(innovation)
-            side, seen = covariance @ loading, observed[..., t]
-            spread, error = side @ loading + noise, values[..., t] - mean[..., 0] @ loading
-            gain = side * (seen / spread)[..., None]
-            mean = mean + (gain * error[..., None])[..., None]
-            covariance = covariance - gain[..., None] * side[..., None, :]
-            total -= 0.5 * seen * (error * error / spread + spread.log() + _LOG_TURN)
-        return total.sum(1)
+                mean *= keeps
+                torch.addcmul(innovation, covariance, squares, out=covariance)
+            side = covariance @ loading
+            torch.add(side @ loading, noise, out=spread)
+            torch.sub(value, mean @ loading, out=error)
+            gain = side * (seen / spread)[:, None]
+            mean.addcmul_(gain, error[:, None])
+            covariance.addcmul_(gain[:, :, None], side[:, None], value=-1)
+        losses = observed * (errors * errors / spreads + spreads.log() + _LOG_TURN)
+        return -0.5 * losses.sum(0).view(-1, n_pieces).sum(1)
+
+    def _apart(self, n_times):
+        """The same models with states that do not touch each other, for a filter of few products.
+
+        A wave that does not turn is seen through loadings that do; a level with all that its slope
+        will add, ``level + slope / (1 - delta)``, walks, and what is not added yet dies away.
+
+        Returns
+        -------
+        keeps : tensor of shape (B, n)
+            Share of itself that a state keeps.
+        innovation, initial : tensors of shape (B, n, n)
+            Covariances.
+        loadings : tensor of shape (n_times, n)
+            Of each row.
+        """
+        turns = self.kind == _IS_WAVE
+        angle = torch.where(turns, torch.atan2(self.other[0].abs(), self.own[0]), 0.0)
+        angle = angle * torch.arange(n_times)[:, None]
+        loadings = torch.where(turns & (self.loading == 0), angle.sin(), angle.cos())
+        apart = torch.eye(len(turns)).to(self.own).repeat(len(self.own), 1, 1)
+        for slope in torch.nonzero(self.kind == _IS_SLOPE)[:, 0]:
+            ahead = 1 / (1 - self.own[:, slope])
+            apart[:, slope - 1, slope], apart[:, slope, slope] = ahead, -ahead
+        innovation, initial = (
+            (apart * variance[:, None]) @ apart.mT for variance in (self.innovation, self.initial)
+        )
+        return torch.where(turns, 1.0, self.own), innovation, initial, loadings
 
 
 def _states(angle):
