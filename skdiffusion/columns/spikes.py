@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-# Share of the values at an end from which they count as a spike there: fewer are a tail.
-_SPIKE = 0.05
+# Share of the values at an end from which they count as a spike there, and their number: fewer are
+# a tail. Of twenty rows each value has this share.
+_SPIKE, _FEWEST = 0.05, 4
 # Distinct values are thinned to so many; without a spike there must be so many.
 _MOST_KNOTS, _FEWEST_KNOTS = 200, 10
 # Where the outermost twentieth begins, and how far beyond the end its slope is kept.
@@ -64,7 +65,8 @@ class Score:
         """
         values, counts = np.unique(u, return_counts=True)
         share = counts / len(u)
-        low, high = share[0] >= _SPIKE, share[-1] >= _SPIKE
+        spike = (share >= _SPIKE) & (counts >= _FEWEST)
+        low, high = spike[0], spike[-1]
         # Of two values, as of an indicator of a category, it matters which draw is the largest.
         fewest = 3 if low or high else _FEWEST_KNOTS
         if len(values) < fewest or not (low or high or every):

@@ -322,7 +322,9 @@ def possible_periods(data, length):
         return ()
     if data.grid.unit == "number":
         return (length * data.grid.step,) if 4 <= length <= max(data.sizes) / 3 else ()
-    span = max(times[-1] - times[0] for times in data.times)
+    # Two years of months are two years, though the last one begins a month before they end, and
+    # whatever the lengths of the months.
+    span = max(times[-1] - times[0] for times in data.times) + 1.5 * data.grid.seconds
     return tuple(
         period for period, n in _PERIODS if n * period <= span and period >= 4 * data.grid.seconds
     )

@@ -38,9 +38,10 @@ from skdiffusion.diffusion.statespace.smoother import smooth
 # Waves of a season.
 _MOST_WAVES = 6
 # Logarithms of the variances of noise, level, slope, season and rest and of a wave at first, logits
-# of phi and delta: what is believed beforehand, how firmly, and where the search ends.
+# of phi and delta: what is believed beforehand, how firmly, and where the search ends. Short series
+# look as if they came back to their mean; what comes back slowly is therefore taken for a level.
 _CENTRE = torch.tensor([-4.0, -6.0, -11.0, -9.0, -4.0, -3.0, 0.0, 4.0]).double()
-_WIDTH = torch.tensor([8.0, 6.0, 3.0, 4.0, 8.0, 4.0, 2.0, 1.0]).double()
+_WIDTH = torch.tensor([8.0, 6.0, 3.0, 4.0, 8.0, 4.0, 1.0, 1.0]).double()
 _LOW = torch.tensor([math.log(LEAST_NOISE), -14.0, -18.0, -16.0, -9.2, -12.0, -2.0, 2.0]).double()
 _HIGH = torch.tensor([1.0, 1.0, -4.0, -1.0, 1.0, 0.0, 4.6, 6.0]).double()
 _NOISE, _LEVEL, _SLOPE, _SEASON, _REST, _WAVE, _PHI, _DELTA = range(8)
@@ -54,6 +55,14 @@ _LOG_TURN = math.log(2 * math.pi)
 _BEGINS = {_NOISE: (-6.0, -2.0), _LEVEL: (-9.0, -4.0), _REST: (-6.0, -2.0), _PHI: (0.0, 2.5)}
 # Rounds of the search, of the best so many of all seen, each changed so often.
 _ROUNDS, _ROUNDS_MORE, _BEST, _CHANGES, _STEP, _NARROWER = 7, 2, 4, 8, 2.0, 0.7
+# Kinds of states (see :func:`_kinds`) that a column goes from and to, and the numbers that are new:
+# a slope, waves beside what it has, and a slope that only shows where waves are taken out.
+_GROWTH = (
+    (0, 1, [_SLOPE]),
+    (0, 2, [_SEASON, _WAVE]),
+    (1, 3, [_SEASON, _WAVE]),
+    (2, 3, [_SLOPE]),
+)
 # Rows that the numbers are searched on.
 _MOST_ROWS = 1024
 # Variances of a level and a slope before anything is seen.
@@ -273,8 +282,7 @@ def _searched(values, observed, kinds, generator):
     begins = _begins().repeat(len(values), 1, 1)
     best, height = _search(begins, values, observed, kinds[0], generator, _ROUNDS)
     chosen = torch.zeros(len(values), dtype=torch.int64)
-    # A slope first, then waves beside what was chosen.
-    for of, to, new in ((0, 1, [_SLOPE]), (0, 2, [_SEASON, _WAVE]), (1, 3, [_SEASON, _WAVE])):
+    for of, to, new in _GROWTH:
         own = torch.nonzero(chosen == of)[:, 0]
         if to >= len(kinds) or not len(own):
             continue
