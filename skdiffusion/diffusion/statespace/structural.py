@@ -50,6 +50,9 @@ _MOVING = _CENTRE.repeat(6, 1)
 _MOVING[:, _SLOPE] = torch.tensor([-15.0, -12.0, -9.0, -15.0, -12.0, -9.0])
 _MOVING[:, _SEASON] = torch.tensor([-15.0, -12.0, -7.0, -7.0, -10.0, -10.0])
 _MOVING[:, _WAVE] = torch.tensor([-11.0, -6.0, -6.0, -1.0, -1.0, -8.0])
+# A level that was moved by what the other parts explain had better stand still beside them.
+_STILL = torch.full((8,), torch.nan).double()
+_STILL[[_NOISE, _LEVEL, _REST]] = torch.tensor([-4.0, -8.0, -6.0]).double()
 _LOG_TURN = math.log(2 * math.pi)
 # Where the search begins: all combinations of these.
 _BEGINS = {_NOISE: (-6.0, -2.0), _LEVEL: (-9.0, -4.0), _REST: (-6.0, -2.0), _PHI: (0.0, 2.5)}
@@ -286,8 +289,9 @@ def _searched(values, observed, kinds, generator):
         own = torch.nonzero(chosen == of)[:, 0]
         if to >= len(kinds) or not len(own):
             continue
-        begins = best[own, None].repeat(1, len(_MOVING), 1)
-        begins[..., new] = _MOVING[:, new]
+        begins = torch.stack([best[own], torch.where(torch.isnan(_STILL), best[own], _STILL)], 1)
+        begins = begins.repeat_interleave(len(_MOVING), 1)
+        begins[..., new] = _MOVING[:, new].repeat(2, 1)
         found = _search(begins, values[own], observed[own], kinds[to], generator, _ROUNDS)
         better = found[1] - len(new) > height[own]
         at = own[better]
