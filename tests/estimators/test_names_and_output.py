@@ -1,5 +1,7 @@
 """Checks that scikit-learn runs on its own estimators but does not hand out with the others."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import (
@@ -50,3 +52,14 @@ def test_of_the_density(check):
 @pytest.mark.parametrize("check", NAMES + OUTPUT, ids=by_name)
 def test_of_the_sampler(check):
     check("LangevinSampler", LangevinSampler(max_iter=0, n_steps=3, random_state=0))
+
+
+@pytest.mark.parametrize("labels", [[2020, 2021], [("sea", 1), ("land", 1)]])
+@pytest.mark.parametrize("window_length", [1, 7])
+def test_labels_that_are_no_names_come_back(labels, window_length):
+    rows = np.random.default_rng(0).normal(size=(60, 2)).cumsum(0)
+    rows[5, 0] = np.nan
+    X = pd.DataFrame(rows)
+    X.columns = pd.Index(labels)
+    imputer = CSDIImputer(method="gaussian", window_length=window_length)
+    pd.testing.assert_index_equal(imputer.fit_transform(X).columns, X.columns)

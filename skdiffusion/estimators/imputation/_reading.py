@@ -275,8 +275,13 @@ class SeriesReader:
 
     def _frame(self, given, values, names, missing):
         """A frame like the given one: its index, its columns, their types."""
+        kept = np.flatnonzero(self.kept)
+        labels = given.columns[kept]
+        # Numbers and tuples are no names to scikit-learn, which makes up x0, x1, ...
+        if len(names) == len(kept) and not all(isinstance(label, str) for label in labels):
+            names = labels
         frame = type(given)(values, index=given.index, columns=names)
-        for i, j in enumerate(np.flatnonzero(self.kept)):
+        for i, j in enumerate(kept):
             column = given.iloc[:, j]
             frame.isetitem(i, self.encoding.filled(column, j, values[:, i], missing[:, j]))
         return frame
