@@ -39,7 +39,7 @@ class SeriesInput:
     times : list of float64 ndarrays or None
         Seconds of the rows of every sample, if known; of dates since its first row, which keeps
         the digits of fine steps.
-    origins : list of float or None
+    clocks : list of Clock or None
         What turns these into seconds of one clock for all samples and calls.
     panel : LongFrame or None
         The frame in long form.
@@ -58,7 +58,7 @@ class SeriesInput:
     slots: list = None
     grid: object = None
     times: list = None
-    origins: list = None
+    clocks: list = None
     panel: object = None
     outer: object = None
     native: list = None
@@ -151,7 +151,7 @@ class SeriesInput:
 
     def _some(self, chosen):
         """Some of the samples."""
-        parts = {name: getattr(self, name) for name in ("slots", "times", "origins")}
+        parts = {name: getattr(self, name) for name in ("slots", "times", "clocks")}
         parts = {name: x and x[chosen] for name, x in parts.items()}
         return replace(self, rows=self.rows[chosen], **parts)
 
@@ -163,8 +163,10 @@ class SeriesInput:
         """The same series with so many rows without values at their ends."""
         times, slots = self.times, self.slots
         if times:
-            ends = zip(times, self.origins)
-            times = [np.r_[t, t[-1] + self.grid.ahead(first, t[-1], n_steps)] for t, first in ends]
+            ends = zip(times, self.clocks)
+            times = [
+                np.r_[t, t[-1] + self.grid.ahead(clock.first, t[-1], n_steps)] for t, clock in ends
+            ]
         if slots:
             slots = [np.r_[x, x[-1] + np.arange(1, n_steps + 1)] for x in slots]
         rows = [np.pad(x, ((0, n_steps), (0, 0)), constant_values=np.nan) for x in self.rows]
@@ -193,7 +195,7 @@ class SeriesInput:
 
     def clock(self):
         """Seconds by the clock of the rows of every sample; None where times are unknown."""
-        return self.times and [origin + times for origin, times in zip(self.origins, self.times)]
+        return self.times and [clock(times) for clock, times in zip(self.clocks, self.times)]
 
     def grid_times(self):
         """The same of the rows of the grid."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from skdiffusion._warn import warn
 from skdiffusion.inputs.calendar import COUNTS, calendar_unit, same_day
+from skdiffusion.inputs.clock import Clock
 from skdiffusion.inputs.frames import has_times, without_zones
 
 # Slots that are kept of a gap without rows: over more, a state space forgets what came before.
@@ -95,13 +96,6 @@ def _elapsed(stamps):
     if len(elapsed) and np.abs(elapsed / np.timedelta64(1, "D")).max() > _NANOSECONDS_HOLD:
         return elapsed / np.timedelta64(1, "s")
     return elapsed.astype("timedelta64[ns]").astype(np.int64) * 1e-9
-
-
-def _origin(stamps):
-    """Seconds from 1970 to the first of dates, by the clock of their zone; 0 for numbers."""
-    if stamps.dtype.kind != "M" or not len(stamps):
-        return 0.0
-    return float(stamps[0].astype("datetime64[s]").astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -284,13 +278,13 @@ def time_grid(data, timestamps, grid, longest):
                 "pass timestamps= or a DatetimeIndex as in fit.",
             )
         return data
-    stamps, times, numbered = given
+    stamps, times, numbered, zones = given
     if grid is None:
         grid = TimeGrid.learn(stamps, times, numbered)
     if grid.unit in COUNTS and any(s.dtype.kind != "M" for s in stamps):
         raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
     slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
-    data = replace(data, grid=grid, times=times, origins=[_origin(s) for s in stamps])
+    data = replace(data, grid=grid, times=times, clocks=list(map(Clock.of, stamps, zones)))
     if all(slot[-1] == len(slot) - 1 for slot in slots):
         return data
     if data.kind == "panel":
@@ -331,8 +325,8 @@ def possible_periods(data, length):
 
 
 def _given_times(data, timestamps, grid):
-    """Stamps and seconds of the rows of every sample and whether they are the numbers of an
-    index; None if rows are all that is known.
+    """Stamps and seconds of the rows of every sample, whether they are the numbers of an index,
+    and the time zones; None if rows are all that is known.
     """
     name, numbered = "timestamps", False
     if timestamps is None and data.frames is not None:
@@ -354,13 +348,20 @@ def _given_times(data, timestamps, grid):
     if data.form not in ("list", "long"):
         # All samples of a 3-D array share their times.
         times = [seconds(timestamps, sizes[0], name)] * len(sizes)
-        return [as_stamps(timestamps, name, None)] * len(sizes), times, numbered
+        stamps = [as_stamps(timestamps, name, None)] * len(sizes)
+        return stamps, times, numbered, [_zone(timestamps)] * len(sizes)
     if len(timestamps) != len(sizes):
         raise ValueError(f"timestamps has {len(timestamps)} entries for {len(sizes)} series of X.")
     of = range(len(sizes)) if data.panel is None else data.panel.names
     names = [f"{name}[{label!r}]" for label in of]
     times = [seconds(*each) for each in zip(timestamps, sizes, names)]
-    return [as_stamps(t, name, None) for t in timestamps], times, numbered
+    stamps = [as_stamps(t, name, None) for t in timestamps]
+    return stamps, times, numbered, list(map(_zone, timestamps))
+
+
+def _zone(timestamps):
+    """The time zone of timestamps, None if they have none."""
+    return getattr(getattr(timestamps, "array", timestamps), "tz", None)
 
 
 def _is_numbered(data, grid):

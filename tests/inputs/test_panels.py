@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer
+from skdiffusion.inputs.clock import Clock
 from skdiffusion.inputs.series import SeriesInput, recognise
 from skdiffusion.inputs.times import TimeGrid
 from skdiffusion.metrics import make_imputation_scorer
@@ -116,7 +117,7 @@ def test_rows_beyond_the_end_follow_on_the_last_time_and_place():
     rows = [np.zeros((3, 2)), np.zeros((2, 2))]
     times, slots = [np.array([0.0, 60.0, 240.0]), np.array([0.0, 120.0])], [[0, 1, 4], [0, 2]]
     data = SeriesInput("series", "list", rows, None, times=times, slots=[*map(np.array, slots)])
-    data = replace(data, grid=TimeGrid("second", 60.0), origins=[0.0, 0.0])
+    data = replace(data, grid=TimeGrid("second", 60.0), clocks=[Clock(), Clock()])
     longer = data.extended(2)
     assert [len(x) for x in longer.rows] == [5, 4]
     np.testing.assert_array_equal(longer.times[0], [0, 60, 240, 300, 360])

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skdiffusion import CSDIImputer
+from skdiffusion.inputs.clock import Clock
 from skdiffusion.inputs.times import TimeGrid, common_step, seconds
 
 N = 120
@@ -190,3 +191,28 @@ def test_a_season_has_the_same_phase_wherever_a_series_begins():
     for later in (0, 7):
         filled = imputer.transform(gap.iloc[later:]).iloc[100 - later : 160 - later, 0]
         assert np.abs(filled - X.iloc[100:160, 0]).mean() < 0.35
+
+
+def test_the_clock_of_a_zone_goes_on_by_its_hours():
+    """Through both changes of a year, by pandas' own local times, whatever piece is asked."""
+    index = pd.date_range("2022-03-20 05:30", periods=24 * 300, freq="h", tz="Europe/Berlin")
+    local = index.tz_localize(None)
+    clock = Clock.of(local.to_numpy(), index.tz)
+    passed = np.asarray((index - index[0]) / pd.Timedelta(seconds=1)) + 0.25
+    expected = np.asarray((local - pd.Timestamp(0)) / pd.Timedelta(seconds=1)) + 0.25
+    np.testing.assert_allclose(clock(passed), expected)
+    np.testing.assert_allclose(clock(passed[5000:5010]), expected[5000:5010])
+    np.testing.assert_allclose(Clock.of(local.to_numpy())(passed), passed + expected[0] - passed[0])
+
+
+def test_a_day_in_summer_time_has_the_hours_of_the_clock():
+    """Opening hours by the clock of a zone, learnt in winter and asked for after the change."""
+    index = pd.date_range("2022-02-20", periods=24 * 42, freq="h", tz="Europe/Berlin")
+    open_ = (index.hour >= 8) & (index.hour < 18)
+    load = np.where(open_, 50.0, 10.0) + np.random.default_rng(0).normal(size=len(index))
+    X = pd.DataFrame({"load": load}, index)
+    past = X[index < pd.Timestamp("2022-03-27 12:00", tz="Europe/Berlin")]
+    imputer = CSDIImputer(method="gaussian", window_length=24, random_state=0).fit(past)
+    middle = np.median(imputer.forecast(past, 48, n_draws=50), axis=1)[:, 0]
+    truth = np.where(open_, 50.0, 10.0)[len(past) : len(past) + 48]
+    assert np.abs(middle - truth).mean() < 3.0
