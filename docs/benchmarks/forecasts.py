@@ -104,15 +104,24 @@ def automatic():
     }
 
 
+def loss(quantiles, truth):
+    """CRPS of every value: twice the mean pinball loss of quantiles, which lie along axis 0."""
+    error, level = truth - quantiles, LEVELS.reshape(-1, *[1] * truth.ndim)
+    return 2 * np.maximum(level * error, (level - 1) * error).mean(axis=0)
+
+
+def is_inside(quantiles, truth):
+    """Whether values lie in the interval of 90 %."""
+    return (quantiles[0] <= truth) & (truth <= quantiles[-1])
+
+
 def scores(quantiles, after, before, season):
     """Scaled CRPS and coverage of the interval of 90 %."""
-    truth, past = after.to_numpy()[None], before.to_numpy()
+    truth, past = after.to_numpy(), before.to_numpy()
     step = season if len(past) > 2 * season else 1
     scale = np.nanmean(np.abs(past[step:] - past[:-step]), axis=0)
-    error, level = truth - quantiles, LEVELS[:, None, None]
-    crps = 2 * np.maximum(level * error, (level - 1) * error).mean(axis=0) / scale
-    inside = (quantiles[0] <= truth[0]) & (truth[0] <= quantiles[-1])
-    known = ~np.isnan(truth[0]) & (scale > 0)
+    known = ~np.isnan(truth) & (scale > 0)
+    crps, inside = loss(quantiles, truth) / scale, is_inside(quantiles, truth)
     return {"crps": float(crps[known].mean()), "band 0.9": float(inside[known].mean())}
 
 

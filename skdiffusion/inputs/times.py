@@ -278,13 +278,13 @@ def time_grid(data, timestamps, grid, longest):
                 "pass timestamps= or a DatetimeIndex as in fit.",
             )
         return data
-    stamps, times, numbered, zones = given
+    stamps, times, numbered, starts = given
     if grid is None:
         grid = TimeGrid.learn(stamps, times, numbered)
     if grid.unit in COUNTS and any(s.dtype.kind != "M" for s in stamps):
         raise ValueError(f"The times of X are numbers, but fit has seen dates, by {grid.unit}s.")
     slots = [grid.slots(s, t, longest) for s, t in zip(stamps, times)]
-    data = replace(data, grid=grid, times=times, clocks=list(map(Clock.of, stamps, zones)))
+    data = replace(data, grid=grid, times=times, clocks=list(map(Clock.of, stamps, starts)))
     if all(slot[-1] == len(slot) - 1 for slot in slots):
         return data
     if data.kind == "panel":
@@ -326,7 +326,7 @@ def possible_periods(data, length):
 
 def _given_times(data, timestamps, grid):
     """Stamps and seconds of the rows of every sample, whether they are the numbers of an index,
-    and the time zones; None if rows are all that is known.
+    and its first time in a time zone; None if rows are all that is known.
     """
     name, numbered = "timestamps", False
     if timestamps is None and data.frames is not None:
@@ -349,19 +349,21 @@ def _given_times(data, timestamps, grid):
         # All samples of a 3-D array share their times.
         times = [seconds(timestamps, sizes[0], name)] * len(sizes)
         stamps = [as_stamps(timestamps, name, None)] * len(sizes)
-        return stamps, times, numbered, [_zone(timestamps)] * len(sizes)
+        return stamps, times, numbered, [_start(timestamps)] * len(sizes)
     if len(timestamps) != len(sizes):
         raise ValueError(f"timestamps has {len(timestamps)} entries for {len(sizes)} series of X.")
     of = range(len(sizes)) if data.panel is None else data.panel.names
     names = [f"{name}[{label!r}]" for label in of]
     times = [seconds(*each) for each in zip(timestamps, sizes, names)]
     stamps = [as_stamps(t, name, None) for t in timestamps]
-    return stamps, times, numbered, list(map(_zone, timestamps))
+    return stamps, times, numbered, list(map(_start, timestamps))
 
 
-def _zone(timestamps):
-    """The time zone of timestamps, None if they have none."""
-    return getattr(getattr(timestamps, "array", timestamps), "tz", None)
+def _start(timestamps):
+    """The first of timestamps that have a time zone; None for others."""
+    timestamps = getattr(timestamps, "array", timestamps)
+    has_zone = getattr(timestamps, "tz", None) is not None and len(timestamps)
+    return timestamps[0] if has_zone else None
 
 
 def _is_numbered(data, grid):

@@ -197,12 +197,20 @@ def test_the_clock_of_a_zone_goes_on_by_its_hours():
     """Through both changes of a year, by pandas' own local times, whatever piece is asked."""
     index = pd.date_range("2022-03-20 05:30", periods=24 * 300, freq="h", tz="Europe/Berlin")
     local = index.tz_localize(None)
-    clock = Clock.of(local.to_numpy(), index.tz)
+    clock = Clock.of(local.to_numpy(), index[0])
     passed = np.asarray((index - index[0]) / pd.Timedelta(seconds=1)) + 0.25
     expected = np.asarray((local - pd.Timestamp(0)) / pd.Timedelta(seconds=1)) + 0.25
     np.testing.assert_allclose(clock(passed), expected)
     np.testing.assert_allclose(clock(passed[5000:5010]), expected[5000:5010])
     np.testing.assert_allclose(Clock.of(local.to_numpy())(passed), passed + expected[0] - passed[0])
+
+
+def test_a_series_may_begin_in_the_hour_that_comes_twice():
+    """At the second half past two of the night of the change, an hour after the first."""
+    index = pd.date_range("2022-10-30 01:30", periods=4, freq="h", tz="UTC")
+    index = index.tz_convert("Europe/Berlin")
+    clock = Clock.of(index.tz_localize(None).to_numpy(), index[0])
+    np.testing.assert_allclose(np.diff(clock(3600.0 * np.arange(4))), 3600.0)
 
 
 def test_a_day_in_summer_time_has_the_hours_of_the_clock():

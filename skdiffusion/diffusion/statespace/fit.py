@@ -165,7 +165,7 @@ def _better(best, pieces, regression, walk, period, generator):
         kinds["structural"] = lambda x: fit_structural(x, period, generator, structural[1])[0]
     chosen, unseen = next(iter(kinds)), None
     if n_cells < _FEWEST_COMPARED:
-        chosen = next(reversed(kinds))
+        chosen = chosen if structural is None else "structural"
     elif len(kinds) > 1:
         number, unseen = compare(list(kinds.values()), pieces, generator)
         chosen = list(kinds)[number]
@@ -178,15 +178,15 @@ def _better(best, pieces, regression, walk, period, generator):
 
 def _structural(pieces, period, generator):
     """A structural model and what is known of it; None where it would be too large."""
-    n_columns = pieces.values.shape[2]
-    if 2 * n_columns > _most_states(pieces):
+    n_columns, most = pieces.values.shape[2], _most_states(pieces)
+    if 2 * n_columns > most:
         return None
     try:
         found = fit_structural(pieces, period, generator)
     except torch.linalg.LinAlgError:
         # Numbers at the end of what they may be: the other kinds are safe.
         return None
-    return found if found[0].n_states <= _most_states(pieces) else None
+    return found if found[0].n_states <= most else None
 
 
 def _most_states(pieces):

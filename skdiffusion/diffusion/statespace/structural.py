@@ -51,8 +51,7 @@ _MOVING[:, _SLOPE] = torch.tensor([-15.0, -12.0, -9.0, -15.0, -12.0, -9.0])
 _MOVING[:, _SEASON] = torch.tensor([-15.0, -12.0, -7.0, -7.0, -10.0, -10.0])
 _MOVING[:, _WAVE] = torch.tensor([-11.0, -6.0, -6.0, -1.0, -1.0, -8.0])
 # A level that was moved by what the other parts explain had better stand still beside them.
-_STILL = torch.full((8,), torch.nan).double()
-_STILL[[_NOISE, _LEVEL, _REST]] = torch.tensor([-4.0, -8.0, -6.0]).double()
+_STILL = {_NOISE: -4.0, _LEVEL: -8.0, _REST: -6.0}
 _LOG_TURN = math.log(2 * math.pi)
 # Where the search begins: all combinations of these.
 _BEGINS = {_NOISE: (-6.0, -2.0), _LEVEL: (-9.0, -4.0), _REST: (-6.0, -2.0), _PHI: (0.0, 2.5)}
@@ -185,10 +184,10 @@ class _Columns:
         loading = torch.tensor(loading, dtype=theta.dtype)
         return cls(*batched, partner, torch.tensor(kind), loading, variance[:, _NOISE])
 
-    def moved(self, x):
-        """States ``x`` (B, ..., n, m) a row later, without innovations."""
-        shape = (len(x), *[1] * (x.ndim - 3), -1, 1)
-        return self.own.view(shape) * x + self.other.view(shape) * x[..., self.partner, :]
+    def transitions(self):
+        """What the states of each model (B, n, n) are a row later, without innovations."""
+        eye = torch.eye(len(self.kind)).to(self.own)
+        return self.own[..., None] * eye + self.other[..., None] * eye[self.partner]
 
     def likelihood(self, values, observed):
         """Log-likelihood (B,) of each model for its series (B, P, T)."""
@@ -289,8 +288,9 @@ def _searched(values, observed, kinds, generator):
         own = torch.nonzero(chosen == of)[:, 0]
         if to >= len(kinds) or not len(own):
             continue
-        begins = torch.stack([best[own], torch.where(torch.isnan(_STILL), best[own], _STILL)], 1)
-        begins = begins.repeat_interleave(len(_MOVING), 1)
+        still = best[own]
+        still[:, list(_STILL)] = torch.tensor(list(_STILL.values())).double()
+        begins = torch.stack([best[own], still], 1).repeat_interleave(len(_MOVING), 1)
         begins[..., new] = _MOVING[:, new].repeat(2, 1)
         found = _search(begins, values[own], observed[own], kinds[to], generator, _ROUNDS)
         better = found[1] - len(new) > height[own]
@@ -313,10 +313,7 @@ def _followed(known, values, observed, kinds, generator):
 
 def _joined(columns):
     """The state space of all columns, each with its own states, and the kinds of these."""
-    transitions = []
-    for column in columns:
-        eye = torch.eye(len(column.kind), dtype=column.own.dtype)
-        transitions.append(column.moved(eye[None])[0])
+    transitions = [column.transitions()[0] for column in columns]
     innovation, initial = (
         torch.diag(torch.cat([getattr(column, name)[0] for column in columns]))
         for name in ("innovation", "initial")
