@@ -530,9 +530,9 @@ def test_the_energy_tells_of_tails_that_were_not_reached():
 
 
 def funnel(x):
-    """Neal's: nine features exp(v / 2) wide, v the first one with deviation 3."""
+    """Neal's: features exp(v / 2) wide after v, the first one, with deviation 3."""
     v, rest = x[:, 0], x[:, 1:]
-    return -(v**2) / 18 - 4.5 * v - 0.5 * rest.square().sum(1) * v.neg().exp()
+    return -(v**2) / 18 - 0.5 * rest.shape[1] * v - 0.5 * rest.square().sum(1) * v.neg().exp()
 
 
 @pytest.mark.parametrize("method", ["auto", "hmc"])
@@ -587,6 +587,17 @@ def test_a_funnel_is_straightened(method):
     np.testing.assert_allclose(
         sampler.log_density_gradient(x[:5])[:, 1:], -scaled[:5] * np.exp(-x[:5, :1] / 2)
     )
+
+
+@pytest.mark.parametrize("n_features", [2, 5])
+def test_the_neck_of_a_funnel_is_no_hilltop(n_features):
+    """Its highest point is where its width is e^-9, far from all mass."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler = LangevinSampler(funnel, n_features=n_features, random_state=0).fit()
+    neck = sampler.sample(2000)[:, 0]
+    assert abs(neck.std() / 3 - 1) < 0.08
+    assert abs(neck.mean()) < 5 * 3 / math.sqrt(2000)
 
 
 @pytest.mark.parametrize("method", ["ula", "mala"])

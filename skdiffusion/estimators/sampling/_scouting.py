@@ -176,10 +176,12 @@ def _explored(coordinates, methods, starts, settings, moves, device):
 
 
 def _at_hilltop(coordinates, y, seed, device):
-    """Coordinates of Laplace's approximation where there is one, and points about it.
+    """Coordinates of Laplace's approximation where they are rounder, and points about its top.
 
     Trial runs find what shape a density has from where their chains are, a factor of 100 a run; a
-    posterior of raw columns is far off, and longer by more than that in one direction.
+    posterior of raw columns is far off, and longer by more than that in one direction. The highest
+    point of a funnel is its neck, that of two modes in the narrower one, and there is hardly any
+    mass about either: coordinates of unit curvature do not make such a target rounder.
     """
     target = coordinates.target(torch.float64, device)
     if coordinates.n_free > MOST_TO_CLIMB or not target.has_log_density:
@@ -188,13 +190,16 @@ def _at_hilltop(coordinates, y, seed, device):
     if top is None:
         return coordinates, y
     shift, root = coordinates.free(top[None])[0], coordinates.factor @ root.cpu().numpy()
-    coordinates = coordinates.moved(shift, root)
+    before = roundness(target, _in(coordinates, y, device))
+    first, coordinates = coordinates, coordinates.moved(shift, root)
     target = coordinates.target(torch.float64, device)
     noise = ChainNoise(chain_keys(seed, 0, len(y), device), coordinates.n_free)
     u, normal = torch.zeros(y.shape, dtype=torch.float64, device=device), noise.normal(START)
     for width in _WIDTHS:
         # Wider where that is inside the support.
         u = torch.where(finite(target, width * normal)[:, None], width * normal, u)
+    if not roundness(target, u) < before / _LEAST_GAIN:
+        return first, y
     return coordinates, coordinates.free(u)
 
 
