@@ -29,6 +29,7 @@ from skdiffusion.estimators.density._row_noise import spreading
 from skdiffusion.estimators.density._rows import grouped, repeated, split_rows, standardised
 from skdiffusion.estimators.density._selection import MAX_LEVEL, choose, require_consistent
 from skdiffusion.inputs.arguments import layer_sizes, require_arguments, require_same_order
+from skdiffusion.inputs.placeholders import warn_placeholders
 from skdiffusion.nn.mlp import residual_network
 from skdiffusion.training.density import Recipe, train_residual
 
@@ -83,6 +84,7 @@ def fit_density(estimator, X, y, sample_weight, course):
     joined, groups = _joined(codes, condition, sample_weight, reader.table.discrete, seed)
     course.require_data(joined, groups)
     d, names = codes.shape[1], column_names(estimator)
+    warn_placeholders(codes, names, "make it NaN and set handle_missing='impute'")
     tied = tied_columns(joined[:, :d], groups, names)
     mean, scale, data = standardised(joined[:, :d], names, tied)
     rows = np.hstack([data, joined[:, d:]])

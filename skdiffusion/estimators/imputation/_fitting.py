@@ -23,8 +23,10 @@ from skdiffusion.estimators.imputation._choice import nothing_trained, with_netw
 from skdiffusion.estimators.imputation._judging import Judge
 from skdiffusion.estimators.imputation._maps import bent_series, better_mapped
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
+from skdiffusion.estimators.imputation._validation import warn_doubted
 from skdiffusion.inputs.arguments import require_arguments
 from skdiffusion.inputs.bounds import column_bounds, require_inside
+from skdiffusion.inputs.placeholders import warn_placeholders
 from skdiffusion.training.imputation import hides_nothing
 from skdiffusion.training.masking import (
     STRATEGIES,
@@ -71,37 +73,48 @@ class Windows:
         return replace(self, series=self.series.to(device))
 
 
-def learn_columns(flat, settings, names, encoding, kind):
-    """Learn the columns and warn of those that are empty, or not standardised as promised.
+def learn_columns(reader, data, settings, names):
+    """Learn the columns, and what in series is not believed.
+
+    It warns of columns that are empty, or not standardised as promised, and of values that can
+    hardly be such.
 
     Parameters
     ----------
-    flat : ndarray of shape (n_rows, n_features)
-        The values, NaN where missing.
+    reader : SeriesReader
+        What has read the data.
+    data : SeriesInput
+        The data.
     settings : Bunch
         Parameters of the imputer.
     names : ndarray of shape (n_features,)
         Names or numbers of the features.
-    encoding : Encoding
-        The real columns that stand for them.
-    kind : {"table", "panel", "series"}
-        What the rows are.
 
     Returns
     -------
+    reader : SeriesReader
+        The same with its doubts.
     columns : Columns
         The columns.
     """
+    flat, encoding = data.flat, reader.encoding
     bounds, names = column_bounds(settings.bounds, names, encoding), names[encoding.owner]
     require_inside(flat, *bounds, names)
+    warn_placeholders(flat, names, "set missing_values={value}, or make it NaN")
+    # The paper's network gets the standardised values of the paper.
+    plain = settings.method != "gaussian" and settings.network == "csdi"
+    if reader.kind == "series" and not plain:
+        reader, doubted = reader.doubting(data)
+        if doubted.any():
+            warn_doubted(doubted, data, names)
+            flat = np.where(doubted, np.nan, flat)
     columns = Columns.learn(flat).bounded(*bounds)
     _warn_unresolved(flat, columns, names)
     if not settings.scale:
         _warn_unscaled(columns, names)
         columns = columns.unscaled()
-    elif settings.method == "gaussian" or settings.network != "csdi":
-        # The paper's network gets the standardised values of the paper.
-        table = kind == "table"
+    elif not plain:
+        table = reader.kind == "table"
         columns = better_mapped(columns, flat) if table else bent_series(columns, flat)
     if not columns.valid.all():
         fate = "filled with 0" if settings.keep_empty_features else "dropped"
@@ -109,7 +122,7 @@ def learn_columns(flat, settings, names, encoding, kind):
             f"Features {names[~columns.valid].tolist()} have no observed value and are {fate}: "
             "see keep_empty_features.",
         )
-    return columns
+    return reader, columns
 
 
 def _warn_unresolved(flat, columns, names):

@@ -62,7 +62,8 @@ def learn_labels(reader, columns, model, data, settings, seed):
 
 def drawn(reader, columns, model, data, keys, n_draws, settings):
     """Draws (n_draws, n_missing) of the missing cells of valid columns, in the units of X."""
-    z = model.draw(reader.windows(data, columns), keys, n_draws, settings).cpu().numpy()
+    windows = reader.windows(data, columns, settings.direction == "past")
+    z = model.draw(windows, keys, n_draws, settings).cpu().numpy()
     feature = np.nonzero(np.isnan(data.flat[:, columns.valid]))[1]
     largest = np.finfo(data.flat.dtype).max
     return np.clip(columns.inverse(z, feature), -largest, largest)

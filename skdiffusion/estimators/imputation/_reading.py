@@ -7,6 +7,7 @@ import torch
 
 from skdiffusion._warn import warn
 from skdiffusion.columns.columns import in_blocks
+from skdiffusion.columns.doubts import Doubts
 from skdiffusion.diffusion.window.series import WindowedSeries
 from skdiffusion.estimators.imputation._validation import FORMS, learn_encoding, validated
 from skdiffusion.inputs.arrays import unmasked
@@ -62,6 +63,8 @@ class SeriesReader:
         Names of the panel columns and of all columns, where the former were columns in ``fit``.
     labels : LabelDraws, LabelChains or None
         What draws labels given the completed row, in series also given those before and after.
+    doubts : Doubts or None
+        What values of series are not believed.
     """
 
     kind: str
@@ -73,6 +76,7 @@ class SeriesReader:
     static: np.ndarray | None = None
     layout: tuple | None = None
     labels: object = None
+    doubts: Doubts | None = None
 
     @property
     def step(self):
@@ -101,6 +105,11 @@ class SeriesReader:
         """
         X, about = _opened(X, estimator)
         kind, form, parts = recognise(X, estimator.window_length, estimator.panel_columns)
+        if kind == "series" and form in ("long", "list") and max(map(len, parts)) == 1:
+            raise ValueError(
+                "Every series of X has a single row: rows are a table, without panel_columns, "
+                "window_length or an index of series and times."
+            )
         for part in filter(is_frame, parts):
             refuse_repeated_names(part)
         _warn_unread_index(parts, kind, timestamps)
@@ -113,7 +122,7 @@ class SeriesReader:
         data = time_grid(data, timestamps, None, length)
         missing = np.isnan(data.flat)[:, encoding.first]
         kept = ~missing.all(axis=0) | estimator.keep_empty_features
-        static = static_columns(data.rows, encoding.owner) if kind == "series" else None
+        static = static_columns(data.rows, encoding.owner) if kind != "table" else None
         gaps = missing.any(axis=0)
         layout = data.layout()
         return cls(data.kind, length, data.grid, kept, gaps, encoding, static, layout), data
@@ -160,8 +169,20 @@ class SeriesReader:
         options = {"past": True} if past else {}
         return self.labels.redraw(data, draws, asked, keys, **options)
 
-    def windows(self, data, columns):
-        """What a model sees of ``data``, as series cut into windows."""
+    def doubting(self, data):
+        """This reader, which knows what values of ``data`` are not believed, and these cells (of
+        ``data.flat``).
+        """
+        on_grid = list(data.on_grid())
+        reader = replace(self, doubts=Doubts.learn([x for x, _ in on_grid]))
+        return reader, np.concatenate([reader.doubts(x)[real] for x, real in on_grid])
+
+    def windows(self, data, columns, past=False):
+        """What a model sees of ``data``, as series cut into windows.
+
+        What is not believed is neither shown nor asked for. To doubt a value takes those after it:
+        with ``past`` all are believed.
+        """
 
         def seen(x):
             z = torch.from_numpy(in_blocks(columns.forward, x, np.float32))
@@ -172,7 +193,10 @@ class SeriesReader:
         triples = []
         for x, real in data.on_grid():
             values, observed = seen(x)
-            triples.append((values, observed, ~observed & torch.from_numpy(real)[:, None]))
+            wanted = ~observed & torch.from_numpy(real)[:, None]
+            if self.doubts is not None and not past:
+                observed &= ~torch.from_numpy(self.doubts(x)[:, columns.valid])
+            triples.append((values, observed, wanted))
         times = data.grid_times()
         times = times and [torch.from_numpy(np.asarray(t, dtype=float)) for t in times]
         periods = possible_periods(data, self.length)

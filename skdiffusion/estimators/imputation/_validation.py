@@ -14,6 +14,8 @@ from skdiffusion.inputs.series import SeriesInput, rows_of
 
 # Standard deviations that half of a column is off only where its units are others.
 _FAR = 10
+# Columns that a message names.
+_MOST_NAMED = 5
 FORMS = {
     "table": "(n_samples, n_features), independent rows",
     "panel": "(n_samples, n_times, n_features)",
@@ -152,6 +154,34 @@ def warn_empty(data, valid):
             f"{empty} of {len(data.rows)} samples of X have no observed value: their draws "
             "are unconditional.",
         )
+
+
+def warn_doubted(doubted, data, names):
+    """Say what values are not believed, and how to have them filled.
+
+    Parameters
+    ----------
+    doubted : bool ndarray of shape (n_rows, n_columns)
+        Those of ``data.flat``.
+    data : SeriesInput
+        The series.
+    names : sequence of length n_columns
+        Names of the columns.
+    """
+    found = np.flatnonzero(doubted.any(axis=0))
+    first = np.cumsum([0, *data.sizes])
+    named = []
+    for j in found[:_MOST_NAMED]:
+        rows = np.flatnonzero(doubted[:, j])
+        series = int(np.searchsorted(first, rows[0], side="right")) - 1
+        place = f"row {rows[0] - first[series]}" + f" of series {series}" * (len(data.sizes) > 1)
+        named.append(f"{len(rows)} of {names[j]} (first in {place})")
+    more = f" and others of {len(found) - _MOST_NAMED} more columns" * (len(found) > _MOST_NAMED)
+    warn(
+        f"X has values far from all that is around them: {', '.join(named)}{more}. They are taken "
+        "for wrong records: nothing is learnt from them, and they stay as they are. Set those that "
+        "are wrong to NaN to have them filled."
+    )
 
 
 def warn_far(data, columns, names):

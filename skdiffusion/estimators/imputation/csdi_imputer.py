@@ -350,11 +350,10 @@ class CSDIImputer(DiffusionImputer):
             reader, data = SeriesReader.learn(learner, X, timestamps)
         names = getattr(learner, "feature_names_in_", np.arange(learner.n_features_in_))
         settings.target_strategy = in_order(settings.target_strategy, names, "target_strategy")
-        if not go_on:
-            flat = reader.with_statics(data).flat
-            columns = learn_columns(flat, settings, names, reader.encoding, reader.kind)
-            seed, previous = course.seed(self.random_state), None
         data = reader.with_statics(data)
+        if not go_on:
+            reader, columns = learn_columns(reader, data, settings, names)
+            seed, previous = course.seed(self.random_state), None
         reader.require_length(data)
         windows = split_windows(reader.windows(data, columns), settings, seed)
         stationary, owner = reader.kind == "series", reader.encoding.owner
