@@ -1,9 +1,9 @@
 """Columns: the units of X on one side, what a model sees on the other.
 
 A column is centred and scaled to *standard units* ``u``, and a *column map* takes these to the
-values ``z`` that a model sees. A column map knows all valid columns and has two methods,
+values ``z`` that a model sees. A column map knows all valid columns and has the methods
 ``forward(u)`` for values (..., n_valid) and ``inverse(z, feature)`` for values of any shape, whose
-columns ``feature`` tells along the last axis.
+columns ``feature`` tells along the last axis; one that is learnt also says where it has spikes.
 """
 
 from dataclasses import dataclass, replace
@@ -49,6 +49,9 @@ class Columns:
     low, high : float64 ndarrays of shape (n_features,), default=-inf, inf
         Bounds of what comes back: 0 for a column that was never seen on its other side, and the
         whole of a column of shares or percentages.
+    spikes : pair of float64 ndarrays of shape (2, n_valid), or ()
+        Standard units and values of what many draws are to be exactly, at the low and the high end
+        of each valid column; NaN where there is none.
 
     Examples
     --------
@@ -68,6 +71,7 @@ class Columns:
     far: float = _FAR
     low: np.ndarray | float = -np.inf
     high: np.ndarray | float = np.inf
+    spikes: tuple = ()
 
     @classmethod
     def learn(cls, x):
@@ -115,7 +119,11 @@ class Columns:
 
     def mapped(self, learn_map, x):
         """Columns with the map that ``learn_map`` learns from ``x`` in standard units."""
-        return replace(self, column_map=learn_map(in_blocks(self._standard_units, x, float)))
+        column_map = learn_map(in_blocks(self._standard_units, x, float))
+        seen = x[:, self.valid]
+        outermost = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
+        spikes = column_map.ends(seen.shape[1]), np.array(outermost, dtype=float)
+        return replace(self, column_map=column_map, spikes=spikes)
 
     def forward(self, x):
         """Map values (..., n_features) to what a model sees (..., n_valid)."""
@@ -145,8 +153,13 @@ class Columns:
             np.broadcast_to(bound, self.valid.shape)[self.valid][feature]
             for bound in (self.low, self.high)
         )
+        u = self.standard(z, feature)
         with np.errstate(over="ignore"):
-            return np.clip(centre + scale * self.standard(z, feature), low, high)
+            x = np.clip(centre + scale * u, low, high)
+        for at, value in zip(*self.spikes):
+            # Rounding on the way back would make another value of a spike.
+            x = np.where(u == at[feature], value[feature], x)
+        return x
 
     def _standard_units(self, x):
         """Valid columns in standard units, the far values pulled in."""

@@ -1,6 +1,7 @@
 """Frames of several series in long form: series and times in the index, or in columns."""
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skdiffusion.inputs.frames import is_frame
 
@@ -36,7 +37,7 @@ class LongFrame:
         ends = np.cumsum(np.bincount(places))
         self.rows = np.split(order, ends[:-1])
         self.frames = [frame.iloc[rows].droplevel(levels) for rows in self.rows]
-        labels = [frame.index[rows[0]][:-1] for rows in self.rows]
+        labels = [tuple(map(_plain, frame.index[rows[0]][:-1])) for rows in self.rows]
         self.names = [label[0] if len(label) == 1 else label for label in labels]
 
     @classmethod
@@ -49,9 +50,23 @@ class LongFrame:
         panel = cls(X)
         return panel if window_length or max(map(len, panel.rows)) > 1 else None
 
+    def resampled(self, seed):
+        """Frame of as many of its series, drawn with replacement and told apart by numbers."""
+        rng = check_random_state(seed)
+        chosen = [self.rows[i] for i in rng.randint(len(self.rows), size=len(self.rows))]
+        frame = self.frame.iloc[np.concatenate(chosen)]
+        levels = [frame.index.get_level_values(i) for i in range(frame.index.nlevels)]
+        levels[0] = np.repeat(np.arange(len(chosen)), list(map(len, chosen)))
+        return frame.set_axis(type(frame.index).from_arrays(levels, names=frame.index.names))
+
     def in_order(self, values):
         """Rows laid end to end along axis -2, in the order of the frame."""
         return values[..., self._back, :]
+
+
+def _plain(label):
+    """A label as Python's own numbers print it."""
+    return label.item() if isinstance(label, np.number) else label
 
 
 def looks_long(frame):
@@ -149,6 +164,13 @@ class PanelColumns:
 def panel_indexed(X, columns):
     """A long frame with its panel columns as index; anything else, or without any, as it is."""
     return X if columns is None else PanelColumns(columns).indexed(X)
+
+
+def panel_of(imputer, X):
+    """A frame as the series of an imputer that takes it for such; None otherwise."""
+    if not (is_frame(X) and hasattr(imputer, "panel_columns")):
+        return None
+    return LongFrame.recognise(panel_indexed(X, imputer.panel_columns), imputer.window_length)
 
 
 def static_columns(parts, owner):

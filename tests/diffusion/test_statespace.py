@@ -22,6 +22,7 @@ from skdiffusion.diffusion.statespace.groups import Group, GroupedGaussian
 from skdiffusion.diffusion.statespace.judge import normal_crps
 from skdiffusion.diffusion.statespace.kalman import StateSpace
 from skdiffusion.diffusion.statespace.pieces import Pieces, hide
+from skdiffusion.diffusion.statespace.profile import Profile
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.statespace.smoother import draw_states, smooth, window_covariance
@@ -275,7 +276,7 @@ def gaussian(model=MODELS["order 2"], season=None):
     k = len(model.loadings)
     heights = Shape.normal(k).heights * torch.linspace(0.8, 1.3, k)[:, None]
     shape = replace(Shape.normal(k), heights=heights, far=1.1 * heights)
-    return SeriesGaussian(model, shape, season or Season.none(k))
+    return SeriesGaussian(model, shape, season or Season.none(k), Profile.none(k))
 
 
 def keyed_draws(base, parts, keys, n_draws=3, length=5):

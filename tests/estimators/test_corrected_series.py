@@ -1,6 +1,7 @@
 """Trees on a state space: what they see, what they correct, and what they must leave alone."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_trees_that_know_nothing_change_no_draw(fitted):
     denoiser = fitted[0]._model.denoiser
     series, plain = gappy(3), Shape.normal(3)
     nothing = TreeDenoiser(denoiser.base, Trees(Constant(0.0), Constant(1.0), plain))
-    expected = denoiser.base.__class__(denoiser.base.model, plain, denoiser.base.season)
+    expected = replace(denoiser.base, shape=plain)
     found = nothing.draw(series, noise, 30)
     torch.testing.assert_close(found, expected.draw(series, noise, 30), atol=1e-4, rtol=1e-4)
     # Location and scale are in predicted deviations, and moments of the draws say so.

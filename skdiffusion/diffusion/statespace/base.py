@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from skdiffusion.diffusion.statespace.kalman import StateSpace
+from skdiffusion.diffusion.statespace.profile import Profile
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.statespace.smoother import (
@@ -66,11 +67,14 @@ class SeriesGaussian:
         Shape of the errors, which the draws have.
     season : Season
         Means that come back with the clock; the model says what is left of the values.
+    profile : Profile
+        Means by the time in a panel, which all of its series have.
     """
 
     model: StateSpace
     shape: Shape
     season: Season
+    profile: Profile
 
     #: Draws need no solver; rows around a window say something of it; the smoother's answers for
     #: a batch of windows are dear enough to be shown several times in training.
@@ -93,20 +97,28 @@ class SeriesGaussian:
     def map(self, function):
         """Apply a function to every tensor; everything stays float64."""
         keep = lambda x: function(x).double()  # noqa: E731
-        return SeriesGaussian(self.model.map(keep), self.shape.map(keep), self.season.map(keep))
+        return SeriesGaussian(*(getattr(self, f.name).map(keep) for f in fields(self)))
 
     def arrays(self):
         """Return a dict of tensors from which :meth:`from_arrays` rebuilds the Gaussian."""
         model = {f.name: getattr(self.model, f.name) for f in fields(StateSpace)}
         season = {"periods": self.season.periods, "coefficients": self.season.coefficients}
         shape = {f.name: getattr(self.shape, f.name) for f in fields(Shape)}
-        return {**model, **shape, **season}
+        profile = {f.name: getattr(self.profile, f.name) for f in fields(Profile)}
+        return {**model, **shape, **season, **profile}
 
     @classmethod
     def from_arrays(cls, periods, coefficients, **arrays):
-        """Rebuild what :meth:`arrays` took apart."""
+        """Rebuild what :meth:`arrays` took apart; early files have no profile."""
         shape = Shape(**{f.name: arrays.pop(f.name) for f in fields(Shape)})
-        return cls(StateSpace(**arrays), shape, Season(periods, coefficients))
+        profile = [arrays.pop(f.name, None) for f in fields(Profile)]
+        profile = Profile.none(len(shape.heights)) if profile[0] is None else Profile(*profile)
+        return cls(StateSpace(**arrays), shape, Season(periods, coefficients), profile)
+
+    def means(self, time):
+        """Means (..., K) of the columns at times (...), whatever is observed."""
+        season = self.season(time)
+        return season + self.profile(time) if len(self.profile.times) else season
 
     def plain(self):
         """The same with normal errors."""
@@ -159,10 +171,10 @@ class SeriesGaussian:
         for rows, real, kept in _batches(
             series, self.model.transition.shape[1] ** 2, self.forgotten
         ):
-            seen, season = series.observed[rows] & real[..., None], self.season(series.time[rows])
-            smoothed = smooth(self.model, (series.values[rows] - season) * seen, seen)
+            seen, known = series.observed[rows] & real[..., None], self.means(series.time[rows])
+            smoothed = smooth(self.model, (series.values[rows] - known) * seen, seen)
             mean, variance = self._cells(smoothed.mean, smoothed.covariance)
-            mean, sd = (season + mean)[kept].float(), variance.sqrt()[kept].float()
+            mean, sd = (known + mean)[kept].float(), variance.sqrt()[kept].float()
             yield rows[kept], kept, smoothed, mean, sd
 
     def _cells(self, mean, covariance):
@@ -232,8 +244,8 @@ class SeriesGaussian:
         rank = series.wanted.flatten().cumsum(0).view_as(series.wanted) - 1
         for rows, real, kept in _batches(series, n * n + n_draws * n, self.forgotten):
             seen = series.observed[rows] & real[..., None]
-            season = self.season(series.time[rows])
-            values = (series.values[rows] - season) * seen
+            known = self.means(series.time[rows])
+            values = (series.values[rows] - known) * seen
             number, first, _ = series.place(rows[:, 0])
             noise = [
                 _RowNoise(normals, number, first, n_draws, kind) for kind in (_STATE, _SEEN_NOISE)
@@ -250,7 +262,7 @@ class SeriesGaussian:
             own = normals(number[i], (first[i] + t) * k + column, _OWN_NOISE, 1)[..., 0]
             cells = cells + self.model.noise.sqrt()[column] * own
             drawn = mean + sd * self.shape((cells - mean) / sd, column, sd)
-            out[:, rank[rows[i, t], column]] = (season[i, t, column] + drawn).float()
+            out[:, rank[rows[i, t], column]] = (known[i, t, column] + drawn).float()
         return out
 
 

@@ -157,7 +157,7 @@ def _fit(x, time, pairs, period, step):
     for n_harmonics in tried:
         first = torch.arange(n_harmonics)
         part = design[:, torch.cat([first, tried[-1] + first])]
-        found, error_seen, error_left_out = _regression(part, target, fold)
+        found, error_seen, error_left_out = regression_by_folds(part, target, fold)
         gain = torch.log(target.square().sum() / error_seen.clamp(min=1e-12))
         if error is None and n * gain <= 2 * n_harmonics * math.log(n):
             return best
@@ -166,8 +166,25 @@ def _fit(x, time, pairs, period, step):
     return best
 
 
-def _regression(design, target, fold):
-    """Coefficients, and squared errors of all together and of parts that were left out."""
+def regression_by_folds(design, target, fold):
+    """Least squares, judged by parts that are left out.
+
+    Parameters
+    ----------
+    design : float64 tensor of shape (n_rows, n_coefficients)
+        Regressors.
+    target : float64 tensor of shape (n_rows,)
+        What they are to explain.
+    fold : int64 tensor of shape (n_rows,)
+        The part of each row, from 0 to 3.
+
+    Returns
+    -------
+    coefficients : tensor of shape (n_coefficients,)
+        Of all rows.
+    error_seen, error_left_out : tensors
+        Their summed squared errors, and those on each part of coefficients without it.
+    """
     grams, products = [], []
     for i in range(_N_FOLDS):
         rows = fold == i

@@ -10,6 +10,7 @@ from skdiffusion.diffusion.statespace.base import SeriesGaussian
 from skdiffusion.diffusion.statespace.fit import fit_state_space
 from skdiffusion.diffusion.statespace.groups import GroupedGaussian, group_columns
 from skdiffusion.diffusion.statespace.pieces import Pieces
+from skdiffusion.diffusion.statespace.profile import Profile
 from skdiffusion.diffusion.statespace.season import Season
 from skdiffusion.diffusion.statespace.shape import Shape
 from skdiffusion.diffusion.window.base import WindowBase
@@ -122,6 +123,8 @@ def _fit_series(windows, seed, progress):
         season = Season.learn(values, observed, time, neighbours, series.periods)
         # A season of none would copy all values as float64.
         left = values - season(time) if len(season.periods) else values
+        profile = Profile.learn(left, observed, time, offsets)
+        left = left - profile(time) if len(profile.times) else left
         pieces = Pieces.cut(left, observed, offsets)
         with tqdm(desc="Fitting the Gaussian", disable=not progress, leave=False) as bar:
 
@@ -135,7 +138,7 @@ def _fit_series(windows, seed, progress):
         near = fit.error, fit.deviation, fit.column
         shape = Shape.of(fit.error / fit.deviation, fit.column, values.shape[1])
         shape = shape.reaching(near, fit.deep, fit.n_gaps)
-        return SeriesGaussian(fit.model, shape, season)
+        return SeriesGaussian(fit.model, shape, season, profile)
 
     if not _is_wide(series):
         return fit(values, observed)

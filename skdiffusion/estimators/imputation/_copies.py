@@ -29,6 +29,7 @@ from skdiffusion.inputs.imputers import (
     require_imputer_alone,
 )
 from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.panels import panel_of
 
 
 class Copies:
@@ -111,12 +112,19 @@ class Copies:
         imputer = clone(self.imputer)
         if "random_state" in imputer.get_params(deep=False):
             imputer.set_params(random_state=seed)
-        return imputer.fit(resampled(data, row_seed) if self.bootstrap else data)
+        if not self.bootstrap:
+            return imputer.fit(data)
+        panel = panel_of(imputer, data)
+        return imputer.fit(
+            resampled(data, row_seed) if panel is None else panel.resampled(row_seed)
+        )
 
     def _rows(self, data):
         """The table without the names of its rows, unless they are times to the imputer."""
         ordered = getattr(self.imputer, "window_length", None) is not None
-        return data if ordered or not is_frame(data) else data.reset_index(drop=True)
+        if ordered or not is_frame(data) or panel_of(self.imputer, data) is not None:
+            return data
+        return data.reset_index(drop=True)
 
 
 def is_classifying(estimator):
@@ -132,7 +140,8 @@ def check_parts(imputer, estimator, bootstrap):
             f"imputer={imputer!r} fills every copy alike: take CSDIImputer, or "
             "IterativeImputer(sample_posterior=True)."
         )
-    if bootstrap and getattr(imputer, "window_length", None) is not None:
+    is_panel = getattr(imputer, "panel_columns", None) is not None
+    if bootstrap and not is_panel and getattr(imputer, "window_length", None) is not None:
         raise ValueError(
             "bootstrap=True resamples rows, but with window_length they are steps in time: "
             "set bootstrap=False."
