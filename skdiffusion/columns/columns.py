@@ -1,9 +1,9 @@
 """Columns: the units of X on one side, what a model sees on the other.
 
 A column is centred and scaled to *standard units* ``u``, and a *column map* takes these to the
-values ``z`` that a model sees. A column map knows all valid columns and has the methods
+values ``z`` that a model sees. A column map knows all valid columns and has two methods,
 ``forward(u)`` for values (..., n_valid) and ``inverse(z, feature)`` for values of any shape, whose
-columns ``feature`` tells along the last axis; one that is learnt also says where it has spikes.
+columns ``feature`` tells along the last axis.
 """
 
 from dataclasses import dataclass, replace
@@ -49,9 +49,8 @@ class Columns:
     low, high : float64 ndarrays of shape (n_features,), default=-inf, inf
         Bounds of what comes back: 0 for a column that was never seen on its other side, and the
         whole of a column of shares or percentages.
-    spikes : pair of float64 ndarrays of shape (2, n_valid), or ()
-        Standard units and values of what many draws are to be exactly, at the low and the high end
-        of each valid column; NaN where there is none.
+    ends : float64 ndarray of shape (2, n_features)
+        Least and largest values seen: those with spikes there come back to the bit.
 
     Examples
     --------
@@ -71,7 +70,7 @@ class Columns:
     far: float = _FAR
     low: np.ndarray | float = -np.inf
     high: np.ndarray | float = np.inf
-    spikes: tuple = ()
+    ends: np.ndarray | None = None
 
     @classmethod
     def learn(cls, x):
@@ -120,10 +119,8 @@ class Columns:
     def mapped(self, learn_map, x):
         """Columns with the map that ``learn_map`` learns from ``x`` in standard units."""
         column_map = learn_map(in_blocks(self._standard_units, x, float))
-        seen = x[:, self.valid]
-        outermost = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
-        spikes = column_map.ends(seen.shape[1]), np.array(outermost, dtype=float)
-        return replace(self, column_map=column_map, spikes=spikes)
+        ends = np.array([np.fmin.reduce(x), np.fmax.reduce(x)], dtype=float)
+        return replace(self, column_map=column_map, ends=ends)
 
     def forward(self, x):
         """Map values (..., n_features) to what a model sees (..., n_valid)."""
@@ -156,9 +153,10 @@ class Columns:
         u = self.standard(z, feature)
         with np.errstate(over="ignore"):
             x = np.clip(centre + scale * u, low, high)
-        for at, value in zip(*self.spikes):
+        if self.ends is not None:
             # Rounding on the way back would make another value of a spike.
-            x = np.where(u == at[feature], value[feature], x)
+            for at, value in zip(self._standard_units(self.ends), self.ends[:, self.valid]):
+                x = np.where(u == at[feature], value[feature], x)
         return x
 
     def _standard_units(self, x):

@@ -121,15 +121,6 @@ class Spikes:
         found = {k: Score.learn(x[~np.isnan(x)], every) for k, x in enumerate(u.T)}
         return cls(others, {k: score for k, score in found.items() if score is not None})
 
-    def ends(self, n_valid):
-        """Standard units (2, n_valid) of the spikes at low and at high ends, NaN without one."""
-        ends = np.full((2, n_valid), np.nan)
-        for k, score in self.scores.items():
-            for side in (0, -1):
-                if score.edges[side] != score.scores[side]:
-                    ends[side, k] = score.values[side]
-        return ends
-
     def forward(self, u):
         """Map standard units (..., n_valid) to what a model sees."""
         z = np.array(self.others.forward(u))
