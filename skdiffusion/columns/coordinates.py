@@ -94,9 +94,29 @@ class Coordinates:
         values : ndarray of shape (n_samples, n_features)
             Numbers, and codes of categories.
         """
+        return self._values(rows, -np.inf, np.inf)
+
+    def drawn(self, rows):
+        """Map drawn rows back, none of them further beyond the data than draws may be.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_samples, n_features)
+            Rows in the coordinates of the model.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_features)
+            Numbers, and codes of categories.
+        """
+        return self._values(rows, *self.marginals.limits(rows.shape[1]))
+
+    def _values(self, rows, low, high):
+        """Values of rows, standard units of which are between some limits."""
         if self.chain is not None:
             rows = self.chain.inverse(rows)
-        return snap(self.marginals.inverse(rows) * self.scale + self.mean, self.discrete)
+        rows = np.clip(self.marginals.inverse(rows), low, high)
+        return snap(rows * self.scale + self.mean, self.discrete)
 
     def pull_back(self, values, gradient, uniforms=None):
         """Gradient of the log-density by the values from that by the rows.

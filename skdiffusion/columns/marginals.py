@@ -39,6 +39,8 @@ _MIN_GAIN, _MIN_ROWS = 4.0, 2
 # Rows' worth of mass in each tail: half of a row is the median rank of a new extreme. The power 2
 # keeps the mean of a tail finite and its density above that of any exponential one.
 _TAIL_ROWS, _TAIL_POWER = 0.5, 2.0
+# Draws go so many units of a tail beyond its beginning: a hundredth of its mass is further out.
+_FURTHEST_DRAW = 10.0
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 # Knots of the map to a mixture: so many standard deviations about each component, so many at most,
 # so far apart in normal scores at least.
@@ -217,6 +219,19 @@ class Marginals:
                 y = self.targets[column].forward(y)[0]
             rows[:, column] = histogram.inverse(y)
         return rows
+
+    def limits(self, n_features):
+        """Least and largest values (2, n_features) that draws of the columns may have.
+
+        A tail that a density has for rows from far out, a model of columns that depend on each
+        other draws from too often: its scores of 8 are no rarer than e^-8, and their values a
+        million times as far out as the data.
+        """
+        limits = np.array([[-np.inf], [np.inf]]).repeat(n_features, 1)
+        for column, histogram in self.histograms.items():
+            beyond = (_FURTHEST_DRAW - 1) * histogram.reach
+            limits[:, column] = histogram.knots[[0, -1]] + [-beyond[0], beyond[1]]
+        return limits
 
     def _map(self, column, x):
         """Mapped values of a column, the log of the map's slope and the derivative of that log."""

@@ -6,6 +6,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from skdiffusion import ScoreSDE
+from skdiffusion.columns.coordinates import Coordinates
 from skdiffusion.columns.marginals import Histogram, fit_marginals
 from skdiffusion.diffusion.analytic.build import gaussian_mixture
 from skdiffusion.estimators.density._bases import stacking_weights
@@ -194,3 +195,19 @@ def test_stacking_finds_the_weights_of_a_mixture():
     x = np.where(rng.random(4000) < 0.3, rng.normal(-2, 1, 4000), rng.normal(2, 1, 4000))
     log_densities = np.column_stack([stats.norm.logpdf(x, m) for m in (-2, 2, 9)])
     np.testing.assert_allclose(stacking_weights(log_densities), [0.3, 0.7, 0.0], atol=0.05)
+
+
+def test_draws_are_no_further_out_than_a_hundredth_of_a_tail():
+    """A chain gives scores of 12 once in a thousand draws; Phi(-12) is 1e-33."""
+    values = np.random.default_rng(0).normal(size=1000)
+    marginals = fit_marginals(values[:, None], [0])
+    coordinates = Coordinates({}, np.array([5.0]), np.array([2.0]), marginals)
+    scores = np.array([[-12.0], [-1.0], [0.0], [1.0], [12.0]])
+    x, drawn = (f(scores)[:, 0] for f in (coordinates.inverse, coordinates.drawn))
+    np.testing.assert_array_equal(x[1:4], drawn[1:4])
+    assert np.abs(x[[0, 4]]).min() > 1e6
+    low, high = 5 + 2 * values.min(), 5 + 2 * values.max()
+    assert low - 10 < drawn[0] < low
+    assert high < drawn[4] < high + 10
+    tail = ndtr(marginals.forward((drawn[:, None] - 5) / 2)[0][0, 0])
+    assert tail == pytest.approx(0.5 / 1001 / 100, rel=1e-6)
