@@ -70,7 +70,8 @@ class Doubts:
         doubted = np.zeros(x.shape, dtype=bool)
         for j in np.flatnonzero(np.isfinite(self.limit)):
             at, below, above, reach = _sides(x[:, j])
-            nearer = np.minimum(np.abs(below), np.abs(above)) * (below * above > 0)
+            alike = np.sign(below) == np.sign(above)
+            nearer = np.where(alike, np.minimum(np.abs(below), np.abs(above)), 0.0)
             alone = nearer > np.maximum(self.limit[j], np.abs(below - above))
             doubted[at[alone & (reach <= self.reach[j])], j] = True
         return doubted

@@ -42,7 +42,7 @@ def _placeholders(x):
     Doses that double and incomes without end have a largest value like that: it must be of nines,
     or far out indeed. A least one is 0 or negative.
     """
-    x = x[~np.isnan(x)]
+    x = x[~np.isnan(x)].astype(float)
     if not len(x):
         return
     least, largest = x.min(), x.max()
@@ -51,7 +51,9 @@ def _placeholders(x):
         return
     low, high = others.min(), others.max()
     spread = high - low
+    far = 1 if set(f"{largest:g}") == {"9"} else _FAR
     if least <= 0 and low - least > spread:
         yield least, int((x == least).sum()), low, high
-    if largest - high > spread * (1 if set(f"{largest:g}") == {"9"} else _FAR):
+    # A quotient: ten times the range of the largest floats is none.
+    if (largest - high) / far > spread:
         yield largest, int((x == largest).sum()), low, high

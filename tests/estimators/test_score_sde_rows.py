@@ -299,3 +299,16 @@ class TestImpute:
         np.testing.assert_allclose(model.impute(X[order], 3, random_state=1), together[order])
         known = ~np.isnan(X)
         np.testing.assert_array_equal(together.transpose(1, 0, 2)[:, known], [X[known]] * 3)
+
+
+@pytest.mark.parametrize("kind", ["constant", "survey"])
+def test_copies_that_weights_make_stay_on_one_side(kind):
+    """Rounded columns are spread by noise, in which copies of a row differ and yet are one row."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(600, 1))
+    X = np.hstack([np.round(first, 1), np.round(4 * first + rng.normal(size=(600, 1))), first**2])
+    X[:, 2] += 0.3 * rng.normal(size=600)
+    weight = np.full(400, 0.5) if kind == "constant" else rng.uniform(0.5, 1.5, 400)
+    plain = ScoreSDE(max_iter=0, random_state=0).fit(X[:400])
+    weighted = ScoreSDE(max_iter=0, random_state=0).fit(X[:400], sample_weight=weight)
+    assert abs(weighted.score(X[400:]) - plain.score(X[400:])) < 0.3

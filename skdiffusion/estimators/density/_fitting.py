@@ -42,6 +42,9 @@ _MOST_ROWS = 210_000
 # A regression on the condition has an ensemble of trees for each column.
 _MIN_REGRESSION_ROWS, _MAX_REGRESSION_FEATURES = 50, 8
 
+# Share of the rows that must be different for copies to be those that weights make.
+_DISTINCT = 0.5
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -222,12 +225,18 @@ def base_name(label):
 def _joined(codes, condition, weight, discrete, seed):
     """Rows without ties joined with their condition, and their groups."""
     d, joined = codes.shape[1], np.hstack([codes, condition])
+    copies = None
     if weight is not None:
-        joined = repeated(joined, weight)
+        joined, copies = grouped(repeated(joined, weight))
+        if copies[-1] + 1 < _DISTINCT * len(codes):
+            # A table of few different rows has its repeats on both sides.
+            copies = None
     values, condition = np.split(joined, [d], axis=1)
     if discrete:
         values = spread(values, discrete, spreading(values, discrete, seed))
-    return grouped(np.hstack([values, condition]))
+    rows = np.hstack([values, condition])
+    # What spreads discrete columns makes copies of a row differ, which weigh it all the same.
+    return grouped(rows) if copies is None else (rows, copies)
 
 
 def _weighted(codes, y, sample_weight):
