@@ -32,7 +32,10 @@ WORDS = {
         "Threads and processes": "threads, n_jobs, parallel, cores",
         "Memory": "memory, out of memory",
     },
-    "user_guide/outliers": {"": "outlier, outliers, anomaly, anomalies, odd rows, novelty"},
+    "user_guide/outliers": {
+        "": "outlier, outliers, anomaly, anomalies, odd rows, novelty",
+        "What extreme values do to a model": "spike, glitch, bad readings, sensor errors, sentinel",
+    },
     "user_guide/calibration": {
         "": "confidence interval, prediction interval, intervals, coverage, calibration, conformal"
     },

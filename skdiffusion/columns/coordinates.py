@@ -81,41 +81,26 @@ class Coordinates:
         rows, more = self.chain.forward(rows)
         return rows, log_jacobian + more
 
-    def inverse(self, rows):
+    def inverse(self, rows, drawn=False):
         """Map rows back, discrete columns onto their values.
 
         Parameters
         ----------
         rows : ndarray of shape (n_samples, n_features)
             Rows in the coordinates of the model.
+        drawn : bool, default=False
+            Whether they are draws, none of which may lie further beyond the data than draws do.
 
         Returns
         -------
         values : ndarray of shape (n_samples, n_features)
             Numbers, and codes of categories.
         """
-        return self._values(rows, -np.inf, np.inf)
-
-    def drawn(self, rows):
-        """Map drawn rows back, none of them further beyond the data than draws may be.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_samples, n_features)
-            Rows in the coordinates of the model.
-
-        Returns
-        -------
-        values : ndarray of shape (n_samples, n_features)
-            Numbers, and codes of categories.
-        """
-        return self._values(rows, *self.marginals.limits(rows.shape[1]))
-
-    def _values(self, rows, low, high):
-        """Values of rows, standard units of which are between some limits."""
         if self.chain is not None:
             rows = self.chain.inverse(rows)
-        rows = np.clip(self.marginals.inverse(rows), low, high)
+        rows = self.marginals.inverse(rows)
+        if drawn:
+            rows = np.clip(rows, *self.marginals.limits(rows.shape[1]))
         return snap(rows * self.scale + self.mean, self.discrete)
 
     def pull_back(self, values, gradient, uniforms=None):

@@ -62,14 +62,29 @@ class Doubts:
         doubts : Doubts
             Of the same columns.
         """
-        found = [_limit(series, j) for j in range(series[0].shape[1])]
-        return cls(*map(np.array, zip(*found)))
+        x = np.concatenate(series)
+        number = np.repeat(np.arange(len(series)), [len(each) for each in series])
+        return cls(*map(np.array, zip(*[_limit(column, number) for column in x.T])))
 
-    def __call__(self, x):
-        """Which values of a series (n_times, n_columns) are doubted (bool ndarray)."""
+    def __call__(self, x, number=None):
+        """Say which values are doubted.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_columns)
+            Series end to end, rows one time step apart, NaN where missing.
+        number : int ndarray of shape (n_rows,), optional
+            The series of each row; by default there is one.
+
+        Returns
+        -------
+        doubted : bool ndarray of shape (n_rows, n_columns)
+            True where they are.
+        """
         doubted = np.zeros(x.shape, dtype=bool)
+        number = np.zeros(len(x), dtype=int) if number is None else number
         for j in np.flatnonzero(np.isfinite(self.limit)):
-            at, below, above, reach = _sides(x[:, j])
+            at, below, above, reach = _sides(x[:, j], number)
             alike = np.sign(below) == np.sign(above)
             nearer = np.where(alike, np.minimum(np.abs(below), np.abs(above)), 0.0)
             alone = nearer > np.maximum(self.limit[j], np.abs(below - above))
@@ -77,10 +92,9 @@ class Doubts:
         return doubted
 
 
-def _limit(series, j):
-    """Limit and reach of a column."""
-    parts = [_sides(x[:, j]) for x in series]
-    _, below, above, reach = (np.concatenate(part) for part in zip(*parts))
+def _limit(x, number):
+    """Limit and reach of a column of series."""
+    _, below, above, reach = _sides(x, number)
     near = reach <= _FURTHEST
     if near.sum() < _FEWEST:
         return np.inf, 0
@@ -88,27 +102,26 @@ def _limit(series, j):
     if not high > 0:
         return np.inf, 0
     # Of small counts both are 1: the next larger one is no error.
-    values = np.unique(np.concatenate([x[:, j] for x in series]))
-    high += np.diff(values[~np.isnan(values)]).min()
+    high += np.diff(np.unique(x[~np.isnan(x)])).min()
     ratio = min(high / middle if middle > 0 else np.inf, _LARGEST_RATIO)
     return high * ratio**_POWER, int(reach[near].max())
 
 
-def _sides(x):
-    """Rows of the values of a column that have three on each side, how far each is from the medians
-    of these, and the rows in which those on the nearer side lie: that side is one that an honest
-    value beside a gap belongs to.
+def _sides(x, number):
+    """Rows of the values of a column that have three on each side in their series, how far each is
+    from the medians of these, and the rows in which those on the nearer side lie: that side is one
+    that an honest value beside a gap belongs to.
     """
     at = np.flatnonzero(~np.isnan(x))
-    inner = at[_SIDE : len(at) - _SIDE]
-    if not len(inner):
-        return inner, *np.zeros((2, 0)), inner
-    y = x[at].astype(float)
-    around = [y[k : k + len(inner)] for k in range(2 * _SIDE + 1)]
+    n, y = max(len(at) - 2 * _SIDE, 0), x[at].astype(float)
+    first, *_, last = rows = [at[k : k + n] for k in range(2 * _SIDE + 1)]
+    around = [y[k : k + n] for k in range(2 * _SIDE + 1)]
     own, sides = around[_SIDE], (around[:_SIDE], around[_SIDE + 1 :])
     below, above = (own - _median(*side) for side in sides)
-    reach = np.minimum(inner - at[: len(inner)], at[2 * _SIDE :] - inner)
-    return inner, below, above, reach
+    reach = np.minimum(rows[_SIDE] - first, last - rows[_SIDE])
+    found = rows[_SIDE], below, above, reach
+    whole = number[first] == number[last]
+    return found if whole.all() else tuple(each[whole] for each in found)
 
 
 def _median(a, b, c):

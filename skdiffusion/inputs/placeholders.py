@@ -25,8 +25,6 @@ def warn_placeholders(values, names, remedy):
     said = {}
     for j, name in enumerate(names):
         for value, n, low, high in _placeholders(values[:, j]):
-            if n < _FEWEST:
-                continue
             said.setdefault(value, []).append(f"{n} times in {name} ({low:g} to {high:g})")
     for value, places in said.items():
         warn(
@@ -52,8 +50,8 @@ def _placeholders(x):
     low, high = others.min(), others.max()
     spread = high - low
     far = 1 if set(f"{largest:g}") == {"9"} else _FAR
-    if least <= 0 and low - least > spread:
-        yield least, int((x == least).sum()), low, high
     # A quotient: ten times the range of the largest floats is none.
-    if (largest - high) / far > spread:
-        yield largest, int((x == largest).sum()), low, high
+    ends = {least: least <= 0 and low - least > spread, largest: (largest - high) / far > spread}
+    for value in (value for value, is_far in ends.items() if is_far):
+        if (n := int((x == value).sum())) >= _FEWEST:
+            yield value, n, low, high

@@ -23,8 +23,9 @@ _KNOTS, _MOST_KNOTS = (2, 3, 5, 9, 17), 256
 # Share of the error on series left out that a course must gain, more among few series (walks seem
 # to go somewhere together: 30 in one panel of a hundred, 8 in one of ten), and more knots must.
 _GAIN, _GAIN_OF_SERIES, _GAIN_OF_KNOTS = 0.05, 0.8, 0.03
-# Parts of the series that are left out in turn, and rows that are enough to learn from.
-_N_FOLDS, _MOST_ROWS = 4, 100_000
+# Parts of the series that are left out in turn, rows that are enough to learn from, and weights of
+# knots at rows that are held at once: 64 MB.
+_N_FOLDS, _MOST_ROWS, _MOST_WEIGHTS = 4, 100_000, 2**23
 # The part of the range of times at its end that leads on, and how far.
 _END, _ON = 1 / 3, 1 / 4
 
@@ -130,7 +131,7 @@ def _column(x, seen, time, number, times):
         return None
     best, error = None, (1 - _GAIN - _GAIN_OF_SERIES / int(several.sum())) * square
     for n in (*_KNOTS, len(times)):
-        if n > min(len(times), _MOST_KNOTS):
+        if n > min(len(times), _MOST_KNOTS, _MOST_WEIGHTS // len(rows)):
             continue
         knots = torch.quantile(times, torch.linspace(0, 1, n, dtype=torch.float64))
         hats = _hats(time, knots)

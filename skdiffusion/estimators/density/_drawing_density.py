@@ -97,7 +97,7 @@ class DrawingDensity(DiffusionDensity):
         rows = self._draw(model, n_samples, seed, guidance)
         if y is None:
             warn_nonsense(rows, self.model_.denoiser.network, self.solver, self.n_steps)
-        return self._restore(self.coordinates_.drawn(rows.cpu().numpy()))
+        return self._restore(self.coordinates_.inverse(rows.cpu().numpy(), drawn=True))
 
     def _draw(self, model, n_samples, seed, guidance):
         """Rows of the model, parts of them spread over workers, each with noise of its own."""
@@ -206,7 +206,8 @@ class DrawingDensity(DiffusionDensity):
         rows, _ = coordinates.forward(codes, self._spreading(codes))
         keys = row_keys(codes, seed)[chosen]
         draws, sizes[chosen] = self._completion().draw(rows[chosen], keys, n_draws)
-        values = coordinates.drawn(draws.reshape(-1, codes.shape[1])).reshape(draws.shape)
+        values = coordinates.inverse(draws.reshape(-1, codes.shape[1]), drawn=True)
+        values = values.reshape(draws.shape)
         known = ~np.isnan(completed[chosen])
         completed[chosen] = np.where(known, completed[chosen], values)
         return completed, sizes

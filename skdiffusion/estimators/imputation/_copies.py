@@ -69,10 +69,11 @@ class Copies:
         single = drawing_method(self.imputer) is not None and not self.bootstrap
         data = self._rows(data)
         self._refuse_empty(data)
+        # Rows of a panel are not independent of each other, its series are.
+        panel = panel_of(self.imputer, data) if self.bootstrap else None
+        seeds = self.seeds[: 1 if single else None]
         with said_once():
-            self.imputers = [
-                self._fitted(data, *seeds) for seeds in self.seeds[: 1 if single else None]
-            ]
+            self.imputers = [self._fitted(data, panel, *each) for each in seeds]
         return self
 
     def draw(self, data):
@@ -107,17 +108,14 @@ class Copies:
                 "could be filled: drop them."
             )
 
-    def _fitted(self, data, row_seed, seed, _):
+    def _fitted(self, data, panel, row_seed, seed, _):
         """An imputer with its own seed, on resampled rows if wanted."""
         imputer = clone(self.imputer)
         if "random_state" in imputer.get_params(deep=False):
             imputer.set_params(random_state=seed)
-        if not self.bootstrap:
-            return imputer.fit(data)
-        panel = panel_of(imputer, data)
-        return imputer.fit(
-            resampled(data, row_seed) if panel is None else panel.resampled(row_seed)
-        )
+        if self.bootstrap:
+            data = resampled(data, row_seed) if panel is None else panel.resampled(row_seed)
+        return imputer.fit(data)
 
     def _rows(self, data):
         """The table without the names of its rows, unless they are times to the imputer."""

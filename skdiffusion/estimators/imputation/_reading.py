@@ -175,7 +175,15 @@ class SeriesReader:
         """
         on_grid = list(data.on_grid())
         reader = replace(self, doubts=Doubts.learn([x for x, _ in on_grid]))
-        return reader, np.concatenate([reader.doubts(x)[real] for x, real in on_grid])
+        doubted = zip(reader._doubted(on_grid), on_grid)
+        return reader, np.concatenate([mask[real] for mask, (_, real) in doubted])
+
+    def _doubted(self, on_grid):
+        """What is not believed of series on their grid, of all of them in one pass."""
+        sizes = [len(x) for x, _ in on_grid]
+        number = np.repeat(np.arange(len(sizes)), sizes)
+        doubted = self.doubts(np.concatenate([x for x, _ in on_grid]), number)
+        return np.split(doubted, np.cumsum(sizes)[:-1])
 
     def windows(self, data, columns, past=False):
         """What a model sees of ``data``, as series cut into windows.
@@ -190,12 +198,14 @@ class SeriesReader:
 
         if data.kind != "series":
             return WindowedSeries.stack(*seen(data.rows))
-        triples = []
-        for x, real in data.on_grid():
+        triples, on_grid = [], list(data.on_grid())
+        believing = self.doubts is None or past
+        doubted = [None] * len(on_grid) if believing else self._doubted(on_grid)
+        for (x, real), mask in zip(on_grid, doubted):
             values, observed = seen(x)
             wanted = ~observed & torch.from_numpy(real)[:, None]
-            if self.doubts is not None and not past:
-                observed &= ~torch.from_numpy(self.doubts(x)[:, columns.valid])
+            if mask is not None:
+                observed &= ~torch.from_numpy(mask[:, columns.valid])
             triples.append((values, observed, wanted))
         times = data.grid_times()
         times = times and [torch.from_numpy(np.asarray(t, dtype=float)) for t in times]
