@@ -236,6 +236,12 @@ def chain_keys(seed, start, stop, device="cpu"):
     return _mix64(_mix64(index.new_full((1,), seed)) + index * _GOLDEN)
 
 
+def branch_keys(keys, n_branches):
+    """Keys (n_rows, n_branches) of further noise of rows, other than that of their own keys."""
+    index = torch.arange(1, n_branches + 1, device=keys.device)
+    return _mix64(_mix64(keys)[:, None] + index * _GOLDEN)
+
+
 class ChainNoise:
     """Noise of many Markov chains as a pure function of (chain key, stream, step, cell).
 

@@ -215,6 +215,34 @@ def with_statics(x, static, past):
     return x
 
 
+def alike(draws, parts, static, asked):
+    """Draws of cells ``asked``, those of a static column in all rows of a series as in the first.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_draws, n_asked)
+        Row by row; changed.
+    parts : sequence of ndarrays
+        Series.
+    static : bool ndarray of shape (n_columns,)
+        Columns that do not change within a series.
+    asked : bool ndarray of shape (n_rows, n_columns)
+        Cells of the series end to end.
+
+    Returns
+    -------
+    draws : ndarray of shape (n_draws, n_asked)
+        The same array.
+    """
+    rows, columns = np.nonzero(asked)
+    number = np.repeat(np.arange(len(parts)), [len(x) for x in parts])
+    cells = np.flatnonzero(static[columns])
+    key = number[rows[cells]] * len(static) + columns[cells]
+    _, first, of = np.unique(key, return_index=True, return_inverse=True)
+    draws[:, cells] = draws[:, cells[first[of]]]
+    return draws
+
+
 def _edge(ufunc, x):
     """Smallest or largest value of every column, NaN for one without any."""
     return ufunc.reduce(x, axis=0)

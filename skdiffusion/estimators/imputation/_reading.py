@@ -5,20 +5,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from skdiffusion._warn import warn
 from skdiffusion.columns.columns import in_blocks
 from skdiffusion.columns.doubts import Doubts
 from skdiffusion.diffusion.window.series import WindowedSeries
-from skdiffusion.estimators.imputation._validation import FORMS, learn_encoding, validated
+from skdiffusion.estimators.imputation._validation import (
+    FORMS,
+    learn_encoding,
+    validated,
+    warn_unread_index,
+)
 from skdiffusion.inputs.arrays import unmasked
 from skdiffusion.inputs.encoding import Encoding
-from skdiffusion.inputs.frames import (
-    has_dates_as_text,
-    has_times,
-    hint_to_datetime,
-    is_frame,
-    refuse_repeated_names,
-)
+from skdiffusion.inputs.frames import is_frame, refuse_repeated_names
 from skdiffusion.inputs.native import (
     as_pandas,
     is_labelled_array,
@@ -26,15 +24,15 @@ from skdiffusion.inputs.native import (
     native_of,
     stacked,
 )
-from skdiffusion.inputs.panels import PanelColumns, looks_long, static_columns, with_statics
+from skdiffusion.inputs.panels import (
+    PanelColumns,
+    alike,
+    static_columns,
+    with_statics,
+)
 from skdiffusion.inputs.series import recognise
 from skdiffusion.inputs.times import TimeGrid, possible_periods, time_grid
 
-_HINT_WINDOW_LENGTH = (
-    "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
-    "samples. Set window_length (for example 24 for hourly data) to use the order in time."
-)
-_TAKEN = {"table": "independent rows", "series": "one series"}
 # Windows of lists of series, where the user names no length: a day of hourly values.
 _LIST_WINDOW = 24
 
@@ -63,6 +61,8 @@ class SeriesReader:
         Names of the panel columns and of all columns, where the former were columns in ``fit``.
     labels : LabelDraws, LabelChains or None
         What draws labels given the completed row, in series also given those before and after.
+    statics : StaticDraws or None
+        What draws static columns of series that miss them in all rows.
     doubts : Doubts or None
         What values of series are not believed.
     """
@@ -76,6 +76,7 @@ class SeriesReader:
     static: np.ndarray | None = None
     layout: tuple | None = None
     labels: object = None
+    statics: object = None
     doubts: Doubts | None = None
 
     @property
@@ -112,7 +113,7 @@ class SeriesReader:
             )
         for part in filter(is_frame, parts):
             refuse_repeated_names(part)
-        _warn_unread_index(parts, kind, timestamps)
+        warn_unread_index(parts, kind, timestamps)
         encoding = learn_encoding(parts)
         data = validated(estimator, X, kind, form, parts, encoding, reset=True)
         if encoding is None:
@@ -155,13 +156,11 @@ class SeriesReader:
 
     def settle(self, data, draws, asked, keys, past=False):
         """Draws of the cells ``asked`` as values of columns, static ones alike in a series."""
-        rows, columns = np.nonzero(asked)
-        if self.static is not None and self.static[columns].any():
-            number = np.repeat(np.arange(len(data.rows)), [len(x) for x in data.rows])
-            cells = np.flatnonzero(self.static[columns])
-            key = number[rows[cells]] * len(self.static) + columns[cells]
-            _, first, of = np.unique(key, return_index=True, return_inverse=True)
-            draws[:, cells] = draws[:, cells[first[of]]]
+        columns = np.nonzero(asked)[1]
+        if self.statics is not None and not past:
+            draws = self.statics.redraw(data, draws, asked, keys)
+        elif self.static is not None and self.static[columns].any():
+            draws = alike(draws, data.rows, self.static, asked)
         draws = self.encoding.settle(draws, columns)
         if self.labels is None:
             return draws
@@ -347,23 +346,6 @@ def _opened(X, estimator):
         return X, {"native": native}
     panel = PanelColumns(estimator.panel_columns)
     return panel.indexed(X), {"native": native, "outer": (panel, X)}
-
-
-def _warn_unread_index(parts, kind, timestamps):
-    """Say so where an index holds times or series that are not taken as such."""
-    if not all(is_frame(part) for part in parts):
-        return
-    if kind == "table" and has_times(parts[0]):
-        warn(_HINT_WINDOW_LENGTH)
-    if timestamps is not None:
-        return
-    if len(parts) == 1 and not has_times(parts[0]) and (pair := looks_long(parts[0])):
-        warn(
-            f"Columns {pair[0]!r} and {pair[1]!r} of X look like series and times of a long table, "
-            f"but are taken as features of {_TAKEN[kind]}: set panel_columns={pair!r}."
-        )
-    if not has_times(parts[0]) and has_dates_as_text(parts[0]):
-        warn(hint_to_datetime(parts))
 
 
 def _window_rows(data, window_length):

@@ -8,14 +8,26 @@ from skdiffusion._warn import warn
 from skdiffusion.diffusion.solve import NORMAL_SPREADS, spread_of_normal
 from skdiffusion.estimators._tables import container_of
 from skdiffusion.inputs.encoding import Encoding
-from skdiffusion.inputs.frames import infinity_named, is_frame, numeric_frame
-from skdiffusion.inputs.panels import LongFrame
+from skdiffusion.inputs.frames import (
+    has_dates_as_text,
+    has_times,
+    hint_to_datetime,
+    infinity_named,
+    is_frame,
+    numeric_frame,
+)
+from skdiffusion.inputs.panels import LongFrame, looks_long
 from skdiffusion.inputs.series import SeriesInput, rows_of
 
 # Standard deviations that half of a column is off only where its units are others.
 _FAR = 10
 # Columns that a message names.
 _MOST_NAMED = 5
+_HINT_WINDOW_LENGTH = (
+    "X has a DatetimeIndex, but window_length is None: its rows are imputed as independent "
+    "samples. Set window_length (for example 24 for hourly data) to use the order in time."
+)
+_TAKEN = {"table": "independent rows", "series": "one series"}
 FORMS = {
     "table": "(n_samples, n_features), independent rows",
     "panel": "(n_samples, n_times, n_features)",
@@ -197,3 +209,20 @@ def warn_far(data, columns, names):
                 f"has seen {columns.centre[j]:g} with standard deviation {columns.scale[j]:g}: "
                 "give it in the units of fit, or fit again."
             )
+
+
+def warn_unread_index(parts, kind, timestamps):
+    """Say so where an index holds times or series that are not taken as such."""
+    if not all(is_frame(part) for part in parts):
+        return
+    if kind == "table" and has_times(parts[0]):
+        warn(_HINT_WINDOW_LENGTH)
+    if timestamps is not None:
+        return
+    if len(parts) == 1 and not has_times(parts[0]) and (pair := looks_long(parts[0])):
+        warn(
+            f"Columns {pair[0]!r} and {pair[1]!r} of X look like series and times of a long table, "
+            f"but are taken as features of {_TAKEN[kind]}: set panel_columns={pair!r}."
+        )
+    if not has_times(parts[0]) and has_dates_as_text(parts[0]):
+        warn(hint_to_datetime(parts))

@@ -25,6 +25,7 @@ from skdiffusion.estimators.imputation._fitting import (
 from skdiffusion.estimators.imputation._labels import learn_labels
 from skdiffusion.estimators.imputation._model import Blueprint, ImputationModel
 from skdiffusion.estimators.imputation._reading import SeriesReader
+from skdiffusion.estimators.imputation._statics import StaticDraws
 from skdiffusion.inputs.arguments import in_order, positive_int
 from skdiffusion.inputs.encoding import Encoding
 from skdiffusion.nn import load_csdi_checkpoint
@@ -362,6 +363,8 @@ class CSDIImputer(DiffusionImputer):
             windows, columns, owner, settings, seed, course, **shape
         )
         if not go_on:
+            known = reader, columns, model, data
+            reader = replace(reader, statics=StaticDraws.learn(*known, settings, seed))
             labels = learn_labels(reader, columns, model, data, settings, seed)
             reader = replace(reader, labels=labels)
         course.close()
