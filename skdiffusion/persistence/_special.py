@@ -39,6 +39,15 @@ class Special:
     together: Callable
 
 
+def _type_node(dtype):
+    """That of objects is no type of stored arrays, but a frame can have it."""
+    return "object" if dtype.kind == "O" else type_node(dtype)
+
+
+def _type(node):
+    return np.dtype(object) if node == "object" else type_of_node(node)
+
+
 def _scalar(node):
     return np.frombuffer(bytes.fromhex(node[1]), type_of_node(node[0]))[0]
 
@@ -169,7 +178,7 @@ SPECIAL = {
     "slice": Special(slice, lambda s: (s.start, s.stop, s.step), lambda parts: slice(*parts)),
     "range": Special(range, lambda r: (r.start, r.stop, r.step), lambda parts: range(*parts)),
     "ordered dict": Special(OrderedDict, lambda d: list(d.items()), OrderedDict),
-    "dtype": Special(np.dtype, type_node, type_of_node),
+    "dtype": Special(np.dtype, _type_node, _type),
     "masked array": Special(
         np.ma.MaskedArray, lambda a: (np.array(a.data), np.array(a.mask), a.fill_value), _masked
     ),

@@ -340,3 +340,15 @@ def test_parameters_younger_than_a_file_have_their_defaults(tmp_path):
     again = skdiffusion.load(tmp_path / "a")
     assert again.solver == "auto"
     np.testing.assert_array_equal(again.transform(GAPS), expected)
+
+
+@pytest.mark.parametrize("kind", [object, "string", "category"])
+def test_densities_of_frames_with_text_of_any_type_are_kept(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    text = pd.Series(np.where(rng.random(100) > 0.5, "u", "v")).astype(kind)
+    frame = pd.DataFrame({"a": rng.normal(size=100), "text": text})
+    density = ScoreSDE(base="gaussian", max_iter=0, random_state=0).fit(frame)
+    skdiffusion.save(density, tmp_path / "text.skd")
+    again = skdiffusion.load(tmp_path / "text.skd")
+    drawn = density.sample(5, random_state=0)
+    pd.testing.assert_frame_equal(again.sample(5, random_state=0), drawn)
