@@ -185,13 +185,12 @@ def numeric_frame(frame):
     """Return the frame with object columns as floats; name the columns that hold no numbers."""
     if frame.shape[1] == 0:
         raise ValueError("X has 0 feature(s) while a minimum of 1 is required.")
+    refuse_times({name: frame.iloc[:, i] for i, name in enumerate(frame.columns)})
     wrong = [name for i, name in enumerate(frame.columns) if not _is_numeric(frame.iloc[:, i])]
     if wrong:
         raise ValueError(
-            f"Columns {wrong} of X are not numeric: drop them, encode them (for example with "
-            "OrdinalEncoder) or, if it is a column of times such as 'time', make it the index: "
-            "X.index = pd.to_datetime(X.pop('time')), or drop it and pass it as timestamps. In a "
-            "long table of several series name it in panel_columns=('series', 'time')."
+            f"Columns {wrong} of X are not numeric: drop them, or encode them (for example with "
+            "OrdinalEncoder)."
         )
     frame = dense_frame(frame)
     objects = np.flatnonzero([dtype.kind == "O" for dtype in frame.dtypes])
@@ -245,7 +244,8 @@ def refuse_times(columns):
         raise TypeError(
             f"Columns {times} of X hold times: turn them into numbers (for example the days since "
             "the first, or the hour of the day) or drop them. Times of the rows of a series are no "
-            "columns: make them the index, or pass them as timestamps."
+            "columns: make them the index (X.set_index), or pass them as timestamps; in a long "
+            "table of several series name them in panel_columns=('series', 'time')."
         )
 
 

@@ -101,3 +101,13 @@ def test_text_and_numbers_in_a_column_of_a_frame_are_named(estimator):
 def test_sparse_is_refused_by_name(name):
     with pytest.raises(TypeError, match=r"dense data is required.*toarray"):
         EVERY[name].fit(sparse.eye(20).tocsr())
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("kind", [None, object])
+def test_columns_of_times_of_a_frame_are_refused(name, kind):
+    frame = pd.DataFrame({"a": np.arange(20.0), "when": pd.date_range("2020", periods=20)})
+    frame["when"] = frame["when"].astype(kind) if kind else frame["when"]
+    message = r"\['when'\] of X hold times.*numbers.*drop.*index.*timestamps.*panel_columns"
+    with pytest.raises(TypeError, match=message):
+        EVERY[name].fit(frame)
