@@ -123,7 +123,8 @@ class PanelColumns:
         if len(pair) != 2:
             raise ValueError(
                 f"panel_columns={columns!r} must be the name of the column of the series, or a "
-                "pair of that and of the column of their times."
+                "pair of that and of the column of their times; several columns that name a series "
+                "together are a list in the pair: (['ward', 'bed'], 'hour'), or None for no times."
             )
         self.series, self.time = [pair[0]] if isinstance(pair[0], str) else list(pair[0]), pair[1]
         self.names = [*self.series, *([] if self.time is None else [self.time])]
@@ -145,9 +146,25 @@ class PanelColumns:
                 "fill it in or drop the row."
             )
         if self.time is not None:
+            self._refuse_repeated(X)
             return X.set_index(self.names)
         number = X.groupby(self.series, sort=False, observed=True).cumcount()
         return X.set_index([*(X[name] for name in self.series), number]).drop(columns=self.names)
+
+    def _refuse_repeated(self, X):
+        """Refuse times that repeat in a series: often the second column names series, too."""
+        again = np.flatnonzero(X.duplicated(self.names))
+        if not len(again):
+            return
+        series, time = self.series if len(self.series) > 1 else self.series[0], self.time
+        labels = [_plain(X[name].iloc[again[0]]) for name in self.series]
+        raise ValueError(
+            f"panel_columns reads {series!r} as what names the series and {time!r} as their times, "
+            f"but {time!r} is {_plain(X[time].iloc[again[0]])!r} once more in row {again[0]}, in "
+            f"the series {labels if len(labels) > 1 else labels[0]!r}: aggregate or drop rows of "
+            f"equal times. If {time!r} is no time, but names series as well, set "
+            f"panel_columns=({self.names!r}, None)."
+        )
 
     def restored(self, frame, X):
         """A frame of features with the index and, at their places, the columns of ``X``."""

@@ -120,3 +120,18 @@ def test_errors_name_the_columns(columns, message):
     frame.loc[7, "patient"] = None
     with pytest.raises(ValueError, match="Column 'patient', named in panel_columns, has no value"):
         imputer(panel_columns=PANEL).fit(frame)
+
+
+@pytest.mark.parametrize("kind", [str, int, "category"])
+def test_two_columns_of_series_are_no_pair_of_series_and_time(kind):
+    frame = pd.DataFrame(
+        {"ward": ["x"] * 30 + ["y"] * 30, "bed": ([1] * 10 + [2] * 10 + [3] * 10) * 2}
+    )
+    frame["bed"] = frame["bed"].astype(kind)
+    frame["v"] = np.random.default_rng(0).normal(size=60)
+    imputer = CSDIImputer(method="gaussian", panel_columns=["ward", "bed"])
+    with pytest.raises(
+        ValueError, match=r"'bed' as their times.*panel_columns=\(\['ward', 'bed'\]"
+    ):
+        imputer.fit(frame)
+    assert len(imputer.set_params(panel_columns=(["ward", "bed"], None)).fit_transform(frame)) == 60

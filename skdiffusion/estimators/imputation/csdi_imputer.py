@@ -62,9 +62,9 @@ class CSDIImputer(DiffusionImputer):
         is one long series. When imputing windows overlap by half.
     panel_columns : str or pair, optional
         Columns of a plain long frame that name its series and their times: ``"patient"``,
-        ``("patient", "hour")`` or ``(["ward", "bed"], "hour")``. They come back as they are.
-        Without times the rows of a series are one step apart. Columns that do not change within a
-        series, such as age and sex, are filled alike in all of its rows.
+        ``("patient", "hour")``, ``(["ward", "bed"], "hour")`` or ``(["ward", "bed"], None)``. They
+        come back as they are. Without times the rows of a series are one step apart. Columns that
+        do not change within a series, such as age and sex, are filled alike in all of its rows.
     direction : {"both", "past"}, default="both"
         What a cell of a series is filled from: the whole series, or only the rows up to its own,
         for data that arrive. With ``"past"`` the state space is used without a network; what comes
