@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
-from skdiffusion.inputs.frames import infinity_named
+from skdiffusion.inputs.frames import infinity_named, is_frame
 
 
 def ampute(
@@ -20,7 +20,8 @@ def ampute(
     Parameters
     ----------
     X : array-like of shape (n_times, n_features) or (n_samples, n_times, n_features)
-        One table or series, or a panel of series; NaN cells are missing already. Not changed.
+        One table or series, or a panel of series; NaN cells are missing already. A DataFrame may
+        have columns of any type. Not changed.
     missing_rate : float, default=0.1
         Share of the observed cells to hide, in (0, 1).
     mechanism : {"mcar", "block", "tail", "feature"}, default="mcar"
@@ -46,7 +47,9 @@ def ampute(
     Returns
     -------
     X_missing : ndarray or DataFrame of the shape of ``X``
-        Copy with NaN in the hidden cells. A DataFrame stays a DataFrame; integers become floats.
+        Copy with NaN in the hidden cells. A DataFrame stays a DataFrame, and its columns of
+        labels, times and nullable types get the missing value of their type; integers of numpy
+        become floats, booleans objects.
     hidden_mask : ndarray of bool of the shape of ``X``
         True for the hidden cells, all of them observed in ``X``.
 
@@ -68,10 +71,8 @@ def ampute(
     >>> ampute(X, missing_rate=0.25, mechanism="tail")[1].sum(axis=1)
     array([0, 0, 0, 0, 0, 2])
     """
-    with infinity_named(X):
-        values = check_array(X, allow_nd=True, ensure_all_finite="allow-nan", input_name="X")
-    _check_parameters(values, missing_rate, mechanism, block_length, n_block_features)
-    observed = ~np.isnan(values)
+    observed, values = _observed_cells(X)
+    _check_parameters(observed, missing_rate, mechanism, block_length, n_block_features)
     n_hidden = round(missing_rate * observed.sum())
     if n_hidden == 0:
         raise ValueError(
@@ -87,6 +88,26 @@ def ampute(
             "or block_length"
         )
     return _hide(X, values, hidden), hidden
+
+
+def _observed_cells(X):
+    """Mask of the observed cells, and the values where all are numbers.
+
+    Labels and times of a frame are hidden by the missing value of their type.
+    """
+    others = [not _is_number(X.iloc[:, j]) for j in range(X.shape[1])] if is_frame(X) else []
+    checked = X.loc[:, np.logical_not(others)] if any(others) else X
+    values = None
+    if not all(others) or not others:
+        with infinity_named(checked):
+            options = {"allow_nd": True, "ensure_all_finite": "allow-nan", "input_name": "X"}
+            values = check_array(checked, **options)
+    return (X.notna().to_numpy(), None) if any(others) else (~np.isnan(values), values)
+
+
+def _is_number(column):
+    """Whether a column has a type of numbers; booleans are of another."""
+    return column.dtype.kind in "iuf"
 
 
 def _check_parameters(values, missing_rate, mechanism, block_length, n_block_features):

@@ -1,6 +1,7 @@
 """Hiding cells: only observed ones, as many as asked, in the shape of the mechanism."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,3 +178,34 @@ def test_dtype_of_the_result(dtype, expected):
 def test_wrong_input_is_named(X, options, message):
     with pytest.raises(ValueError, match=message):
         ampute(X, random_state=0, **options)
+
+
+def test_columns_of_any_type_get_the_missing_value_of_their_type():
+    x = np.random.default_rng(0).normal(size=200)
+    text = np.where(x > 0, "u", "v")
+    kinds = {
+        "object": pd.Series(text, dtype=object),
+        "category": pd.Series(text, dtype="category"),
+        "string": pd.Series(text, dtype="string"),
+        "boolean": pd.Series(x > 0, dtype="boolean"),
+        "Int64": pd.Series(np.rint(x).astype(int), dtype="Int64"),
+        "datetime64[ns]": pd.Series(pd.date_range("2020", periods=200)).astype("datetime64[ns]"),
+        "float64": pd.Series(x),
+    }
+    frame = pd.DataFrame(kinds | {"whole": np.rint(x).astype(int)})
+    before = frame.copy()
+    given, hidden = ampute(frame, missing_rate=0.2, random_state=0)
+    pd.testing.assert_frame_equal(frame, before)
+    np.testing.assert_array_equal(given.isna(), hidden)
+    assert hidden.sum() == round(0.2 * frame.size)
+    assert [str(given[name].dtype) for name in kinds] == list(kinds)
+    assert given["whole"].dtype == float
+    for name in frame:
+        kept = ~hidden[:, frame.columns.get_loc(name)]
+        assert (given[name][kept] == frame[name][kept]).all()
+
+
+def test_a_frame_of_labels_alone_is_taken():
+    frame = pd.DataFrame({"text": list("abcd") * 10, "more": list("uv") * 20})
+    given, hidden = ampute(frame, missing_rate=0.25, random_state=0)
+    assert given.isna().to_numpy().sum() == hidden.sum() == 20

@@ -3,11 +3,13 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.impute import SimpleImputer
 
 from skdiffusion import CSDIImputer
+from skdiffusion.datasets import ampute
 from skdiffusion.estimators import ConformalImputer, conformalize
 from skdiffusion.metrics import interval_coverage
 
@@ -146,3 +148,33 @@ def test_errors_of_a_parameter_name_conformalize():
     for name, value in (("missing_rate", 2), ("mechanism", "holes"), ("n_draws", 1)):
         with pytest.raises(ValueError, match=f"The '{name}' parameter of conformalize must be"):
             conformalize(Wrong(0, 1), X, **{name: value})
+
+
+def labelled(n=500):
+    rng = np.random.default_rng(7)
+    x = rng.standard_exponential(n)
+    columns = {"a": x + 0.3 * rng.normal(size=n), "text": np.where(x > 1, "u", "v"), "b": x > 0.5}
+    return pd.DataFrame(columns | {"c": x + 0.3 * rng.normal(size=n)})
+
+
+def test_numbers_beside_labels_are_calibrated():
+    frame = labelled()
+    gaps, hidden = ampute(frame, missing_rate=0.2, random_state=0)
+    imputer = CSDIImputer(method="gaussian", random_state=0).fit(gaps[:200])
+    conformal = conformalize(imputer, gaps[200:400], missing_rate=0.3)
+    low, high = conformal.predict_quantiles(gaps[400:], [0.05, 0.95])
+    gone = hidden[400:]
+    for name, j in (("a", 0), ("c", 3)):
+        truth = frame[name][400:][gone[:, j]]
+        assert (low[name] <= high[name]).all()
+        held = (low[name][gone[:, j]] <= truth) & (truth <= high[name][gone[:, j]])
+        assert held.mean() > 0.8
+    filled = imputer.transform(gaps[400:])
+    pd.testing.assert_frame_equal(low[["text", "b"]], filled[["text", "b"]])
+
+
+def test_labels_alone_have_no_intervals():
+    frame = labelled()[["text", "b"]]
+    imputer = CSDIImputer(method="gaussian", random_state=0).fit(frame)
+    with pytest.raises(ValueError, match=r"no hidden cell is in a column of num.*predict_proba"):
+        conformalize(imputer, frame)

@@ -13,8 +13,10 @@ from sklearn.utils._param_validation import validate_params
 
 from skdiffusion.estimators.imputation._quantiles import least_draws, quantiles_of_draws
 from skdiffusion.inputs.arguments import quantile_levels
+from skdiffusion.inputs.encoding import is_boolean, is_label
 from skdiffusion.inputs.imputers import (
     answers,
+    completed_frames,
     drawing_method,
     missing_cells,
     require_imputer_alone,
@@ -24,6 +26,7 @@ from skdiffusion.inputs.native import as_pandas
 from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._imputation_scorer import HIDING_CONSTRAINTS
+from skdiffusion.metrics._labels import label_names
 
 
 @validate_params(HIDING_CONSTRAINTS, prefer_skip_nested_validation=False)
@@ -49,7 +52,8 @@ def conformalize(
         Fitted imputer with ``sample(X, n_draws, random_state=...)``, such as
         :class:`CSDIImputer`, or with ``sample_posterior=True``.
     X : array-like of shape (n_samples, n_features) or (n_samples, n_times, n_features)
-        Data for calibration, which the imputer has not seen in ``fit``.
+        Data for calibration, which the imputer has not seen in ``fit``. In a frame with labels
+        the columns of numbers are calibrated.
     y : array-like of the shape of ``X``, default=None
         Truth; the cells missing in ``X`` and known in ``y`` are used. Without it a share of the
         observed cells of ``X`` is hidden.
@@ -116,13 +120,15 @@ def conformalize(
         missing_rate=missing_rate, mechanism=mechanism, n_draws=n_draws, random_state=random_state
     )
     held = scorer.held_out(imputer, X, y, timestamps)
+    truth, draws, scored = held.truth, held.draws, held.scored
     if held.labels is not None:
-        names = [name for name, is_label in zip(held.labels.names, held.labels.present) if is_label]
-        raise ValueError(
-            f"columns {names} of X are labels, which have no intervals: conformalize takes columns "
-            "of numbers; probabilities of labels are given by predict_proba of CSDIImputer."
-        )
-    truth, draws, scored = held.of_numbers()
+        scored = scored & _are_numbers(panel_indexed(as_pandas(X), _panel_of(imputer)))
+        if not scored.any():
+            raise ValueError(
+                f"no hidden cell is in a column of numbers among {held.labels.names}: labels have "
+                "no intervals. Give X columns of numbers with known cells; probabilities of labels "
+                "are given by predict_proba of CSDIImputer."
+            )
     cells = np.moveaxis(draws, 1, -1)[scored]
     return ConformalImputer(imputer, truth[scored], cells, np.nonzero(scored)[-1], random_state)
 
@@ -196,7 +202,8 @@ class ConformalImputer:
         -------
         quantiles : ndarray of shape (n_samples, n_quantiles, ...)
             Increasing along axis 1; observed cells repeat their value. Without the features that
-            the imputer drops.
+            the imputer drops. Where ``X`` has columns of labels, a list of frames, one for each
+            level, in which labels are filled as by :meth:`transform`.
 
         Raises
         ------
@@ -206,22 +213,41 @@ class ConformalImputer:
         levels = quantile_levels(quantiles)
         if isinstance(X, (list, tuple)) and any(np.ndim(x) > 1 for x in X):
             raise ValueError("X is a list of series: stack those of one length to a 3-D array.")
-        seed, options = self.random_state, _options(timestamps)
-        X = panel_indexed(as_pandas(X), getattr(self.imputer, "panel_columns", None))
+        given, seed, options = X, self.random_state, _options(timestamps)
+        X = panel_indexed(as_pandas(X), _panel_of(self.imputer))
+        if label_names(X):
+            return self._frames(given, X, levels, options)
         draws = np.asarray(answers(self.imputer, X, self.draws.shape[1], seed, options), float)
         draws = np.moveaxis(with_all_columns(draws, self.imputer, X), 1, -1)
         missing = missing_cells(self.imputer, X)
         if missing.shape != draws.shape[:-1]:
             raise ValueError(f"X has shape {missing.shape}, its draws have {draws.shape[:-1]}.")
-        shifts = np.array([self._shifts(level, missing.shape[-1]) for level in levels])
+        moved = self._moved(draws, missing, levels, np.arange(missing.shape[-1]))
+        moved = moved[..., ~np.isnan(draws).reshape(-1, *draws.shape[-2:]).all(axis=(0, 2))]
+        return np.moveaxis(moved, 0, 1)
+
+    def _frames(self, given, X, levels, options):
+        """Completed frames, one for each level, in which the columns of numbers have quantiles."""
+        filled = as_pandas(self.imputer.transform(given, **options))
+        own = np.flatnonzero(_are_numbers(X) & X.columns.isin(filled.columns))
+        copies = completed_frames(self.imputer, X, self.draws.shape[1], self.random_state, options)
+        draws = np.stack(
+            [x.iloc[:, own].to_numpy(dtype=float, na_value=np.nan) for x in copies], axis=-1
+        )
+        moved = self._moved(draws, X.iloc[:, own].isna().to_numpy(), levels, own)
+        names = X.columns[own]
+        return [filled.assign(**dict(zip(names, values.T))) for values in moved]
+
+    def _moved(self, draws, missing, levels, features):
+        """Adjusted quantiles of draws (..., n_features, n_draws), ahead of their other axes."""
+        n_features = 1 + max(np.max(features), np.max(self.features))
+        shifts = np.array([self._shifts(level, n_features)[features] for level in levels])
         # Features are on the last axis of X: the middle ones, of time, are all alike.
         shifts = shifts.reshape(len(levels), *[1] * (missing.ndim - 1), -1)
-        q = quantiles_of_draws(draws, levels, axis=-1)
-        moved = q + missing * _spread(draws) * shifts
-        moved = moved[..., ~np.isnan(draws).reshape(-1, *draws.shape[-2:]).all(axis=(0, 2))]
+        moved = quantiles_of_draws(draws, levels, axis=-1) + missing * _spread(draws) * shifts
         order = np.argsort(levels, kind="stable")
         moved[order] = np.sort(moved, axis=0)
-        return np.moveaxis(moved, 0, 1)
+        return moved
 
     def _shifts(self, level, n_features):
         """Multiple of the spread by which the quantile of each feature moves."""
@@ -233,7 +259,18 @@ class ConformalImputer:
                 f"there are {len(scores)}: calibrate on more data or a larger missing_rate."
             )
         own = [_conformal_quantile(scores[self.features == k], level) for k in range(n_features)]
-        return [pooled if shift is None else shift for shift in own]
+        return np.array([pooled if shift is None else shift for shift in own])
+
+
+def _panel_of(imputer):
+    """The panel columns of an imputer that has such."""
+    return getattr(imputer, "panel_columns", None)
+
+
+def _are_numbers(X):
+    """Which columns of a frame, or of the first of a list, are neither labels nor booleans."""
+    x = X[0] if isinstance(X, (list, tuple)) else X
+    return np.array([not (is_label(x[name]) or is_boolean(x[name])) for name in x.columns])
 
 
 def _options(timestamps):
