@@ -1,21 +1,25 @@
 """Columns of a frame as real columns, and filled real columns as what they were.
 
-A column of numbers is itself; one of an integer type or of booleans is rounded after drawing. An
-ordered category is its code. An unordered one of k > 2 categories is k columns of 0 and 1, of
-which a draw takes the largest; one of two is a single column. So is one of nearly as many
-categories as rows, such as a name or a date in words: nothing could be learnt of so many columns,
-and they would cost the cube of their number. An array has numbers only.
+A column of numbers is itself; one of an integer type or of booleans is rounded after drawing, and
+so is one of floats that holds a few whole numbers alone, each of them often. An ordered category is
+its code. An unordered one of k > 2 categories is k columns of 0 and 1, of which a draw takes the
+largest; one of two is a single column. So is one of nearly as many categories as rows, such as a
+name or a date in words: nothing could be learnt of so many columns, and they would cost the cube of
+their number. An array has numbers only.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from skdiffusion.columns.discrete import has_few_values
 from skdiffusion.inputs.frames import holds_labels, is_sparse
 from skdiffusion.inputs.table import categories_of, some
 
 # Labels of more categories, with fewer rows each, are a single column.
 _MANY, _FEW_ROWS = 10, 3
+# More flags are rounded, without a classifier for each, which takes a quarter of a second.
+_MOST_FLAGS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +28,9 @@ class ColumnCode:
 
     Attributes
     ----------
-    kind : {"real", "whole", "boolean", "label"}
-        What draws are taken for.
+    kind : {"real", "whole", "boolean", "label", "count", "flag"}
+        What draws are taken for. Counts and flags are whole numbers, or 0 and 1, in a column of
+        floats, which can hold the mean of draws.
     categories : ndarray or None
         The categories of a column of labels.
     ordered : bool
@@ -54,7 +59,7 @@ class ColumnCode:
     @property
     def most(self):
         """Largest code; infinite for numbers."""
-        if self.kind == "boolean":
+        if self.kind in ("boolean", "flag"):
             return 1
         return np.inf if self.categories is None else len(self.categories) - 1
 
@@ -83,6 +88,20 @@ class Encoding:
     def of_numbers(cls, n_features):
         """Encoding of an array."""
         return cls([ColumnCode()] * n_features)
+
+    def of_values(self, flat):
+        """The same where columns of floats are counts or flags by their values.
+
+        A column of 0 and 1 with a gap is one of floats: numpy has no integers with gaps.
+        """
+        columns = list(self.columns)
+        given = flat[:, self.first].T
+        found = [j for j, code in enumerate(columns) if code.kind == "real" and _counts(given[j])]
+        flags = [j for j in found if np.nanmin(given[j]) == 0 and np.nanmax(given[j]) == 1]
+        for j in found:
+            is_flag = j in flags and len(flags) <= _MOST_FLAGS
+            columns[j] = ColumnCode("flag" if is_flag else "count")
+        return Encoding(columns)
 
     @property
     def has_labels(self):
@@ -130,6 +149,18 @@ class Encoding:
             )
         return draws
 
+    def statistic(self, draws, columns, median):
+        """Median or mean of draws (n_draws, n_cells), which are those of :meth:`settle`.
+
+        Unordered labels have their shares among the draws; a median of whole numbers is one.
+        """
+        mean = draws.mean(axis=0)
+        if not median:
+            return mean
+        whole = np.array([code.kind != "real" for code in self.columns])[self.owner[columns]]
+        middle = np.median(draws, axis=0)
+        return np.where(self.shares(columns), mean, np.where(whole, np.rint(middle), middle))
+
     def shares(self, columns):
         """Which real columns are averaged over draws, as they stand for a share of them."""
         nominal = [code.kind == "label" and not code.is_numbered for code in self.columns]
@@ -176,7 +207,7 @@ class Encoding:
         if self.columns[j].kind == "label":
             fill = self.columns[j].categories[values[missing].astype(int)]
         else:
-            whole = self.columns[j].kind != "real"
+            whole = self.columns[j].kind in ("whole", "boolean")
             fill = _of_type(np.rint(values) if whole else values, column)[missing]
             if column.dtype.kind == "O" and fill.dtype.kind == "f":
                 return values
@@ -193,6 +224,12 @@ class Encoding:
             return codes[:, None]
         one_hot = (codes[:, None] == np.arange(code.width)).astype(float)
         return np.where(np.isnan(codes)[:, None], np.nan, one_hot)
+
+
+def _counts(values):
+    """Whether numbers are a few whole ones, each often."""
+    known = values[~np.isnan(values)]
+    return has_few_values(known) and bool((known == np.rint(known)).all())
 
 
 def is_boolean(column):

@@ -261,3 +261,55 @@ def test_two_labels_of_a_row_are_drawn_together():
     draws = CSDIImputer(**GAUSSIAN).fit(frame).sample(frame, 9)
     agree = np.mean([(copy["u"] == copy["v"])[:150].mean() for copy in draws])
     assert agree > 0.85  # one by one it would be 0.33
+
+
+# ------------------------------------------------------------------ floats that are whole numbers
+
+
+def flags_and_counts(n=400):
+    """Two columns of numbers that tell one of 0 and 1 and one of counts, all of them floats."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 2))
+    flag = (x[:, 0] + 0.7 * rng.normal(size=n) > 1).astype(float)
+    count = np.clip(np.rint(2 + x[:, 1] + rng.normal(size=n)), 0, None)
+    full = np.c_[x, flag, count]
+    return full, np.where(rng.random(full.shape) < 0.2, np.nan, full)
+
+
+@pytest.mark.parametrize("window_length", [None, 8])
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
+def test_floats_of_a_few_whole_numbers_are_drawn_as_such(kind, window_length):
+    full, gaps = flags_and_counts()
+    imputer = CSDIImputer(method="gaussian", window_length=window_length, random_state=0)
+    given = kind(gaps)
+    draws = imputer.fit(given).sample(given)
+    flags, counts = (draws[np.isnan(gaps[:, j])][..., j] for j in (2, 3))
+    assert set(np.unique(flags)) == {0.0, 1.0}
+    assert (counts == np.rint(counts)).all()
+    assert counts.min() >= 0
+    truth = full[np.isnan(gaps[:, 2]), 2]
+    assert abs(flags.mean() - truth.mean()) < 0.1
+    assert ((flags.mean(axis=1) - truth) ** 2).mean() < 0.7 * truth.var()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
+def test_a_median_of_flags_is_a_flag_and_a_mean_their_share(kind):
+    _, gaps = flags_and_counts()
+    given, gone = kind(gaps), np.isnan(gaps)
+    imputer = CSDIImputer(method="gaussian", n_draws=4, random_state=0).fit(given)
+    filled = np.asarray(imputer.transform(given))
+    assert set(filled[gone[:, 2], 2]) == {0.0, 1.0}
+    assert (filled[gone[:, 3], 3] % 1 == 0).all()
+    shares = np.asarray(imputer.set_params(statistic="mean").transform(given))[gone[:, 2], 2]
+    assert set(shares) == {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_few_or_broken_numbers_stay_numbers():
+    """Ten rows of 0 and 1 say nothing, and halves are no counts."""
+    rng = np.random.default_rng(0)
+    few = np.c_[rng.normal(size=18), np.arange(18) % 2.0]
+    halves = np.c_[rng.normal(size=200), rng.integers(0, 4, 200) / 2]
+    for x in (few, halves):
+        gaps = np.where(np.arange(len(x))[:, None] % 9 == [8, 0], np.nan, x)
+        draws = CSDIImputer(method="gaussian", random_state=0).fit(gaps).sample(gaps)
+        assert (draws[np.isnan(gaps[:, 1])][..., 1] % 0.5 > 0).any()

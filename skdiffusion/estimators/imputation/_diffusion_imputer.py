@@ -145,11 +145,9 @@ class DiffusionImputer(FillingImputer):
         """
         data = self._read(X, timestamps)
         require_plain_output(self, data)
-        statistic = np.median if self.statistic == "median" else np.mean
 
         def reduce(draws, columns):
-            shares = self._reader.encoding.shares(columns)
-            return np.where(shares, draws.mean(axis=0), statistic(draws, axis=0))
+            return self._reader.encoding.statistic(draws, columns, self.statistic == "median")
 
         filled = self._filled(data, reduce, self.n_draws)
         names = np.concatenate([self._names_of_features(), self._names_of_indicators()])

@@ -74,7 +74,7 @@ def _learnable(reader, columns, flat):
     encoding, found = reader.encoding, {}
     for j, code in enumerate(encoding.columns):
         first = encoding.first[j]
-        if code.kind not in ("label", "boolean") or code.most >= _MOST_CATEGORIES:
+        if code.kind not in ("label", "boolean", "flag") or code.most >= _MOST_CATEGORIES:
             continue
         if reader.static is not None and reader.static[first]:
             continue

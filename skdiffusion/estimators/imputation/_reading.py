@@ -116,8 +116,7 @@ class SeriesReader:
         warn_unread_index(parts, kind, timestamps)
         encoding = learn_encoding(parts)
         data = validated(estimator, X, kind, form, parts, encoding, reset=True)
-        if encoding is None:
-            encoding = Encoding.of_numbers(data.flat.shape[1])
+        encoding = (encoding or Encoding.of_numbers(data.flat.shape[1])).of_values(data.flat)
         data = replace(data, **about)
         length = _window_rows(data, estimator.window_length)
         data = time_grid(data, timestamps, None, length)

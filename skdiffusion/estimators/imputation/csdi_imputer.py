@@ -81,7 +81,9 @@ class CSDIImputer(DiffusionImputer):
         callable ``(observed, rng) -> hidden`` maps bool arrays (n_windows, n_times, n_features).
     statistic : {"median", "mean"}, default="median"
         Statistic of the draws that :meth:`transform` fills in: the median minimises the absolute
-        error, the mean the squared error.
+        error, the mean the squared error. Draws of columns with a few whole numbers alone, such as
+        0 and 1, are whole numbers, also where their type is float; so is their median, and their
+        mean is a share.
     n_draws : int, default=50
         Number of draws behind :meth:`transform`, and the default of :meth:`sample`.
     solver : {"auto", "ancestral", "ddim", "heun", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", \
