@@ -223,9 +223,8 @@ def test_nullable_types(options):
     assert X["o"].dtype == object
 
 
-@pytest.mark.parametrize("column", [[{}, {}, {}], pd.date_range("2024", periods=3)])
-def test_columns_without_numbers_are_named(column):
-    X = pd.DataFrame({"temp": [1.0, 2.0, 3.0], "wind_dir": column})
+def test_columns_without_numbers_are_named():
+    X = pd.DataFrame({"temp": [1.0, 2.0, 3.0], "wind_dir": [{}, {}, {}]})
     with pytest.raises(ValueError, match=r"Columns \['wind_dir'\] of X are not numeric: drop them"):
         CSDIImputer(**GAUSSIAN).fit(X)
 
