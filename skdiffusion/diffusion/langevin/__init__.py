@@ -4,6 +4,7 @@ from skdiffusion.diffusion.langevin.annealing import Annealed, anneal, ladder, r
 from skdiffusion.diffusion.langevin.chains import Chains, Divergence, Plan, run
 from skdiffusion.diffusion.langevin.gradients import autograd, minibatch_gradient
 from skdiffusion.diffusion.langevin.hmc import HMC, hmc
+from skdiffusion.diffusion.langevin.jumps import Jumping, jump
 from skdiffusion.diffusion.langevin.kernels import (
     Info,
     Kernel,
@@ -37,6 +38,7 @@ __all__ = [
     "Chains",
     "Divergence",
     "Info",
+    "Jumping",
     "Kernel",
     "Plan",
     "State",
@@ -51,6 +53,7 @@ __all__ = [
     "curvature",
     "equal_rejections",
     "hmc",
+    "jump",
     "ladder",
     "mala",
     "minibatch_gradient",

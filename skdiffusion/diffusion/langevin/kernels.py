@@ -17,6 +17,8 @@ leaves ``p`` unchanged; a kernel is one step of a discretisation of it.
   the points are shared out with the right weights. It needs the *noisy* score.
 * :func:`tempered` needs the log density only: replicas of a chain at inverse temperatures beta
   sample ``p**beta``, the hot ones cross between modes and hand their positions down by swaps [5]_.
+* :func:`jump` proposes a draw from Gaussians on the hills of the density, whence the steps of any
+  kernel go on.
 * :func:`minibatch_gradient` replaces g by an unbiased estimate on some of the rows [6]_.
 
 Preconditioning is a change of coordinates, ``x = m + F u``; see

@@ -9,6 +9,7 @@ from skdiffusion.diffusion.langevin.gradients import chains_last
 from skdiffusion.diffusion.langevin.kernels import Kernel, State, acceptance_probability, geometric
 from skdiffusion.diffusion.langevin.mala import MALA, mala
 from skdiffusion.diffusion.langevin.swaps import equal_rejections
+from skdiffusion.diffusion.target.checks import rounded_away
 
 # The hottest temperature flattens a valley of 500 nats to one.
 _SMALLEST_BETA = 0.002
@@ -20,6 +21,8 @@ _RATIO = 5.3
 # Spread of the reference that holds the hot replicas, in spreads of the starting points, and in
 # those of draws: the first is for finding modes, the second for crossing between those found.
 _RADIUS, _SETTLED_RADIUS = 100, 2
+# Points of the reference that are looked at, and how often it may be halved.
+_N_REFERENCE, _MOST_HALVINGS = 256, 12
 # Deviations within which all draws of a Gaussian lie, of a thousand or so.
 _RARE = 4
 
@@ -149,6 +152,22 @@ class Bridge:
         return self.inverse_temperatures.repeat_interleave(len(x) // len(self.inverse_temperatures))
 
 
+def _where_values_are(target, radius, x):
+    """Radius of a reference that does not reach where log densities are rounding alone.
+
+    There sums of huge terms that cancel are as high as it happens, and hot replicas climb them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn((_N_REFERENCE, x.shape[1]), generator=generator, dtype=torch.float64)
+    # Of many steps some are further out than any of so many points.
+    normal = 2 * normal.to(x)
+    for _ in range(_MOST_HALVINGS):
+        if not bool(rounded_away(target, radius * normal).any()):
+            break
+        radius = radius / 2
+    return radius
+
+
 @dataclasses.dataclass(frozen=True)
 class Tempered(Kernel):
     """Kernel of :func:`tempered`.
@@ -182,9 +201,10 @@ class Tempered(Kernel):
             rare = x.abs().max() / _RARE
             spread = _SETTLED_RADIUS * torch.maximum(x.square().mean(0).sqrt().max(), rare)
         n_features = x.shape[1]
+        spread = _where_values_are(target, max(float(spread), 1e-12), x)
         n_steps = -math.log(_SMALLEST_BETA) / math.log(1 + _RATIO / math.sqrt(n_features))
         betas = geometric(1.0, _SMALLEST_BETA, 1 + math.ceil(n_steps))
-        return cls(tuple(betas), max(float(spread), 1e-12)).guess(1.0)
+        return cls(tuple(betas), spread).guess(1.0)
 
     @property
     def n_replicas(self):

@@ -40,6 +40,8 @@ _EXACT = 0.1
 # How far out tails are looked at, in units of the rays, and how much lower than a power of it the
 # density may lie there, in nats: far below, no chain ever comes.
 _FAR, _SLACK = 1e3, 10.0
+# Where the slope of a tail is compared with the next value of it.
+_FURTHER = 1.01
 
 
 def stein(x, gradient):
@@ -60,6 +62,12 @@ def stein(x, gradient):
     centre = x.flatten(0, 1).median(0).values
     terms = -((x - centre) * gradient).mean(0)
     return torch.cat([terms, terms.mean(1, keepdim=True)], 1)
+
+
+# A few units in the last place of double precision.
+_LAST = 4e-15
+# Part of a value by which it may change over them.
+_PART = 1e-9
 
 
 def value_noise(function, x, direction):
@@ -98,6 +106,32 @@ def value_noise(function, x, direction):
     fourth = values.double().diff(n=4, dim=0).abs()
     fourth = fourth[torch.isfinite(fourth)]
     return float(fourth.median()) / (_MEDIAN * _FOURTH) if len(fourth) else 0.0
+
+
+def rounded_away(target, x):
+    """Whether log densities at points are more rounding than value.
+
+    Parameters
+    ----------
+    target : Target
+        Target with a log density.
+    x : tensor of shape (n_points, n_features)
+        Points.
+
+    Returns
+    -------
+    rounded : bool tensor of shape (n_points,)
+        Where values a few units in the last place of ``x`` apart differ by more than a nat, as
+        those of sums of huge terms that cancel: what looks like a peak there is none.
+    """
+    if x.dtype != torch.float64 or target.is_single:
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    with torch.no_grad():
+        places = [x + k * _LAST * (1 + x.abs()) for k in range(5)]
+        values = torch.stack([target.evaluate(place)[0] for place in places])
+    error = values.amax(0) - values.amin(0)
+    # A steep slope changes a value by a part of it that is no larger than that of the place.
+    return torch.isfinite(values).all(0) & (error > 1.0) & (error > _PART * values[0].abs())
 
 
 def wrong_slopes(target, x, noise=0.0):
@@ -217,11 +251,13 @@ def tail_powers(target, x, rays):
         ``a`` where the density falls as ``r**-a``; infinite where it falls faster than a power
         or is not known.
     """
-    far = x + _FAR * rays
-    value, gradient = target.evaluate(far)
+    value, gradient = target.evaluate(x + _FAR * rays)
     power = -_FAR * (gradient * rays).sum(1)
+    # Far out huge terms cancel in the value and not in the gradient, which then tells nothing.
+    change = value - target.evaluate(x + _FURTHER * _FAR * rays)[0] - power * math.log(_FURTHER)
+    told = change.abs() <= 1 + 0.5 * (power * math.log(_FURTHER)).abs()
     fall = target.evaluate(x)[0] - value
-    is_power = torch.isfinite(power) & (fall < power.clamp(min=0) * math.log(_FAR) + _SLACK)
+    is_power = told & torch.isfinite(power) & (fall < power.clamp(min=0) * math.log(_FAR) + _SLACK)
     return power.masked_fill(~is_power, math.inf)
 
 

@@ -114,34 +114,39 @@ def wrong_draws(target, trial, gradients, plan):
     worst = int(excess.argmax())
     if not excess[worst] > 0:
         return None
+    wall = _wall(target, trial.draws[-1])
+    if wall:
+        return wall
     name = f"feature {worst}" if worst < len(mean) - 1 else "all features together"
     text = (
         f"Draws are not from the density whose gradient the target gives: by Stein's identity the "
         f"mean of -x g is 1, but in {name} it is {float(mean[worst]):.2f}. "
     )
-    return text + _cause_of_wrong_draws(target, trial, float(mean[worst]), plan)
+    if plan.kernel.target_acceptance is None and mean[worst] > 1:
+        cause = "Steps without a Metropolis test widen the density: lower step_size, or use 'mala'."
+        return text + cause
+    return text + (
+        "Either chains have not reached the target, and need more steps (n_steps) or another "
+        "method, or the density jumps, so that its gradient does not tell all: make it continuous, "
+        "or use variables (bounds) in which it is."
+    )
 
 
-def _cause_of_wrong_draws(target, trial, mean, plan):
-    """The likeliest reason, by what can be seen around the draws."""
-    last = trial.draws[-1]
+def _wall(target, last):
+    """Warning where the density ends abruptly among the draws."""
     normal = torch.randn(last.shape, generator=torch.Generator().manual_seed(0)).to(last)
     with torch.no_grad():
         value, gradient = target.evaluate(last + 0.5 * last.std(0) * normal)
     bad = ~torch.isfinite(gradient).all(1)
     bad = bad | ~torch.isfinite(value) if value is not None else bad
-    if bad.double().mean() > _WALL:
-        return (
-            f"{float(bad.double().mean()):.0%} of the places around them are where it is not finite"
-            ": the density ends at a wall. Give bounds, or look for the logarithm or root of a "
-            "negative number."
-        )
-    if plan.kernel.target_acceptance is None and mean > 1:
-        return "Steps without a Metropolis test widen the density: lower step_size, or use 'mala'."
+    share = float(bad.double().mean())
+    if share <= _WALL:
+        return None
     return (
-        "Either chains have not reached the target, and need more steps (n_steps) or another "
-        "method, or the density jumps, so that its gradient does not tell all: make it continuous, "
-        "or use variables (bounds) in which it is."
+        f"The density ends at a wall: {share:.0%} of the places around the draws are where it is "
+        "not finite. Chains are slow along it, and whether their draws are right cannot be told "
+        "from the gradient, which does not see the wall. Give bounds, or look for the logarithm or "
+        "root of a negative number."
     )
 
 

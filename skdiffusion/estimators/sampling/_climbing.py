@@ -5,7 +5,7 @@ import torch
 
 from skdiffusion._random import torch_generator
 from skdiffusion.diffusion.langevin.tuning import curvature
-from skdiffusion.diffusion.target.checks import climb
+from skdiffusion.diffusion.target.checks import climb, rounded_away
 from skdiffusion.diffusion.target.hilltop import led_up
 from skdiffusion.estimators.sampling._coordinates import log_densities
 from skdiffusion.estimators.sampling._running import block_size
@@ -51,6 +51,7 @@ def climbed(target, near, draws, seed):
     x = near.mean(0) + width.exp() * spread * normal
     with torch.no_grad():
         parts = [climb(target, part, level) for part in x.split(evaluation_block(target, x))]
+        parts = [_with_values(target, *part) for part in parts]
         x = torch.cat([part[arrived] for part, arrived in parts])
         others = torch.cat([part[~arrived] for part, arrived in parts])
         slope = target.gradient(others).square().sum(1) if len(others) else others[:, 0]
@@ -68,6 +69,12 @@ def on_lower_hills(target, x, draws):
         return len(x) > 0
     level = float(np.quantile(log_densities(target, draws[-1]), _LOW))
     return bool((led_up(target, x[:N_CLIMBERS])[1] < level).any())
+
+
+def _with_values(target, x, arrived):
+    """Of points that climbed those whose log density is no accident of rounding."""
+    known = ~rounded_away(target, x)
+    return x[known], arrived[known]
 
 
 def spread_of(target, near):

@@ -34,9 +34,10 @@ _NEEDS = {
     ),
 }
 _GRADIENT_ONLY = (
-    "The target gives only a gradient, so plain Langevin chains are used, which do not "
-    "cross between modes. Give the log density to allow parallel tempering, or pass "
-    "method='ula' to silence this warning."
+    "The target gives only a gradient, as it returns the shape of x, so plain Langevin chains are "
+    "used, which do not cross between modes. Give the log density to allow parallel tempering (of "
+    "log densities of single features the sum, .sum(1)), or pass method='ula' to silence this "
+    "warning."
 )
 
 

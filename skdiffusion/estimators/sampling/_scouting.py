@@ -5,27 +5,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf
 
-from skdiffusion._random import ChainNoise, chain_keys
+from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.tuning import roundness
-from skdiffusion.diffusion.target.hilltop import hilltop
 from skdiffusion.estimators.sampling._climbing import (
-    MOST_TO_CLIMB,
-    N_CLIMBERS,
     climbed,
     on_lower_hills,
 )
 from skdiffusion.estimators.sampling._coordinates import (
-    START,
     ChainCoordinates,
-    finite,
     log_densities,
 )
-from skdiffusion.estimators.sampling._funnels import find_non_centred
+from skdiffusion.estimators.sampling._hills import hills_between, with_jumps
 from skdiffusion.estimators.sampling._plan import N_PILOT, make_plan
+from skdiffusion.estimators.sampling._rounding import (
+    at_hilltop,
+    is_standard,
+    kept_coordinates,
+    points_in,
+    rounder,
+)
 from skdiffusion.estimators.sampling._running import chain_noise
 
 # Trial runs, unless the target is round before: a run sees about a factor of 100 of the condition,
@@ -40,18 +41,14 @@ _N_STEPS = 150
 _SHORTEST = 0.25
 # Draws of each chain in a trial run.
 _N_DRAWS = 11
-# A covariance is kept where it makes the target this much rounder: less is within its error.
-_LEAST_GAIN = 2
-# Factor by which variances differ from those of the run before, and squares of means, where a run
-# has found nothing new; and the independent draws that one chain of it is worth.
-_SETTLED, _WORTH = 3.0, 4
-# Widths, in units of Laplace's approximation, of the points about a hilltop where chains begin.
-_WIDTHS = (0.5, 1.0, 2.0)
 # How round, in units of a standard Gaussian, a target is in coordinates that no trial run improves:
 # by chance alone a covariance of a few hundred draws is wrong by a factor of two.
 _ROUND = 4.0
 # Distance in units of the run before from which chains are lost.
 _LOST = 1e9
+# Points that climb in search of hills, where draws look like one Gaussian and elsewhere; and the
+# share of them that may be on hills of their own where no other trial run is to look for more.
+_N_CALM, _N_CLIMB, _UNSEEN = 32, 128, 0.02
 # Steps of chains that shall show whether there is one mode, and deviations of a chain between which
 # the means of all lie if so: a chain is worth ten draws, whose mean strays by 1.3 once in 10^4.
 _N_TEST, _APART = 100, 2.0
@@ -90,26 +87,55 @@ def find_candidates(coordinates, methods, starts, settings, device):
     """
     target = coordinates.target(torch.float64, device)
     moves, searches = _may_move(coordinates, target, settings), len(methods) > 1
+    only_rounder = settings.preconditioner != "pilot"
     if not (moves or searches):
         points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
-        draws = coordinates.forward(points, torch.float64, device)[None]
-        yield from _candidates(coordinates, methods, draws, settings, False, device)
+        u = coordinates.forward(points, torch.float64, device)
+        found = _Found(coordinates, u[None], u, False)
+        yield from _candidates(found, methods, settings, None, device, settled=False)
         return
-    for found in _explored(coordinates, methods, starts, settings, moves, device):
-        if searches and found.is_calm:
+    for found in _explored(coordinates, methods, starts, settings, moves, only_rounder, device):
+        calm = searches and found.is_calm
+        hills = None
+        if searches:
+            options = moves, only_rounder, device
+            found, hills = _with_hills(found, coordinates, _N_CALM if calm else _N_CLIMB, options)
+        if calm and hills is None:
             plan = _calm_plan(found, methods[0], settings, device)
             yield Candidate(methods[0], found.coordinates, plan)
-    yield from _candidates(found.coordinates, methods, found.draws, settings, True, device)
+        elif hills is not None and hills.unseen < _UNSEEN:
+            yield from _candidates(found, methods[:1], settings, hills, device)
+    yield from _candidates(found, methods, settings, hills, device)
 
 
-def _candidates(coordinates, methods, draws, settings, settled, device):
+def _with_hills(found, first, n_climb, options):
+    """What was found, with draws shared out between hills, and the hills."""
+    (moves, only_rounder, device), kept = options, found.coordinates
+    target = kept.target(torch.float64, device)
+    hills, draws = hills_between(target, found.draws, found.begin, n_climb)
+    if hills is None:
+        return found, None
+    if not moves:
+        return found._replace(draws=draws), hills
+    # Jumps have led draws away from where these coordinates came from, and chains with them.
+    clouds, begin = kept.free(draws), kept.free(found.begin)
+    kept = rounder(kept, clouds.reshape(-1, clouds.shape[-1]), clouds[-1], device)
+    kept = kept_coordinates(kept, first, clouds, only_rounder, device)
+    draws, begin = points_in(kept, clouds, device), points_in(kept, begin, device)
+    hills, draws = hills_between(kept.target(torch.float64, device), draws, begin, n_climb)
+    return _Found(kept, draws, begin, False), hills
+
+
+def _candidates(found, methods, settings, hills, device, settled=True):
     """Names and plans of the methods that suit, one after the other."""
+    coordinates, draws = found.coordinates, found.draws
     target = coordinates.target(torch.float64, device)
     keys = chain_keys(settings.seed ^ 1, 0, N_PILOT, draws.device)
     # A mode with one chain in fifty is not among every 128 draws.
     wide = draws.flatten(0, 1)
     for method in methods:
         plan = make_plan(target, method, draws[-1], keys, settings, settled=settled, wide=wide)
+        plan = with_jumps(plan, hills)
         if method == methods[-1] or _is_one_mode(target, plan, draws, keys):
             yield Candidate(method, coordinates, plan)
 
@@ -146,20 +172,23 @@ def _may_move(coordinates, target, settings):
 
 
 class _Found(NamedTuple):
-    """Coordinates found by trial runs, draws in them, and whether those look like one Gaussian."""
+    """Coordinates found by trial runs, in them draws and where the first chains began, and whether
+    those draws look like one Gaussian.
+    """
 
     coordinates: ChainCoordinates
     draws: torch.Tensor
+    begin: torch.Tensor
     is_calm: bool
 
 
-def _explored(coordinates, methods, starts, settings, moves, device):
+def _explored(coordinates, methods, starts, settings, moves, only_rounder, device):
     """What trial runs of one kernel after the other find."""
     first = coordinates
     x = starts.draw(coordinates, N_PILOT, settings.seed ^ 2)
     y = begin = coordinates.free(coordinates.forward(x, torch.float64, device))
     if moves:
-        coordinates, y = _at_hilltop(coordinates, begin, settings.seed ^ 2, device)
+        coordinates, y = at_hilltop(coordinates, begin, settings.seed ^ 2, device)
     scouts = KERNELS[methods[-1]].scouts or methods[-1:]
     for i, scout in enumerate(scouts) if moves else [(0, scouts[-1])]:
         n_runs = (_FEWEST_TEMPERED, _MOST_TEMPERED if moves else _FEWEST_TEMPERED)
@@ -168,53 +197,11 @@ def _explored(coordinates, methods, starts, settings, moves, device):
         coordinates, clouds, is_round = _followed(*follow, n_runs, moves, device)
         y = clouds[-1]
         kept = coordinates
-        if settings.preconditioner != "pilot" and not _is_rounder(coordinates, first, y, device):
-            kept = first
-        draws, wide = _in(kept, clouds, device), _in(kept, begin, device)
+        if moves:
+            kept = kept_coordinates(coordinates, first, clouds, only_rounder, device)
+        draws, wide = points_in(kept, clouds, device), points_in(kept, begin, device)
         is_calm = is_round and scout != scouts[-1] and _none_elsewhere(kept, wide, draws, settings)
-        yield _Found(kept, draws, is_calm)
-
-
-def _at_hilltop(coordinates, y, seed, device):
-    """Coordinates of Laplace's approximation where they are rounder, and points about its top.
-
-    Trial runs find what shape a density has from where their chains are, a factor of 100 a run; a
-    posterior of raw columns is far off, and longer by more than that in one direction. The highest
-    point of a funnel is its neck, that of two modes in the narrower one, and there is hardly any
-    mass about either: coordinates of unit curvature do not make such a target rounder.
-    """
-    target = coordinates.target(torch.float64, device)
-    if coordinates.n_free > MOST_TO_CLIMB or not target.has_log_density:
-        return coordinates, y
-    top, root = hilltop(target, _in(coordinates, y, device)[:N_CLIMBERS])
-    if top is None:
-        return coordinates, y
-    shift, root = coordinates.free(top[None])[0], coordinates.factor @ root.cpu().numpy()
-    before = roundness(target, _in(coordinates, y, device))
-    first, coordinates = coordinates, coordinates.moved(shift, root)
-    target = coordinates.target(torch.float64, device)
-    noise = ChainNoise(chain_keys(seed, 0, len(y), device), coordinates.n_free)
-    u, normal = torch.zeros(y.shape, dtype=torch.float64, device=device), noise.normal(START)
-    for width in _WIDTHS:
-        # Wider where that is inside the support.
-        u = torch.where(finite(target, width * normal)[:, None], width * normal, u)
-    if not roundness(target, u) < before / _LEAST_GAIN:
-        return first, y
-    return coordinates, coordinates.free(u)
-
-
-def _in(coordinates, y, device):
-    """Points given in free coordinates."""
-    u = coordinates.from_free(y.reshape(-1, y.shape[-1]), torch.float64, device)
-    return u.reshape(y.shape)
-
-
-def _is_rounder(coordinates, first, y, device):
-    """Whether the target is rounder in coordinates than it was in the first ones, beyond error."""
-    before, after = (
-        roundness(c.target(torch.float64, device), _in(c, y, device)) for c in (first, coordinates)
-    )
-    return after < before / _LEAST_GAIN
+        yield _Found(kept, draws, wide, is_calm)
 
 
 def _none_elsewhere(coordinates, wide, draws, settings):
@@ -239,11 +226,11 @@ def _followed(coordinates, method, places, settings, n_runs, moves, device):
         draws = _trial_run(target, method, (wide, u), keys, settings, effort)
         clouds = coordinates.free(draws)
         y, cloud = clouds[-1], clouds.reshape(-1, clouds.shape[-1])
-        settled, is_round = _is_standard(draws), roundness(target, draws[-1]) < _ROUND
+        settled, is_round = is_standard(draws), roundness(target, draws[-1]) < _ROUND
         if not moves or not np.ptp(cloud, axis=0).all() or (settled and is_round):
             # Chains that do not move tell nothing, and no density is rounder than 1.
             break
-        coordinates = _rounder(coordinates, cloud, y, device)
+        coordinates = rounder(coordinates, cloud, y, device)
         if settled and i + 1 >= fewest:
             break
         if i < _FEWEST_RUNS:
@@ -254,32 +241,6 @@ def _followed(coordinates, method, places, settings, n_runs, moves, device):
     return coordinates, clouds, settled and is_round
 
 
-def _is_standard(draws):
-    """Whether draws have about the mean and the covariance of a standard Gaussian."""
-    u = draws.flatten(0, 1)
-    error = min((u.shape[1] / (_WORTH * N_PILOT)) ** 0.5, 0.9)
-    variances = torch.linalg.eigvalsh(torch.cov(u.T).reshape(u.shape[1], -1))
-    low, high = (1 - error) ** 2 / _SETTLED, (1 + error) ** 2 * _SETTLED
-    known = (variances > low) & (variances < high)
-    return bool(known.all() and (u.mean(0).square() < _SETTLED).all())
-
-
-def _rounder(coordinates, cloud, last, device):
-    """Coordinates with the covariance of points, and without funnels where that is a gain."""
-    plain = coordinates.moved(cloud.mean(0), _shrunk_root(cloud, coordinates.factor))
-    stretch = find_non_centred(cloud, len(last))
-    if stretch is None:
-        return plain
-    straight = stretch.inverse(torch.as_tensor(cloud)).numpy()
-    root = _shrunk_root(straight, np.diag(straight.std(0)))
-    stretched = coordinates.moved(straight.mean(0), root, stretch)
-    plainly, better = (
-        roundness(c.target(torch.float64, device), c.from_free(last, torch.float64, device))
-        for c in (plain, stretched)
-    )
-    return stretched if better < plainly / _LEAST_GAIN else plain
-
-
 def _trial_run(target, method, places, keys, settings, effort):
     """Draws of tuned chains, of which the first half of the run is left out."""
     wide, u = places
@@ -288,12 +249,3 @@ def _trial_run(target, method, places, keys, settings, effort):
     plan = dataclasses.replace(plan, n_steps=thin * (_N_DRAWS - 1), thin=thin)
     noise = chain_noise(keys, plan.kernel, target, u.dtype)
     return run(target, plan, u, noise, n_draws=_N_DRAWS)[0]
-
-
-def _shrunk_root(cloud, factor):
-    """Cholesky factor of the covariance of points, shrunk in the coordinates of a factor."""
-    u = np.linalg.solve(factor, (cloud - cloud.mean(0)).T).T
-    scale = np.maximum(u.std(0), 1e-9 * u.std() + 1e-300)
-    correlation, _ = ledoit_wolf(u / scale, assume_centered=True)
-    # The product is the factor of the covariance, where that itself may be singular by rounding.
-    return factor @ (scale[:, None] * np.linalg.cholesky(correlation))

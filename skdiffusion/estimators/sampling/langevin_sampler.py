@@ -46,7 +46,7 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     The density is given by ``target``, or learned from the data passed to ``fit``. Thousands of
     chains run at once, and a chain does not depend on which others run beside it. The defaults
     reach all modes where that is possible: with a known noisy score by annealing, with a log
-    density alone by parallel tempering, or by trajectories where tempered trial runs see one mode.
+    density alone by trajectories that jump between hills, or else by parallel tempering.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ class LangevinSampler(OneToOneFeatureMixin, TransformerMixin, PortableEstimator)
     method : {"auto", "ula", "mala", "underdamped", "hmc", "annealed", "tempered"}, default="auto"
         How to sample. "auto" takes "annealed" where the noisy score is known, and "ula" where there
         is only a gradient, with a warning: a plain chain does not cross between modes. For a log
-        density alone tempered trial runs look for modes; it takes "hmc", trajectories, if such
-        chains agree wherever they start, "tempered" if they do not or ``step_size`` is given.
+        density alone trial runs look for modes; it takes "hmc", trajectories (with jumps between
+        hills, if there are several), if such chains agree, "tempered" if not or with ``step_size``.
     noise_levels : "auto", int or array-like of shape (n_levels,), default="auto"
         Ladder of "annealed": strictly decreasing positive noise levels, in the units of the data
         (of ``scale_`` where ``target`` is None or an estimator that counts noise so, of the
