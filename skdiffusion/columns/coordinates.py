@@ -12,6 +12,7 @@ where there is one, maps each column given those before it; it has the methods o
 import numpy as np
 
 from skdiffusion.columns.discrete import snap, spread
+from skdiffusion.columns.ends import put_on_ends
 from skdiffusion.columns.marginals import Marginals
 
 # Standard deviations: squares of what is further out must stay finite.
@@ -31,6 +32,8 @@ class Coordinates:
         Maps of the standardised columns; None leaves them as they are.
     chain : object with forward, inverse and pull_back, optional
         Map of the rows that are left, in which a column may depend on others.
+    ends : ndarray of shape (2, 2, n_features), optional
+        Ends that draws reach exactly, see :func:`~skdiffusion.columns.ends.spiked_ends`.
 
     Examples
     --------
@@ -42,15 +45,18 @@ class Coordinates:
     (array([[2.]]), array([-0.693]), array([[5.]]))
     """
 
-    def __init__(self, discrete, mean, scale, marginals=None, chain=None):
+    # Files of earlier versions have none.
+    ends = None
+
+    def __init__(self, discrete, mean, scale, marginals=None, chain=None, ends=None):
         self.discrete, self.mean, self.scale = discrete, mean, scale
         self.marginals = Marginals({}) if marginals is None else marginals
-        self.chain = chain
+        self.chain, self.ends = chain, ends
 
     @property
     def of_columns(self):
         """The coordinates short of the chain, in which every column depends on itself alone."""
-        return Coordinates(self.discrete, self.mean, self.scale, self.marginals)
+        return Coordinates(self.discrete, self.mean, self.scale, self.marginals, ends=self.ends)
 
     def forward(self, values, uniforms=None):
         """Map a table to rows.
@@ -89,7 +95,8 @@ class Coordinates:
         rows : ndarray of shape (n_samples, n_features)
             Rows in the coordinates of the model.
         drawn : bool, default=False
-            Whether they are draws, none of which may lie further beyond the data than draws do.
+            Whether they are draws, none of which may lie further beyond the data than draws do, nor
+            beyond an end that many rows have; those next to such an end are put on it.
 
         Returns
         -------
@@ -101,7 +108,8 @@ class Coordinates:
         rows = self.marginals.inverse(rows)
         if drawn:
             rows = np.clip(rows, *self.marginals.limits(rows.shape[1]))
-        return snap(rows * self.scale + self.mean, self.discrete)
+        values = snap(rows * self.scale + self.mean, self.discrete)
+        return put_on_ends(values, self.ends) if drawn and self.ends is not None else values
 
     def pull_back(self, values, gradient, uniforms=None):
         """Gradient of the log-density by the values from that by the rows.

@@ -72,7 +72,9 @@ class DrawingDensity(DiffusionDensity):
 
         Notes
         -----
-        With ``given``, rows are drawn as :meth:`impute` fills gaps.
+        With ``given``, rows are drawn as :meth:`impute` fills gaps. Where many rows have the least
+        or the largest value of a column exactly, such as no rain, so have draws, and none is
+        beyond it.
 
         A base that was kept without a network is drawn from directly. Otherwise a point of the
         prior is solved down a list of ``n_steps`` noise levels. Guidance other than 1 replaces

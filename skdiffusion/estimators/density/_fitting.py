@@ -13,6 +13,7 @@ from skdiffusion._device import resolve_device, to_numpy_state
 from skdiffusion._random import draw_seed, torch_generator
 from skdiffusion.columns.coordinates import Coordinates
 from skdiffusion.columns.discrete import Category, spread
+from skdiffusion.columns.ends import spiked_ends
 from skdiffusion.diffusion.conditional import copied
 from skdiffusion.diffusion.denoiser import Denoiser
 from skdiffusion.diffusion.loss import law_and_weight
@@ -103,9 +104,10 @@ def fit_density(estimator, X, y, sample_weight, course):
     }
     choice = choose(rows, _settings(estimator, encoder, seed, device, course, cells))
     course.close()
-    coordinates = Coordinates(
-        reader.table.discrete, mean, scale, choice.mapped.marginals, choice.kept.chain
-    )
+    discrete = reader.table.discrete
+    ends = spiked_ends(codes, set(range(d)) - set(discrete) - set(reader.table.categories))
+    maps = choice.mapped.marginals, choice.kept.chain
+    coordinates = Coordinates(discrete, mean, scale, *maps, ends)
     return Fitted(reader, encoder, coordinates, choice)
 
 
