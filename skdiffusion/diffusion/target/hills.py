@@ -102,12 +102,15 @@ class Hills:
             max=len(shares) - 1
         )
         hill, width = chosen // len(_SHARES), normal.new_tensor(_WIDTHS)[chosen % len(_SHARES)]
-        return self.tops[hill] + width[:, None] * (self.roots[hill] @ normal[..., None])[..., 0]
+        # Hill by hill: a root for every point would fill the memory.
+        order, counts = hill.argsort(stable=True), hill.bincount(minlength=len(self)).tolist()
+        parts = zip((width[:, None] * normal)[order].split(counts), self.roots, strict=True)
+        return self.tops[hill].index_add(0, order, torch.cat([z @ root.T for z, root in parts]))
 
     def log_density(self, x):
         """Log density of :meth:`draw` at points, up to a constant."""
-        offsets = x[:, None] - self.tops
-        squares = (torch.linalg.inv(self.roots) @ offsets[..., None])[..., 0].square().sum(2)
+        offsets = x - self.tops[:, None]
+        squares = (offsets @ torch.linalg.inv(self.roots).mT).square().sum(2).T
         log_size = torch.linalg.slogdet(self.roots)[1]
         parts = [
             math.log(share) - 0.5 * squares / width**2 - x.shape[1] * math.log(width)
