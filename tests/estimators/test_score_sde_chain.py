@@ -254,7 +254,7 @@ def test_shapes_that_are_of_no_use_are_not_started_again(monkeypatch):
     rows = np.random.default_rng(0).normal(size=(300, 3)) @ [[1, 1, 1], [0, 0.05, 0], [0, 0, 0.05]]
     stack = _bases.fit_stack(rows[:200], rows[200:], 0)
     first, *others = tried.values()
-    assert (len(first), len(others)) == (5, 2)
+    assert (len(first), len(others)) == (6, 2)
     for again in others:
         assert set(stack.shapes) <= again < first
         # A strip along the diagonal is nothing for columns that are independent.

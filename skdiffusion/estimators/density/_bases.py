@@ -20,6 +20,9 @@ _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 _N_SEEDS, _MANY_ROWS = 3, 3000
 # Weight in the average below which a mixture is not worth its time.
 _MIN_WEIGHT = 0.03
+# What covariances of few rows are multiplied by, as held-out rows like best: they follow what is
+# chance in the rows, and are too narrow for others.
+_WIDENINGS = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 # Steps of the weights at most: what thousands of rows say stands by then.
 _MOST_STEPS = 1000
 # Rows that sizes and shapes are compared on, and rows that mixtures are fitted to, at most: the
@@ -59,23 +62,45 @@ class Stack:
         What the covariances of each mixture may be.
     mixtures : sequence of Components
         The mixtures.
+    widening : float, default=1
+        What their covariances are multiplied by.
     """
 
-    def __init__(self, weights, shapes, mixtures):
+    def __init__(self, weights, shapes, mixtures, widening=1.0):
         self.weights, self.shapes, self.mixtures = weights, shapes, mixtures
+        self.widening = widening
 
     @cached_property
     def density(self):
         """The average, with its closed-form noisy versions."""
-        densities = [gaussian_mixture(*mixture) for mixture in self.mixtures]
+        densities = [
+            gaussian_mixture(weights, means, self.widening * covariances)
+            for weights, means, covariances in self.mixtures
+        ]
         return union(self.weights, densities)
+
+    def widened(self, held_out):
+        """Return the average with covariances as wide as held-out rows like best.
+
+        A row that is far out gains no more by width than one in the middle loses: one wrong record
+        would widen all.
+        """
+        rows, parts = torch.as_tensor(held_out), (self.weights, self.shapes, self.mixtures)
+        tried = [Stack(*parts, widening) for widening in _WIDENINGS]
+        values = [log_densities(stack.density, rows, None) for stack in tried]
+        most = 0.5 * rows.shape[1] * np.log(_WIDENINGS)
+        gains = [
+            float((value - values[0]).clamp(max=bound).mean())
+            for value, bound in zip(values, most, strict=True)
+        ]
+        return tried[int(np.argmax(gains))]
 
     def refitted(self, rows):
         """Return the average of the mixtures after going on with their fits on other rows."""
         rows = torch.as_tensor(_thinned(rows))
         both = zip(self.mixtures, self.shapes, strict=True)
         mixtures = [em.fit(rows, mixture, shape) for mixture, shape in both]
-        return Stack(self.weights, self.shapes, mixtures)
+        return Stack(self.weights, self.shapes, mixtures, self.widening)
 
 
 def fit_stack(train, held_out, seed, sketched=False, progress=False):
@@ -95,6 +120,8 @@ def fit_stack(train, held_out, seed, sketched=False, progress=False):
     weights, kept = _useful(tried)
     shapes, mixtures, _ = zip(*(tried[i] for i in kept), strict=True)
     stack = Stack(weights[kept], shapes, mixtures)
+    if len(few) < _MANY_ROWS and few.shape[1] > 2:
+        stack = stack.widened(held_out)
     return stack if len(few) == len(train) else stack.refitted(train)
 
 
@@ -253,14 +280,15 @@ def _shapes(n_rows, n_features):
     """Shapes of covariances worth trying.
 
     The ridge is what held-out likelihood prefers between 1e-4, for tables with narrow directions,
-    and 1e-2. Where rows are few, covariances that lean on their average are tried as well.
+    and 1e-2. Where rows are few, covariances that lean on their average are tried as well, with a
+    ridge of 1e-1 too: there are directions of many columns that are narrow by chance.
     """
     if n_features <= 2:
         return [Shape(0, 1e-6)]
     if n_rows >= _MANY_ROWS:
         return [Shape(0, 1e-4), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
     own = [Shape(0, 1e-3), Shape(0, 1e-2), Shape(0, 1e-2, diagonal=True)]
-    return [*own, Shape(2, 1e-4), Shape(math.inf, 1e-4)]
+    return [*own, Shape(2, 1e-4), Shape(2, 1e-1), Shape(math.inf, 1e-4)]
 
 
 def _mixture_sizes(n_rows, n_features):
