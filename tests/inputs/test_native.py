@@ -84,7 +84,7 @@ def test_large_integers_are_untouched():
 def test_a_column_of_times_is_refused_with_a_hint():
     times = pd.date_range("2024", periods=90, freq="h").to_list()
     frame = polars_frame().select("x", "f").with_columns(pl.Series("time", times))
-    with pytest.raises(ValueError, match=r"Columns \['time'\].*drop it and pass it as timestamps"):
+    with pytest.raises(TypeError, match=r"Columns \['time'\].*pass them as timestamps"):
         imputer(window_length=8).fit(frame)
     fitted = imputer(window_length=8).fit(frame.drop("time"), timestamps=frame["time"])
     assert fitted.time_step_ == 3600
@@ -118,8 +118,11 @@ def test_probabilities_and_scores_of_polars_frames():
     np.testing.assert_array_equal(
         conformal.predict_quantiles(numbers, [0.2]), conformal.predict_quantiles(alike, [0.2])
     )
-    with pytest.raises(ValueError, match=r"columns \['s', 'c', 'e'\] of X are labels"):
-        conformalize(imputer().fit(frame), frame)
+    conformal = conformalize(imputer().fit(frame), frame, missing_rate=0.4)
+    (low,) = conformal.predict_quantiles(frame, [0.1])
+    assert isinstance(low, pl.DataFrame)
+    assert np.isfinite(low["x"].to_numpy()).all()
+    assert set(low["e"]) <= {"lo", "mid", "hi"}
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -22,7 +22,7 @@ from skdiffusion.inputs.imputers import (
     require_imputer_alone,
     with_all_columns,
 )
-from skdiffusion.inputs.native import as_pandas
+from skdiffusion.inputs.native import as_pandas, from_columns, is_native
 from skdiffusion.inputs.panels import panel_indexed
 from skdiffusion.metrics import make_imputation_scorer
 from skdiffusion.metrics._imputation_scorer import HIDING_CONSTRAINTS
@@ -236,7 +236,10 @@ class ConformalImputer:
         )
         moved = self._moved(draws, X.iloc[:, own].isna().to_numpy(), levels, own)
         names = X.columns[own]
-        return [filled.assign(**dict(zip(names, values.T))) for values in moved]
+        frames = [filled.assign(**dict(zip(names, values.T))) for values in moved]
+        if not is_native(given):
+            return frames
+        return [from_columns({name: x[name].to_numpy() for name in x}, given) for x in frames]
 
     def _moved(self, draws, missing, levels, features):
         """Adjusted quantiles of draws (..., n_features, n_draws), ahead of their other axes."""
