@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import Info, Kernel, State, acceptance_probability
+from skdiffusion.diffusion.langevin.kernels import (
+    Info,
+    Kernel,
+    State,
+    acceptance_probability,
+    where_accepted,
+)
 from skdiffusion.diffusion.langevin.mala import truncated
 
 # Mean numbers of steps of a trajectory that are tried; doubling is fine enough, as trajectories
@@ -84,7 +90,7 @@ def hmc(state, evaluate, step_size, noise, log_uniform, n_leapfrog, tolerance=ma
     kinetic = 0.5 * (noise.square() - velocity.square()).sum(1)
     log_ratio = (new.log_density - state.log_density + kinetic).masked_fill(~can_return, -math.inf)
     accepted = log_uniform < log_ratio
-    kept = _where(accepted, new, state)
+    kept = where_accepted(accepted, new, state)
     return kept, Info(
         acceptance_probability(log_ratio), accepted, evaluations=count.rows / len(noise)
     )
@@ -173,16 +179,6 @@ def _placed(step, finer, rows):
     put = lambda old, new: old.index_copy(0, rows, new)  # noqa: E731
     state = State(*map(put, step.state[:3], finer.state[:3]))
     return _Segment(state, put(step.velocity, finer.velocity), put(step.change, finer.change))
-
-
-def _where(taken, new, old):
-    """State that is new where it was taken."""
-    moved = taken[:, None]
-    return State(
-        torch.where(moved, new.position, old.position),
-        torch.where(taken, new.log_density, old.log_density),
-        torch.where(moved, new.gradient, old.gradient),
-    )
 
 
 @dataclasses.dataclass(frozen=True)

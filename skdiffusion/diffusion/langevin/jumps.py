@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from skdiffusion.diffusion.langevin.kernels import Info, State
+from skdiffusion.diffusion.langevin.kernels import Info, State, where_accepted
 
 # Every how many steps chains try to jump: a jump costs one evaluation, a trajectory several.
 _EVERY = 5
@@ -45,17 +45,11 @@ def jump(state, evaluate, hills, noise, log_uniform, log_uniform_hill):
        1994, https://doi.org/10.1214/aos/1176325750.
     """
     position = hills.draw(log_uniform_hill.exp(), noise)
-    log_density, gradient = evaluate(position)
-    worth = log_density - hills.log_density(position)
+    new = State(position, *evaluate(position))
+    worth = new.log_density - hills.log_density(position)
     log_ratio = worth - (state.log_density - hills.log_density(state.position))
-    accepted = (log_uniform < log_ratio) & torch.isfinite(gradient).all(1)
-    moved = accepted[:, None]
-    new = State(
-        torch.where(moved, position, state.position),
-        torch.where(accepted, log_density, state.log_density),
-        torch.where(moved, gradient, state.gradient),
-    )
-    return new, accepted
+    accepted = (log_uniform < log_ratio) & torch.isfinite(new.gradient).all(1)
+    return where_accepted(accepted, new, state), accepted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +74,12 @@ class Jumping:
         return getattr(self.inner, name)
 
     def evaluate(self, target, x, step):
-        """What the kernel evaluates, and the target itself."""
-        return self.inner.evaluate(target, x, step), target.evaluate
+        """What the kernel evaluates, the target itself, and the hills as the chains have them."""
+        return self.inner.evaluate(target, x, step), target.evaluate, self.hills.like(x)
 
     def step(self, state, evaluate, step_size, noise, i):
         """Take step ``i``."""
-        of_kernel, of_target = evaluate
+        of_kernel, of_target, hills = evaluate
         if i % _EVERY:
             return self.inner.step(state, of_kernel, step_size, noise, i)
         # Only the coldest replicas, which come first, are chains of the target.
@@ -93,6 +87,6 @@ class Jumping:
         cold = State(*(part[:n_chains] for part in state[:3]))
         normal, uniforms = noise.normal(i), (noise.log_uniform(i), noise.log_uniform(i, 2))
         given = [part[:n_chains] for part in (normal, *uniforms)]
-        cold, _ = jump(cold, of_target, self.hills.like(normal), *given)
+        cold, _ = jump(cold, of_target, hills, *given)
         rows = [torch.cat([new, old[n_chains:]]) for new, old in zip(cold[:3], state, strict=False)]
         return State(*rows), Info(evaluations=1.0 / self.inner.n_replicas)

@@ -214,6 +214,16 @@ def acceptance_probability(log_ratio):
     return torch.nan_to_num(log_ratio.clamp(max=0.0).exp_(), nan=0.0)
 
 
+def where_accepted(accepted, new, old):
+    """State of the chains after a decision: new where it was accepted, the old one elsewhere."""
+    moved = accepted[:, None]
+    return State(
+        torch.where(moved, new.position, old.position),
+        torch.where(accepted, new.log_density, old.log_density),
+        torch.where(moved, new.gradient, old.gradient),
+    )
+
+
 def outside_as_minus_infinity(state):
     """Let chains that start outside the support go anywhere inside it.
 

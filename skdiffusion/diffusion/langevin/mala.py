@@ -2,9 +2,13 @@
 
 import dataclasses
 
-import torch
-
-from skdiffusion.diffusion.langevin.kernels import Info, Kernel, State, acceptance_probability
+from skdiffusion.diffusion.langevin.kernels import (
+    Info,
+    Kernel,
+    State,
+    acceptance_probability,
+    where_accepted,
+)
 
 # Of a draw of the target h |g| is about sqrt(h n_features): the bound is met in far tails only.
 _LONGEST_DRIFT = 2.0
@@ -51,12 +55,7 @@ def mala(state, evaluate, step_size, noise, log_uniform):
     push = (root / 2) * (drift + truncated(gradient, step_size))
     log_ratio = log_density - state.log_density - (push * (noise + 0.5 * push)).sum(-1)
     accepted = log_uniform < log_ratio
-    moved = accepted[:, None]
-    new = State(
-        torch.where(moved, proposal, state.position),
-        torch.where(accepted, log_density, state.log_density),
-        torch.where(moved, gradient, state.gradient),
-    )
+    new = where_accepted(accepted, State(proposal, log_density, gradient), state)
     return new, Info(acceptance_probability(log_ratio), accepted)
 
 

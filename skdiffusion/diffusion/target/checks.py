@@ -42,6 +42,9 @@ _EXACT = 0.1
 _FAR, _SLACK = 1e3, 10.0
 # Where the slope of a tail is compared with the next value of it.
 _FURTHER = 1.01
+# A few units in the last place of double precision, and the part of a value by which it may change
+# over them.
+_LAST, _PART = 4e-15, 1e-9
 
 
 def stein(x, gradient):
@@ -62,12 +65,6 @@ def stein(x, gradient):
     centre = x.flatten(0, 1).median(0).values
     terms = -((x - centre) * gradient).mean(0)
     return torch.cat([terms, terms.mean(1, keepdim=True)], 1)
-
-
-# A few units in the last place of double precision.
-_LAST = 4e-15
-# Part of a value by which it may change over them.
-_PART = 1e-9
 
 
 def value_noise(function, x, direction):

@@ -11,18 +11,17 @@ References
 """
 
 import dataclasses
+import functools
 import math
 
 import torch
 
-from skdiffusion.diffusion.target.hilltop import led_up, shape_at
+from skdiffusion.diffusion.target.hilltop import is_at, led_up, shape_at
 
 # Nats of mass below the largest hill from which others do not count.
 _NEGLIGIBLE = 9.0
 # Curvature of a ridge, whose ends are elsewhere, in units of the largest.
 _RIDGE = 1e-6
-# Squared distance, in deviations of a hill, up to which tops are one.
-_SAME = 0.1
 # Widths of the Gaussians put on each hill and their shares: the second for the flanks of hills
 # that fall more slowly.
 _WIDTHS, _SHARES = (1.0, 2.0), (0.7, 0.3)
@@ -82,6 +81,11 @@ class Hills:
         """Share of every hill."""
         return (1 - _EVEN) * torch.softmax(self.log_mass, 0) + _EVEN / len(self)
 
+    @functools.cached_property
+    def _shapes(self):
+        """What makes offsets from the tops standard, and logarithms of the sizes of the hills."""
+        return torch.linalg.inv(self.roots).mT, torch.linalg.slogdet(self.roots)[1]
+
     def draw(self, uniform, normal):
         """Points of the Gaussians.
 
@@ -109,9 +113,8 @@ class Hills:
 
     def log_density(self, x):
         """Log density of :meth:`draw` at points, up to a constant."""
-        offsets = x - self.tops[:, None]
-        squares = (offsets @ torch.linalg.inv(self.roots).mT).square().sum(2).T
-        log_size = torch.linalg.slogdet(self.roots)[1]
+        whiten, log_size = self._shapes
+        squares = ((x - self.tops[:, None]) @ whiten).square().sum(2).T
         parts = [
             math.log(share) - 0.5 * squares / width**2 - x.shape[1] * math.log(width)
             for width, share in zip(_WIDTHS, _SHARES, strict=True)
@@ -144,7 +147,7 @@ def find_hills(target, x):
             root = shape_at(target, x[i], _RIDGE)
             if root is None:
                 continue
-            same = left & (torch.linalg.solve(root, (x - x[i]).T).square().sum(0) < _SAME)
+            same = left & is_at(x, x[i], root)
             left &= ~same
             n_once += not same.any()
             found.append((x[i], root, height[i] + torch.linalg.slogdet(root)[1]))

@@ -149,12 +149,16 @@ def _agreed(target, x, height, arrived):
     root = shape_at(target, top)
     if root is None:
         return None, None
-    apart = torch.linalg.solve(root, (x - top).T).square().sum(0)
-    same = arrived & (apart < _SAME)
+    same = arrived & is_at(x, top, root)
     rivals = ~same & (height > height[same].max() - _LOW)
     if bool(same.double().mean() < _MOST) or bool(rivals.any()):
         return None, None
     return top, root
+
+
+def is_at(x, top, root):
+    """Whether points are at a top, for a hill of this shape."""
+    return torch.linalg.solve(root, (x - top).T).square().sum(0) < _SAME
 
 
 def shape_at(target, top, flat=_FLAT):

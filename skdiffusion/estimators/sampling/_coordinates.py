@@ -211,13 +211,17 @@ def log_densities(target, u):
 
 def finite(target, u):
     """Whether log density and gradient are finite at points in the coordinates of the chains."""
+    values, gradients = evaluated(target, u)
+    good = torch.isfinite(gradients).all(1)
+    return good if values is None else good & torch.isfinite(values)
+
+
+def evaluated(target, u):
+    """Log densities, or None, and gradients at points in coordinates of the chains, in blocks."""
     with torch.no_grad():
-        blocks = u.split(block_size(target, torch.float64, u.device))
-        parts = [target.evaluate(block) for block in blocks]
-    good = torch.cat([torch.isfinite(gradient).all(1) for _, gradient in parts])
-    if target.has_log_density:
-        good &= torch.cat([torch.isfinite(value) for value, _ in parts])
-    return good
+        blocks = u.split(block_size(target, u.dtype, u.device))
+        values, gradients = zip(*map(target.evaluate, blocks), strict=True)
+    return torch.cat(values) if target.has_log_density else None, torch.cat(gradients)
 
 
 def first_coordinates(source, n_features, X, preconditioner, device, support=None):

@@ -14,7 +14,7 @@ from skdiffusion.estimators.sampling._alarms import (
     stuck_chains,
     wrong_draws,
 )
-from skdiffusion.estimators.sampling._climbing import evaluation_block
+from skdiffusion.estimators.sampling._coordinates import evaluated
 from skdiffusion.estimators.sampling._faults import (
     imprecise_values,
     noise_of_values,
@@ -159,13 +159,11 @@ def _ladder(trial):
 
 def _values(target, draws):
     """Energies, where they are known, and gradients at draws; refuses draws outside the support."""
-    x = draws.flatten(0, 1)
-    with torch.no_grad():
-        parts = [target.evaluate(part) for part in x.split(evaluation_block(target, x))]
-    gradients = torch.cat([gradient for _, gradient in parts]).reshape(draws.shape)
-    if not target.has_log_density:
+    values, gradients = evaluated(target, draws.flatten(0, 1))
+    gradients = gradients.reshape(draws.shape)
+    if values is None:
         return None, gradients
-    energies = -torch.cat([value for value, _ in parts]).reshape(draws.shape[:-1]).T.cpu().numpy()
+    energies = -values.reshape(draws.shape[:-1]).T.cpu().numpy()
     outside = ~np.isfinite(energies)
     if outside.any():
         raise Divergence(

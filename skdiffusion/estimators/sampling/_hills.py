@@ -1,6 +1,7 @@
 """The hills that trial runs have seen, and whether chains can jump between them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import torch
@@ -8,11 +9,11 @@ import torch
 from skdiffusion.diffusion.langevin.jumps import Jumping, jump
 from skdiffusion.diffusion.langevin.kernels import start
 from skdiffusion.diffusion.target.hills import find_hills
-from skdiffusion.estimators.sampling._climbing import MOST_TO_CLIMB, evaluation_block
-from skdiffusion.estimators.sampling._coordinates import log_densities
+from skdiffusion.estimators.sampling._climbing import MOST_TO_CLIMB
+from skdiffusion.estimators.sampling._coordinates import evaluated, log_densities
 
 # Evaluations of one of Newton's steps of all points, which says how many points climb.
-_EVALUATIONS, _FEWEST, _MOST = 4000, 16, 128
+_EVALUATIONS, _FEWEST = 4000, 16
 # Factors by which some begin further out than the first chains.
 _FURTHER = (1.0, 2.0, 4.0, 8.0)
 # Share of jumps from draws that must succeed: where it is less the hills are no Gaussians.
@@ -21,7 +22,7 @@ _LEAST = 0.1
 _N_JUMPS = 12
 
 
-def hills_between(target, draws, begin, most=_MOST):
+def hills_between(target, draws, begin, most):
     """Hills between which chains can jump, seen from draws and from where these came from.
 
     Parameters
@@ -32,7 +33,7 @@ def hills_between(target, draws, begin, most=_MOST):
         Draws of trial runs.
     begin : tensor of shape (n_points, n_features)
         Where their chains began.
-    most : int, default=128
+    most : int
         Most points that climb.
 
     Returns
@@ -51,9 +52,8 @@ def hills_between(target, draws, begin, most=_MOST):
     # The highest draws may be on a narrow hill that holds hardly any chain.
     highest = torch.as_tensor(np.argsort(-log_densities(target, x), kind="stable")[:n].copy())
     first = begin[_spread(len(begin), n)]
-    further = first.mean(0) + first.new_tensor(_FURTHER).repeat(n)[: len(first), None] * (
-        first - first.mean(0)
-    )
+    middle, factors = first.mean(0), first.new_tensor(_FURTHER).repeat(n)[: len(first), None]
+    further = middle + factors * (first - middle)
     hills = find_hills(target, torch.cat([x[highest], x[_spread(len(x), 2 * n)], further]))
     if len(hills) < 2:
         return None, draws
@@ -74,20 +74,14 @@ def _spread(n, n_wanted):
 
 def _jumped(target, hills, x):
     """Points after some jumps, and the share of the last ones that succeeded."""
-    generator, block = torch.Generator().manual_seed(0), evaluation_block(target, x)
+    generator, evaluate = torch.Generator().manual_seed(0), functools.partial(evaluated, target)
     draws = lambda make, shape: make(shape, generator=generator, dtype=x.dtype).to(x)  # noqa: E731
-    shares = []
+    # What is computed once for many jumps is no part of what is kept.
+    shares, hills = [], hills.like(x)
     with torch.no_grad():
-        state = start(x, lambda x: _evaluated(target, x, block))
+        state = start(x, evaluate)
         for _ in range(_N_JUMPS):
             noise, uniforms = draws(torch.randn, x.shape), draws(torch.rand, (2, len(x))).log()
-            evaluate = lambda x: _evaluated(target, x, block)  # noqa: E731
             state, accepted = jump(state, evaluate, hills, noise, *uniforms)
             shares.append(float(accepted.double().mean()))
     return state.position, float(np.mean(shares[_N_JUMPS // 2 :]))
-
-
-def _evaluated(target, x, block):
-    """Log density and gradient, in blocks."""
-    parts = [target.evaluate(part) for part in x.split(block)]
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))

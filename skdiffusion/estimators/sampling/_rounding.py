@@ -23,7 +23,7 @@ _OF_MAD = 1.4826
 _SETTLED, _WORTH = 3.0, 4
 
 
-def kept_coordinates(coordinates, first, clouds, only_rounder, device):
+def kept_coordinates(coordinates, first, clouds, settings, device):
     """Coordinates found, or the first ones where those do not make the target rounder.
 
     Parameters
@@ -32,12 +32,14 @@ def kept_coordinates(coordinates, first, clouds, only_rounder, device):
         Coordinates found by trial runs, and those before any.
     clouds : ndarray of shape (n_draws, n_chains, n_features)
         Draws in free coordinates.
-    only_rounder : bool
-        Whether they must make the target rounder.
+    settings : Settings
+        What the user asked for: a covariance of a pilot run is kept anyhow.
     device : torch.device
         Where to evaluate.
     """
-    if only_rounder and not _is_rounder(coordinates, first, clouds[-1], device):
+    if settings.preconditioner != "pilot" and not _is_rounder(
+        coordinates, first, clouds[-1], device
+    ):
         return _centred(first, clouds, device)
     return coordinates
 

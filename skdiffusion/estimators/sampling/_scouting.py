@@ -10,14 +10,8 @@ from skdiffusion._random import chain_keys
 from skdiffusion.diffusion.langevin import KERNELS
 from skdiffusion.diffusion.langevin.chains import Plan, run
 from skdiffusion.diffusion.langevin.tuning import roundness
-from skdiffusion.estimators.sampling._climbing import (
-    climbed,
-    on_lower_hills,
-)
-from skdiffusion.estimators.sampling._coordinates import (
-    ChainCoordinates,
-    log_densities,
-)
+from skdiffusion.estimators.sampling._climbing import climbed, on_lower_hills
+from skdiffusion.estimators.sampling._coordinates import ChainCoordinates, log_densities
 from skdiffusion.estimators.sampling._hills import hills_between, with_jumps
 from skdiffusion.estimators.sampling._plan import N_PILOT, make_plan
 from skdiffusion.estimators.sampling._rounding import (
@@ -87,30 +81,28 @@ def find_candidates(coordinates, methods, starts, settings, device):
     """
     target = coordinates.target(torch.float64, device)
     moves, searches = _may_move(coordinates, target, settings), len(methods) > 1
-    only_rounder = settings.preconditioner != "pilot"
     if not (moves or searches):
         points = starts.draw(coordinates, N_PILOT, settings.seed ^ 1)
         u = coordinates.forward(points, torch.float64, device)
         found = _Found(coordinates, u[None], u, False)
         yield from _candidates(found, methods, settings, None, device, settled=False)
         return
-    for found in _explored(coordinates, methods, starts, settings, moves, only_rounder, device):
-        calm = searches and found.is_calm
-        hills = None
+    for found in _explored(coordinates, methods, starts, settings, moves, device):
+        calm, hills, left = searches and found.is_calm, None, methods
         if searches:
-            options = moves, only_rounder, device
-            found, hills = _with_hills(found, coordinates, _N_CALM if calm else _N_CLIMB, options)
+            found, hills = _with_hills(found, coordinates, settings, moves, device)
         if calm and hills is None:
             plan = _calm_plan(found, methods[0], settings, device)
             yield Candidate(methods[0], found.coordinates, plan)
         elif hills is not None and hills.unseen < _UNSEEN:
             yield from _candidates(found, methods[:1], settings, hills, device)
-    yield from _candidates(found, methods, settings, hills, device)
+            left = methods[1:]
+    yield from _candidates(found, left, settings, hills, device)
 
 
-def _with_hills(found, first, n_climb, options):
+def _with_hills(found, first, settings, moves, device):
     """What was found, with draws shared out between hills, and the hills."""
-    (moves, only_rounder, device), kept = options, found.coordinates
+    n_climb, kept = _N_CALM if found.is_calm else _N_CLIMB, found.coordinates
     target = kept.target(torch.float64, device)
     hills, draws = hills_between(target, found.draws, found.begin, n_climb)
     if hills is None:
@@ -120,7 +112,7 @@ def _with_hills(found, first, n_climb, options):
     # Jumps have led draws away from where these coordinates came from, and chains with them.
     clouds, begin = kept.free(draws), kept.free(found.begin)
     kept = rounder(kept, clouds.reshape(-1, clouds.shape[-1]), clouds[-1], device)
-    kept = kept_coordinates(kept, first, clouds, only_rounder, device)
+    kept = kept_coordinates(kept, first, clouds, settings, device)
     draws, begin = points_in(kept, clouds, device), points_in(kept, begin, device)
     hills, draws = hills_between(kept.target(torch.float64, device), draws, begin, n_climb)
     return _Found(kept, draws, begin, False), hills
@@ -182,7 +174,7 @@ class _Found(NamedTuple):
     is_calm: bool
 
 
-def _explored(coordinates, methods, starts, settings, moves, only_rounder, device):
+def _explored(coordinates, methods, starts, settings, moves, device):
     """What trial runs of one kernel after the other find."""
     first = coordinates
     x = starts.draw(coordinates, N_PILOT, settings.seed ^ 2)
@@ -198,7 +190,7 @@ def _explored(coordinates, methods, starts, settings, moves, only_rounder, devic
         y = clouds[-1]
         kept = coordinates
         if moves:
-            kept = kept_coordinates(coordinates, first, clouds, only_rounder, device)
+            kept = kept_coordinates(coordinates, first, clouds, settings, device)
         draws, wide = points_in(kept, clouds, device), points_in(kept, begin, device)
         is_calm = is_round and scout != scouts[-1] and _none_elsewhere(kept, wide, draws, settings)
         yield _Found(kept, draws, wide, is_calm)
