@@ -37,12 +37,15 @@ class ColumnCode:
         Whether they have an order.
     names : bool
         Whether they are many, each of few rows.
+    values : ndarray or None
+        The whole numbers that a column of counts holds, rising: draws are among them.
     """
 
     kind: str = "real"
     categories: np.ndarray | None = None
     ordered: bool = False
     names: bool = False
+    values: np.ndarray | None = None
 
     @property
     def width(self):
@@ -100,7 +103,8 @@ class Encoding:
         flags = [j for j in found if np.nanmin(given[j]) == 0 and np.nanmax(given[j]) == 1]
         for j in found:
             is_flag = j in flags and len(flags) <= _MOST_FLAGS
-            columns[j] = ColumnCode("flag" if is_flag else "count")
+            known = np.unique(given[j][~np.isnan(given[j])])
+            columns[j] = ColumnCode("flag") if is_flag else ColumnCode("count", values=known)
         return Encoding(columns)
 
     @property
@@ -142,11 +146,12 @@ class Encoding:
             if code.kind == "real" or not len(cells):
                 continue
             values = draws[:, cells]
-            draws[:, cells] = (
-                _largest(values, code.width)
-                if code.width > 1
-                else _clipped(np.rint(values), code.most)
-            )
+            if code.width > 1:
+                draws[:, cells] = _largest(values, code.width)
+            elif code.values is not None:
+                draws[:, cells] = _nearest(values, code.values)
+            else:
+                draws[:, cells] = _clipped(np.rint(values), code.most)
         return draws
 
     def statistic(self, draws, columns, median):
@@ -299,6 +304,11 @@ def _sort_between(names, code):
     types = {type(name) for name in [*names, *code.categories]}
     ordered = (code.categories[:-1] <= code.categories[1:]).all() if len(types) == 1 else False
     return code.names and bool(ordered)
+
+
+def _nearest(draws, values):
+    """The nearest of rising values to each draw."""
+    return values[np.searchsorted((values[1:] + values[:-1]) / 2, draws)]
 
 
 def _clipped(codes, most):

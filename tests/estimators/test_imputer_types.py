@@ -313,3 +313,13 @@ def test_few_or_broken_numbers_stay_numbers():
         gaps = np.where(np.arange(len(x))[:, None] % 9 == [8, 0], np.nan, x)
         draws = CSDIImputer(method="gaussian", random_state=0).fit(gaps).sample(gaps)
         assert (draws[np.isnan(gaps[:, 1])][..., 1] % 0.5 > 0).any()
+
+
+@pytest.mark.parametrize("values", [[1, 2], [-1, 0], [0, 2, 4], [7]])
+def test_draws_of_a_few_whole_numbers_are_among_them(values):
+    """Codes such as 1 and 2 for the sexes have no 0 and no 3."""
+    rng = np.random.default_rng(0)
+    full = np.c_[rng.normal(size=300), rng.choice(values, 300)]
+    gaps = np.where(rng.random(full.shape) < 0.3, np.nan, full)
+    draws = CSDIImputer(method="gaussian", random_state=0).fit(gaps).sample(gaps, n_draws=20)
+    assert set(np.unique(draws[..., 1])) == set(values)
